@@ -1,0 +1,43 @@
+# Set-up, checks and demonstration; `make help` lists the targets.
+
+SHELL := /bin/bash
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: help setup demo test lint reference clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## make .venv and install sslbench with its tests' needs into it
+
+demo: setup ## pretrain, evaluate and compare all methods on the embedded dataset
+	@$(BIN)/sslbench demo
+
+test: lint ## lint, then all tests with coverage
+	@$(BIN)/python -m pytest --cov=sslbench --cov-report=term:skip-covered --cov-fail-under=85
+
+lint: setup ## style, format and types
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet . || { echo "unformatted files: run $(BIN)/ruff format ."; exit 1; }
+	@$(BIN)/mypy --no-error-summary
+
+reference: setup ## recompute the reference runs in results/
+	@$(BIN)/sslbench reference
+
+clean: ## remove caches and runs; results, data and .venv stay
+	@rm -rf runs .cache .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+# One resolution for everything: torch and torchvision must come from the same index.
+$(STAMP): $(BIN)/python pyproject.toml $(wildcard requirements/*.txt)
+	@$(BIN)/python -m pip install --disable-pip-version-check -c requirements/constraints.txt -e ".[dev]"
+	@touch $@
+
+# A python that is listed may still be too old, a shim without a version, or lack venv: try each.
+$(BIN)/python:
+	@for python in python3.13 python3.12 python3.11 python3; do \
+	  if $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+	  then exec $$python -m venv .venv; fi; \
+	done; echo "sslbench needs Python 3.11 or newer with the venv module: install one." >&2; exit 1

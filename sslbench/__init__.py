@@ -1,0 +1,3 @@
+"""sslbench: pretrain BEiT, DINO and iBOT under equal conditions and judge any checkpoint fairly."""
+
+__version__ = "0.1.0"

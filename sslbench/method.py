@@ -1,0 +1,153 @@
+"""The Method contract: what a pretraining method is, and the little it is told.
+
+A method is one `nn.Module` in one file. It declares its settings (`Config`), the views it needs
+(`views`), its loss, and what happens after an optimiser step (EMA, centres). It opens no file,
+parses no argument and calls no optimiser. The engine finds it through the entry-point group
+`sslbench.methods`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from sslbench.backbones.base import Backbone
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The only notion of time a method has.
+
+    step: optimiser steps done so far; total_steps: of the whole run; steps_per_epoch: in one pass.
+    """
+
+    step: int
+    total_steps: int
+    steps_per_epoch: int
+
+    @property
+    def epoch(self) -> int:
+        """Full passes over the data done so far."""
+        return self.step // self.steps_per_epoch
+
+
+@dataclass(frozen=True)
+class ViewBatch:
+    """One batch of views.
+
+    crops: name -> uint8 (V, B, 3, H, W); masks: name -> bool (V, B, h, w), True = masked;
+    index: (B,) position of each image in the dataset; mean, std: per-channel statistics.
+    """
+
+    crops: Mapping[str, Tensor]
+    masks: Mapping[str, Tensor]
+    index: Tensor
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def to(self, device: torch.device) -> ViewBatch:
+        """A copy on `device`; overlaps with computing where the batch is pinned."""
+        return ViewBatch(
+            {k: v.to(device, non_blocking=True) for k, v in self.crops.items()},
+            {k: v.to(device, non_blocking=True) for k, v in self.masks.items()},
+            self.index,
+            self.mean,
+            self.std,
+        )
+
+    def pixels(self, name: str) -> Tensor:
+        """Crops `name` as float in [0, 1], (V, B, 3, H, W)."""
+        return self.crops[name].float() / 255
+
+    def images(self, name: str) -> Tensor:
+        """Crops `name` normalised by mean and std, float (V, B, 3, H, W)."""
+        pixels = self.pixels(name)
+        mean = torch.tensor(self.mean, device=pixels.device).view(3, 1, 1)
+        std = torch.tensor(self.std, device=pixels.device).view(3, 1, 1)
+        return (pixels - mean) / std
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The views of one image: name -> uint8 (V, 3, H, W) and name -> bool (V, h, w)."""
+
+    crops: Mapping[str, np.ndarray]
+    masks: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+class Views(Protocol):
+    """Turns one image into the views of a method; must be picklable and free of global state."""
+
+    def __call__(self, image: Image.Image, rng: np.random.Generator, epoch: int) -> Sample: ...
+
+
+class Method(nn.Module):
+    """Base class of pretraining methods; see the module docstring.
+
+    name: as typed on the command line. Config: frozen dataclass of the settings, defaults = the
+    paper's. poolings: the frozen features it is judged by ("cls", "mean"). needs: frozen modules it
+    is given by name (e.g. a tokenizer), each with the sentence that says how to get one.
+    """
+
+    name: ClassVar[str]
+    Config: ClassVar[type]
+    poolings: ClassVar[tuple[str, ...]] = ("cls",)
+    needs: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(
+        self, config: Any, make_backbone: Callable[..., Backbone], **needs: nn.Module
+    ) -> None:
+        """make_backbone(**overrides) builds a backbone as the recipe says, e.g. drop_path=0."""
+        super().__init__()
+
+    @classmethod
+    def views(cls, config: Any, patch_size: int) -> Views:
+        """The transform from one image to its views."""
+        raise NotImplementedError
+
+    @classmethod
+    def effective_epochs(cls, config: Any, epochs: float) -> float:
+        """`epochs` times the images seen per epoch in units of the first crop's area."""
+        return epochs
+
+    def loss(self, batch: ViewBatch, progress: Progress) -> dict[str, Tensor]:
+        """Key "loss" (a scalar to minimise) and whatever else is worth logging (scalars)."""
+        raise NotImplementedError
+
+    def forward(self, batch: ViewBatch, progress: Progress) -> dict[str, Tensor]:
+        return self.loss(batch, progress)
+
+    def frozen(self, progress: Progress) -> Iterable[nn.Parameter]:
+        """Parameters left untouched in this step; their gradients are dropped after clipping."""
+        return ()
+
+    def after_step(self, progress: Progress) -> None:
+        """EMA and centres, once per optimiser step; `progress.step` is the step just taken."""
+
+    def discard(self) -> None:
+        """Forgets what the micro-batches of a step that is skipped left behind."""
+
+    def backbone(self) -> nn.Module:
+        """What is exported and evaluated."""
+        raise NotImplementedError
+
+    def head(self) -> nn.Module | None:
+        """A (B, D) [CLS] -> (B, K) head whose arg-max is a cluster assignment, if there is one."""
+        return None
+
+    def health(self) -> Mapping[str, float]:
+        """Logged key -> its value for a uniform output (ln K), by which collapse is named.
+
+        A key ending in "entropy" near 0 means one prototype for all; any key that stays at its
+        bound means that nothing is learnt.
+        """
+        return {}
