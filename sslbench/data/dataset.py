@@ -1,0 +1,179 @@
+"""What a dataset of images is here, how a file is decoded, and what happens to broken files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import torch
+from PIL import Image
+
+from sslbench.errors import UserError
+
+BROKEN_LIMIT = 0.2  # share of undecodable files above which a run stops
+Pair = tuple[Image.Image, int]
+
+
+class BrokenImage(Exception):
+    """A file that cannot be decoded; `name` says which, `reason` why."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)  # both, so that it survives pickling between processes
+        self.name, self.reason = name, reason
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
+
+
+def decode(path: str | Path) -> Image.Image:
+    """The image in the file as PIL RGB; raises `BrokenImage`."""
+    try:
+        image: Image.Image
+        with Image.open(path) as image:
+            if image.mode.startswith("I;16"):  # PIL would clip 16 bits to white instead of scaling
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            return image.convert("RGB")
+    except Exception as error:  # decoders raise almost anything on damaged bytes
+        raise BrokenImage(str(path), f"{type(error).__name__}: {error}") from error
+
+
+def digest(*parts: object) -> str:
+    """Short SHA-256 of the parts' text (or bytes)."""
+    sha = hashlib.sha256()
+    for part in parts:
+        sha.update(part if isinstance(part, bytes) else str(part).encode())
+        sha.update(b"\0")
+    return sha.hexdigest()[:16]
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class ImageDataset(torch.utils.data.Dataset[Pair]):
+    """Map-style dataset of (PIL RGB image, label); the label is -1 where there is none.
+
+    name: for people; split: "train" | "validation" | "test"; names: one per image, e.g. its path;
+    labels: int64 (N,) or None; classes: names of the labels, empty if unlabelled;
+    crop_ratio: side of the test-time centre crop relative to the resized image.
+    Items raise `BrokenImage` when they cannot be decoded.
+    """
+
+    name: str
+    split: str
+    names: list[str]
+    labels: np.ndarray | None = None
+    classes: tuple[str, ...] = ()
+    crop_ratio: float = 0.875
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Pair:
+        return self.image(index), -1 if self.labels is None else int(self.labels[index])
+
+    def image(self, index: int) -> Image.Image:
+        """Image `index`, PIL RGB."""
+        raise NotImplementedError
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Short hash of the content: equal data give equal fingerprints wherever they lie."""
+        raise NotImplementedError
+
+    def load(self) -> None:
+        """Decodes now what is kept in memory, so that worker processes share one copy."""
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class FileImages(ImageDataset):
+    """Images in files, `names` being paths relative to `root`; decoded each time."""
+
+    root: Path
+
+    def image(self, index: int) -> Image.Image:
+        return decode(os.path.join(self.root, self.names[index]))  # noqa: PTH118 (hot path)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        labels = [-1] * len(self) if self.labels is None else self.labels.tolist()
+        sizes = [self._size(name) for name in self.names]
+        return digest(self.split, sorted(zip(self.names, sizes, labels, strict=True)))
+
+    def _size(self, name: str) -> int:
+        path = self.root / name
+        return path.stat().st_size if path.exists() else -1
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class ArrayImages(ImageDataset):
+    """Images given as one uint8 array (N, H, W, 3)."""
+
+    pixels: np.ndarray
+
+    def image(self, index: int) -> Image.Image:
+        return Image.fromarray(self.pixels[index])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        labels = [] if self.labels is None else self.labels.tolist()
+        return digest(self.split, labels, self.pixels.shape, self.pixels.tobytes())
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class InMemoryImages(FileImages):
+    """Small image files, decoded once at first use and kept as uint8 (H, W, 3) arrays."""
+
+    @cached_property
+    def _pixels(self) -> list[np.ndarray]:
+        return [np.asarray(FileImages.image(self, index)) for index in range(len(self))]
+
+    def image(self, index: int) -> Image.Image:
+        return Image.fromarray(self._pixels[index])
+
+    def load(self) -> None:
+        len(self._pixels)
+
+
+class BrokenLog:
+    """Counts the broken files of one pass over a dataset and stops it when they are too many.
+
+    Before everything has been seen the share is an estimate, so the log waits until the limit is
+    exceeded by five standard deviations (1 broken of the first 3 says nothing); once the pass is
+    complete the share is taken as it is.
+    """
+
+    def __init__(self, dataset: ImageDataset) -> None:
+        self._name = dataset.name
+        self._seen = np.zeros(len(dataset), dtype=bool)
+        self._broken: dict[int, str] = {}
+
+    def record(
+        self, seen: Iterable[int], broken: Mapping[int, str], complete: bool = False
+    ) -> list[str]:
+        """Notes images that were read and those found broken (index -> what is wrong).
+
+        Returns the messages not reported before. Raises `UserError` above the limit; `complete`
+        says that the dataset has been passed once.
+        """
+        fresh = [text for index, text in broken.items() if index not in self._broken]
+        self._seen[[*seen, *broken]] = True
+        self._broken.update(broken)
+        if broken or complete:
+            read = int(np.count_nonzero(self._seen))
+            spread = 0.0 if complete else (read * BROKEN_LIMIT * (1 - BROKEN_LIMIT)) ** 0.5
+            if len(self._broken) > BROKEN_LIMIT * read + 5 * spread:
+                self.fail()
+        return fresh
+
+    def fail(self) -> NoReturn:
+        """Raises the `UserError` that names the first broken files."""
+        first = "; ".join(list(self._broken.values())[:3])
+        raise UserError(
+            f"{len(self._broken)} of the {np.count_nonzero(self._seen)} images of {self._name} "
+            f"read so far cannot be decoded, more than {BROKEN_LIMIT:.0%}: repair or remove them "
+            f"(first: {first})."
+        )

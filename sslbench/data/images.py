@@ -1,0 +1,72 @@
+"""One door to every image dataset: `open_dataset`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sslbench.data.dataset import (
+    ArrayImages,
+    BrokenImage,
+    BrokenLog,
+    FileImages,
+    ImageDataset,
+    InMemoryImages,
+    decode,
+)
+from sslbench.data.embedded import home, open_digits, open_shapes
+from sslbench.data.folders import SPLIT_FOLDERS, open_folder, open_list
+from sslbench.data.shapes import ShapesConfig
+from sslbench.data.torchvision_sets import PREFIX, open_torchvision
+from sslbench.errors import UserError, nearest
+
+__all__ = [
+    "ArrayImages",
+    "BrokenImage",
+    "BrokenLog",
+    "FileImages",
+    "ImageDataset",
+    "InMemoryImages",
+    "decode",
+    "home",
+    "open_dataset",
+]
+
+EMBEDDED = ("digits", "shapes")
+
+
+def open_dataset(
+    source: str | Path, split: str = "train", root: Path | None = None
+) -> ImageDataset:
+    """The images of `source`.
+
+    source: "shapes", "digits", "torchvision:NAME", a folder (`open_folder`) or a list file ending
+    in .txt (`open_list`). split: "train", "validation" or "test". root: where shapes and
+    torchvision's sets are kept, default `home()`.
+
+    Raises UserError for what does not exist or holds no images.
+    """
+    if split not in SPLIT_FOLDERS:
+        raise UserError(f"Unknown split {split!r}: {nearest(split, SPLIT_FOLDERS)}.")
+    text = str(source)
+    if text == "shapes":
+        return open_shapes(split, ShapesConfig(), root)
+    if text == "digits":
+        return open_digits(split)
+    if text.startswith(PREFIX):
+        return open_torchvision(text.removeprefix(PREFIX), split, root or home() / "torchvision")
+    return _open_path(text, Path(source).expanduser(), split)
+
+
+def _open_path(text: str, path: Path, split: str) -> ImageDataset:
+    if path.is_dir():
+        return open_folder(path, split)
+    if path.is_file() and path.suffix == ".txt":
+        return open_list(path, split)
+    if path.is_file():
+        raise UserError(f"The file {path} is not a dataset: give a folder or a .txt list of paths.")
+    if len(path.parts) > 1 or path.suffix:
+        raise UserError(f"The path {path} does not exist: give a folder, a .txt list or a name.")
+    raise UserError(
+        f"Unknown dataset {text!r}, which is neither a path nor built in: "
+        f"{nearest(text, [*EMBEDDED, PREFIX + 'NAME'])}."
+    )

@@ -1,0 +1,139 @@
+"""Which patches are masked: blocks or single patches, at the papers' ratios.
+
+Sources: BEiT sec. 2.3 and beit/masking_generator.py:55-92; iBOT sec. 3.1 and ibot/loader.py:33-115.
+Masks are bool (h, w), True = masked. The target is an upper bound: BEiT's 75 of 196 patches are
+reached in two draws of three only (recipes.md trap T6).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from sslbench.errors import UserError
+
+Grid = tuple[int, int]
+
+TRIES = 10  # positions tried for one block before the mask is taken as it is
+
+
+class Masking(Protocol):
+    """Draws one mask; must be picklable and free of global state."""
+
+    def draw(self, grid: Grid, rng: np.random.Generator, epoch: int) -> np.ndarray: ...
+
+
+def smallest_block(grid: Grid) -> int:
+    """Least area of a block: 16 on 14 x 14, 4 on 7 x 7 (ibot/loader.py:72-77)."""
+    return max(1, (min(grid) // 3) ** 2)
+
+
+def block_mask(
+    grid: Grid,
+    target: float,
+    rng: np.random.Generator,
+    min_block: int | None = None,
+    max_block: int | None = None,
+    aspect: tuple[float, float] = (0.3, 1 / 0.3),
+) -> np.ndarray:
+    """Mask of overlapping rectangles that covers at most `target` patches, bool (h, w).
+
+    Blocks are added until the target is reached or none of `TRIES` positions fits.
+    """
+    mask = np.zeros(grid, dtype=bool)
+    low = smallest_block(grid) if min_block is None else min_block
+    count = 0
+    while count < target:
+        room = target - count if max_block is None else min(target - count, max_block)
+        added = _add_block(mask, low, room, aspect, rng)
+        if not added:
+            break
+        count += added
+    return mask
+
+
+def _add_block(
+    mask: np.ndarray, low: float, room: float, aspect: tuple[float, float], rng: np.random.Generator
+) -> int:
+    """Adds the first of `TRIES` random blocks that brings 1 to `room` new patches; how many."""
+    rows, columns = mask.shape
+    draws = rng.random((TRIES, 4))
+    # When room < low the bounds are reversed and the area still lies between them (trap T7).
+    area = low + (room - low) * draws[:, 0]
+    log_low, log_high = math.log(aspect[0]), math.log(aspect[1])
+    root = np.exp(0.5 * (log_low + (log_high - log_low) * draws[:, 1]))
+    side = np.sqrt(area)
+    heights = np.rint(side * root).astype(int).tolist()
+    widths = np.rint(side / root).astype(int).tolist()
+    for height, width, down, right in zip(
+        heights, widths, draws[:, 2].tolist(), draws[:, 3].tolist(), strict=True
+    ):
+        if height >= rows or width >= columns:
+            continue
+        top, left = int(down * (rows - height + 1)), int(right * (columns - width + 1))
+        block = mask[top : top + height, left : left + width]
+        added = height * width - int(np.count_nonzero(block))
+        if 0 < added <= room:
+            block[:] = True
+            return added
+    return 0
+
+
+def random_mask(grid: Grid, ratio: float, rng: np.random.Generator) -> np.ndarray:
+    """Mask of exactly int(ratio * h * w) single patches, bool (h, w) (ibot/loader.py:102-107)."""
+    cells = grid[0] * grid[1]
+    mask = np.zeros(cells, dtype=bool)
+    mask[rng.permutation(cells)[: max(0, int(ratio * cells))]] = True
+    return mask.reshape(grid)
+
+
+@dataclass(frozen=True)
+class MaskConfig:
+    """iBOT's masks, drawn for every view independently (ibot/loader.py:33-65, trap T5).
+
+    kind: "block" or "random". ratios: (mean, spread) pairs; each gives U(mean - spread,
+    mean + spread) and one of the results is taken, so the default leaves half of the views whole
+    and masks the others by U(.1, .5). start_epoch: nothing is masked before this epoch.
+    """
+
+    kind: str = "block"
+    ratios: tuple[tuple[float, float], ...] = ((0.0, 0.0), (0.3, 0.2))
+    start_epoch: float = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("block", "random"):
+            raise UserError(f"Unknown mask kind {self.kind!r}: choose 'block' or 'random'.")
+
+    def ratio(self, rng: np.random.Generator, epoch: int) -> float:
+        """The ratio asked of one view."""
+        drawn = [mean + spread * (2 * rng.random() - 1) for mean, spread in self.ratios]
+        chosen = drawn[int(rng.integers(len(drawn)))]
+        return 0.0 if epoch < self.start_epoch else chosen
+
+    def draw(self, grid: Grid, rng: np.random.Generator, epoch: int) -> np.ndarray:
+        """One mask, bool (h, w)."""
+        ratio = self.ratio(rng, epoch)
+        if self.kind == "random":
+            return random_mask(grid, ratio, rng)
+        return block_mask(grid, ratio * grid[0] * grid[1], rng)
+
+
+@dataclass(frozen=True)
+class CountMaskConfig:
+    """BEiT's masks: blocks up to a fixed count of patches, in every image (beit/datasets.py:65).
+
+    fraction: of all patches, 75 of 14 x 14 in the paper. min_block, max_block: bounds on the area
+    of one block in patches; None = `smallest_block` and no bound.
+    """
+
+    fraction: float = 75 / 196
+    min_block: int | None = None
+    max_block: int | None = None
+
+    def draw(self, grid: Grid, rng: np.random.Generator, epoch: int) -> np.ndarray:
+        """One mask, bool (h, w)."""
+        target = round(self.fraction * grid[0] * grid[1])
+        return block_mask(grid, target, rng, self.min_block, self.max_block)

@@ -1,0 +1,114 @@
+"""Torchvision's datasets by name, e.g. `torchvision:CIFAR10`, from a local copy if there is one."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torchvision import datasets
+
+from sslbench.data.dataset import BrokenImage, ImageDataset, digest
+from sslbench.errors import UserError, nearest
+
+# Torchvision's own words for our splits, tried in this order; where a set has no validation split
+# the test split stands in and vice versa, as for folders.
+SPLIT_WORDS = {
+    "train": ("train",),
+    "validation": ("val", "valid", "validation", "test"),
+    "test": ("test", "val", "valid", "validation"),
+}
+PREFIX = "torchvision:"
+LABEL_FIELDS = ("targets", "labels", "_labels", "y")
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class TorchvisionImages(ImageDataset):
+    """A torchvision dataset of (image, class number) as an `ImageDataset`."""
+
+    source: Any
+
+    def image(self, index: int) -> Image.Image:
+        try:
+            return self.source[index][0].convert("RGB")
+        except (OSError, SyntaxError, ValueError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise BrokenImage(self.names[index], reason) from error
+
+    @cached_property
+    def fingerprint(self) -> str:
+        labels = [] if self.labels is None else self.labels.tolist()
+        return digest(self.name, self.split, len(self), labels)
+
+
+def _wrapped(name: str, split: str, source: Any) -> TorchvisionImages:
+    labels = _labels(source)
+    classes: tuple[str, ...] = ()
+    if labels is not None:
+        numbers = range(int(labels.max()) + 1)
+        classes = tuple(str(c) for c in getattr(source, "classes", None) or numbers)
+    return TorchvisionImages(
+        source=source,
+        name=f"{PREFIX}{name}",
+        split=split,
+        names=[f"{name}/{split}/{k}" for k in range(len(source))],
+        labels=labels,
+        classes=classes,
+    )
+
+
+def _labels(source: Any) -> np.ndarray | None:
+    """All labels without decoding images, or None where they are not class numbers."""
+    for field in LABEL_FIELDS:
+        values = getattr(source, field, None)
+        if values is None:
+            continue
+        labels = np.asarray(values)
+        if labels.shape == (len(source),) and np.issubdtype(labels.dtype, np.integer):
+            return labels.astype(np.int64) if labels.min() >= 0 else None
+    return None
+
+
+def open_torchvision(name: str, split: str, root: Path) -> TorchvisionImages:
+    """`split` of torchvision's dataset `name`, kept below `root` and downloaded only if missing.
+
+    Raises UserError for an unknown name, a set without that split, and a set that is neither there
+    nor can be downloaded.
+    """
+    if name not in datasets.__all__:
+        raise UserError(f"Torchvision has no dataset {name!r}: {nearest(name, datasets.__all__)}.")
+    make = getattr(datasets, name)
+    known = inspect.signature(make).parameters
+    options: dict[str, Any] = {"root": str(root)} if "root" in known else {}
+    reasons = []
+    for chosen in _split_options(known, split):
+        for attempt in [{}, {"download": True}] if "download" in known else [{}]:
+            try:
+                return _wrapped(name, split, make(**options, **chosen, **attempt))
+            except (ValueError, TypeError) as error:  # not one of its splits, or no plain set
+                reasons.append(str(error))
+                break
+            except (OSError, RuntimeError, ImportError) as error:  # not there; then: not to be had
+                reasons.append(str(error))
+    raise UserError(
+        f"Torchvision's {name} ({split}) is neither below {root} nor could it be downloaded "
+        f"({_short(reasons)}): put a copy there."
+    )
+
+
+def _split_options(known: Any, split: str) -> list[dict[str, Any]]:
+    """Constructor arguments that may select `split`, best first."""
+    if "train" in known:
+        return [{"train": split == "train"}]
+    for parameter in ("split", "image_set"):
+        if parameter in known:
+            return [{parameter: word} for word in SPLIT_WORDS[split]]
+    return [{}]
+
+
+def _short(reasons: list[str]) -> str:
+    return " ".join(reasons[-1].split())[:160] if reasons else "no reason given"

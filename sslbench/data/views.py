@@ -1,0 +1,192 @@
+"""From one image to the views of a method: multi-crop, BEiT's image and token crop, a plain crop.
+
+Every view is called as `view(image, rng, epoch) -> Sample` with a PIL RGB image; the crops are
+C-contiguous uint8 (V, 3, H, W), the masks bool (V, H / patch, W / patch).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from sslbench.data import augment
+from sslbench.data.masks import CountMaskConfig, MaskConfig, Masking
+from sslbench.errors import UserError
+from sslbench.method import Sample
+
+__all__ = [
+    "CountMaskConfig",
+    "MaskConfig",
+    "MultiCrop",
+    "MultiCropConfig",
+    "PlainCrop",
+    "PlainCropConfig",
+    "TokenizerCrop",
+    "TokenizerCropConfig",
+]
+
+
+def _stack(crops: Iterable[Image.Image]) -> np.ndarray:
+    """uint8 (V, 3, H, W), C-contiguous."""
+    return np.ascontiguousarray(np.stack([augment.to_array(crop) for crop in crops]))
+
+
+def _check_grid(name: str, size: int, patch_size: int) -> None:
+    """Raises UserError unless the crop is a whole number of patches wide."""
+    if size % patch_size:
+        raise UserError(
+            f"The {name} of {size} pixels is not a multiple of the patch size {patch_size}: "
+            f"take e.g. {max(1, round(size / patch_size)) * patch_size}."
+        )
+
+
+@dataclass(frozen=True)
+class MultiCropConfig:
+    """DINO's and iBOT's views (dino/main_dino.py:419-464, ibot/main_ibot.py:574-621).
+
+    Sizes in pixels, scales as shares of the image's area. jitter, grayscale, flip: probabilities;
+    blur, solarize: probabilities for the first global view, the other global views and the local
+    views (trap T22). Local crops and scales as the released models (recipes.md sec. 3 and 4).
+    """
+
+    global_size: int = 224
+    local_size: int = 96
+    global_crops: int = 2
+    local_crops: int = 10
+    global_scale: tuple[float, float] = (0.25, 1.0)
+    local_scale: tuple[float, float] = (0.05, 0.25)
+    flip: float = 0.5
+    jitter: float = 0.8
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.2
+    hue: float = 0.1
+    grayscale: float = 0.2
+    blur: tuple[float, float, float] = (1.0, 0.1, 0.5)
+    solarize: tuple[float, float, float] = (0.0, 0.2, 0.0)
+
+    @property
+    def relative_area(self) -> float:
+        """Pixels of all crops over those of one global crop; 3.84 by default (iBOT App. B)."""
+        area = self.global_crops * self.global_size**2 + self.local_crops * self.local_size**2
+        return area / self.global_size**2
+
+
+@dataclass(frozen=True)
+class MultiCrop:
+    """Crops "global" (G, 3, H, W) and "local" (L, 3, h, w); masks "global" where a mask is set.
+
+    "local" is absent when there are no local crops.
+    """
+
+    config: MultiCropConfig
+    patch_size: int
+    mask: Masking | None = None
+
+    def __post_init__(self) -> None:
+        _check_grid("global crop", self.config.global_size, self.patch_size)
+        if self.config.local_crops:
+            _check_grid("local crop", self.config.local_size, self.patch_size)
+
+    def __call__(self, image: Image.Image, rng: np.random.Generator, epoch: int) -> Sample:
+        config = self.config
+        globals_ = [self._view(image, min(k, 1), rng) for k in range(config.global_crops)]
+        locals_ = [self._view(image, 2, rng) for _ in range(config.local_crops)]
+        crops = {"global": _stack(globals_)}
+        if locals_:
+            crops["local"] = _stack(locals_)
+        if self.mask is None:
+            return Sample(crops)
+        # Masks are drawn last, so that a method with masks sees the very crops of one without.
+        side = config.global_size // self.patch_size
+        masks = [self.mask.draw((side, side), rng, epoch) for _ in globals_]
+        return Sample(crops, {"global": np.stack(masks)})
+
+    def _view(self, image: Image.Image, kind: int, rng: np.random.Generator) -> Image.Image:
+        """One crop; kind 0 = first global, 1 = other globals, 2 = local."""
+        c = self.config
+        size, scale = (
+            (c.local_size, c.local_scale) if kind == 2 else (c.global_size, c.global_scale)
+        )
+        view = augment.crop(image, augment.random_box(image, scale, rng), size)
+        view = augment.flip(view, c.flip, rng)
+        if augment.chance(rng, c.jitter):
+            jitter = augment.ColourJitter(c.brightness, c.contrast, c.saturation, c.hue)
+            view = jitter(view, rng)
+        if augment.chance(rng, c.grayscale):
+            view = augment.grayscale(view)
+        if augment.chance(rng, c.blur[kind]):
+            view = augment.blur(view, rng)
+        if augment.chance(rng, c.solarize[kind]):
+            view = augment.solarize(view)
+        return view
+
+
+@dataclass(frozen=True)
+class TokenizerCropConfig:
+    """BEiT's view (beit/datasets.py:33-66): sizes in pixels, scale as shares of the area.
+
+    brightness, contrast, saturation: the jitter applied to every image before it is cropped.
+    """
+
+    size: int = 224
+    token_size: int = 112
+    scale: tuple[float, float] = (0.08, 1.0)
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.4
+    flip: float = 0.5
+
+
+@dataclass(frozen=True)
+class TokenizerCrop:
+    """Crops "image" (1, 3, H, W) and "tokenizer" (1, 3, h, w) of one box; masks "image".
+
+    Both are resampled from the jittered and flipped source, the image bicubic and the tokenizer's
+    Lanczos, never one from the other (beit/transforms.py:149-166, trap T23).
+    """
+
+    config: TokenizerCropConfig
+    patch_size: int
+    mask: Masking | None = None
+
+    def __post_init__(self) -> None:
+        _check_grid("crop", self.config.size, self.patch_size)
+
+    def __call__(self, image: Image.Image, rng: np.random.Generator, epoch: int) -> Sample:
+        c = self.config
+        image = augment.ColourJitter(c.brightness, c.contrast, c.saturation, hue=0.0)(image, rng)
+        image = augment.flip(image, c.flip, rng)
+        box = augment.random_box(image, c.scale, rng)
+        crops = {
+            "image": _stack([augment.crop(image, box, c.size)]),
+            "tokenizer": _stack([augment.crop(image, box, c.token_size, augment.LANCZOS)]),
+        }
+        if self.mask is None:
+            return Sample(crops)
+        side = c.size // self.patch_size
+        return Sample(crops, {"image": self.mask.draw((side, side), rng, epoch)[None]})
+
+
+@dataclass(frozen=True)
+class PlainCropConfig:
+    """A random resized crop and a flip: size in pixels, scale as shares of the area."""
+
+    size: int = 224
+    scale: tuple[float, float] = (0.08, 1.0)
+    flip: float = 0.5
+
+
+@dataclass(frozen=True)
+class PlainCrop:
+    """Crop "image" (1, 3, H, W), bicubic."""
+
+    config: PlainCropConfig
+
+    def __call__(self, image: Image.Image, rng: np.random.Generator, epoch: int) -> Sample:
+        c = self.config
+        view = augment.crop(image, augment.random_box(image, c.scale, rng), c.size)
+        return Sample({"image": _stack([augment.flip(view, c.flip, rng)])})

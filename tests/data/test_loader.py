@@ -1,0 +1,137 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sslbench.data.dataset import ArrayImages
+from sslbench.data.images import open_dataset
+from sslbench.data.loader import Batches, epoch_order, make_loader
+from sslbench.data.views import MaskConfig, MultiCrop, MultiCropConfig, PlainCrop, PlainCropConfig
+from sslbench.errors import UserError
+
+MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+VIEWS = MultiCrop(
+    MultiCropConfig(global_size=16, local_size=8, local_crops=2), 4, MaskConfig(ratios=((0.3, 0),))
+)
+PLAIN = PlainCrop(PlainCropConfig(size=8))
+
+
+def images(n):
+    pixels = np.random.default_rng(0).integers(0, 256, (n, 12, 12, 3), dtype=np.uint8)
+    return ArrayImages(pixels=pixels, name="noise", split="train", names=[str(k) for k in range(n)])
+
+
+def loader(dataset, views=PLAIN, batch_size=4, total_steps=4, **options):
+    return make_loader(dataset, views, 0, batch_size, total_steps, mean=MEAN, std=STD, **options)
+
+
+def test_order_is_a_pure_permutation():
+    assert np.array_equal(epoch_order(1, 2, 50), epoch_order(1, 2, 50))
+    assert sorted(epoch_order(1, 2, 50)) == list(range(50))
+    assert not np.array_equal(epoch_order(1, 2, 50), epoch_order(1, 3, 50))
+
+
+@given(st.integers(2, 60), st.integers(1, 8), st.integers(0, 9))
+@settings(max_examples=40, deadline=None)
+def test_an_epoch_meets_every_index_at_most_once_and_drops_the_rest(n, batch, seed):
+    batch = min(batch, n)
+    steps = n // batch
+    keys = list(itertools.chain(*Batches(n, seed, batch, 2 * steps)))
+    for epoch in (0, 1):
+        met = [i for e, i in keys if e == epoch]
+        assert len(met) == len(set(met)) == steps * batch
+
+
+@given(st.integers(16, 60), st.sampled_from([(1, 1, 8), (2, 1, 4), (1, 2, 4), (2, 4, 1)]))
+@settings(max_examples=30, deadline=None)
+def test_steps_do_not_depend_on_processes_and_accumulation(n, layout):
+    world, accumulate, size = layout
+    whole = list(Batches(n, 0, 8, 7))
+    ranks = [
+        list(Batches(n, 0, size, 7, rank=r, world=world, accumulate=accumulate))
+        for r in range(world)
+    ]
+    for step in range(7):
+        parts = [rank[step * accumulate + a] for rank in ranks for a in range(accumulate)]
+        assert list(itertools.chain(*parts)) == whole[step]
+
+
+@given(st.integers(8, 40), st.integers(0, 12), st.integers(1, 2))
+@settings(max_examples=30, deadline=None)
+def test_a_resumed_run_is_the_tail_of_the_uninterrupted_one(n, start, accumulate):
+    whole = Batches(n, 0, 4, 12, accumulate=accumulate)
+    tail = Batches(n, 0, 4, 12, start_step=start, accumulate=accumulate)
+    assert list(tail) == list(whole)[start * accumulate :]
+    assert len(tail) == len(list(tail))
+
+
+def contents(batches):
+    return [
+        (b.index.tolist(), {k: v.clone() for k, v in (*b.crops.items(), *b.masks.items())}, broken)
+        for b, broken in batches
+    ]
+
+
+def same(first, second):
+    return len(first) == len(second) and all(
+        a[0] == b[0] and a[2] == b[2] and all(torch.equal(a[1][k], b[1][k]) for k in a[1])
+        for a, b in zip(first, second, strict=True)
+    )
+
+
+def test_batches_have_the_contracts_shapes():
+    batch, broken = next(iter(loader(images(10), VIEWS)))
+    assert batch.crops["global"].shape == (2, 4, 3, 16, 16)
+    assert batch.crops["local"].shape == (2, 4, 3, 8, 8)
+    assert batch.crops["local"].dtype == torch.uint8
+    assert batch.masks["global"].shape == (2, 4, 4, 4) and batch.masks["global"].dtype == torch.bool
+    assert len(batch) == 4 and broken == [] and batch.mean == MEAN
+
+
+def test_any_number_of_workers_gives_the_same_bits(make_folder):
+    names = [f"{k:02d}.png" for k in range(20)]
+    dataset = open_dataset(make_folder(names, broken=[names[7]]))
+    runs = [
+        contents(loader(dataset, VIEWS, total_steps=7, workers=workers)) for workers in (0, 1, 2)
+    ]
+    assert same(runs[0], runs[1]) and same(runs[0], runs[2])
+    resumed = contents(loader(dataset, VIEWS, total_steps=7, start_step=5))
+    assert same([(*r[:2], []) for r in resumed], [(*r[:2], []) for r in runs[0][5:]])
+
+
+def test_the_loader_leaves_torchs_random_state_alone():
+    state = torch.get_rng_state()
+    list(loader(images(10)))
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_a_few_broken_files_are_replaced_and_named_once(make_folder):
+    names = [f"{k:02d}.png" for k in range(40)]
+    dataset = open_dataset(make_folder(names, broken=[names[3], names[30]]))
+    batches = contents(loader(dataset, total_steps=20))
+    reports = [message for _, _, broken in batches for message in broken]
+    assert len(reports) == 2 and any("03.png" in r for r in reports)
+    assert not {3, 30} & {index for indices, _, _ in batches for index in indices}
+
+
+def test_too_many_broken_files_stop_the_run_within_an_epoch(make_folder):
+    names = [f"{k:02d}.png" for k in range(40)]
+    dataset = open_dataset(make_folder(names, broken=names[:10]))
+    with pytest.raises(UserError, match=r"10 of the 40 images .*cannot be decoded"):
+        list(loader(dataset, total_steps=10))
+
+
+def test_a_folder_of_broken_files_stops_at_once(make_folder):
+    dataset = open_dataset(make_folder(["a.png", "b.png"], broken=["a.png", "b.png"]))
+    with pytest.raises(UserError, match="2 of the 2 images"):
+        next(iter(loader(dataset, batch_size=1, total_steps=100)))
+
+
+def test_datasets_too_small_are_refused():
+    with pytest.raises(UserError, match="batch size 8 is larger than the dataset noise with 7"):
+        loader(images(7), batch_size=2, world=2, accumulate=2)
+    with pytest.raises(UserError, match="noise has 1 image"):
+        loader(images(1), batch_size=1)
