@@ -1,0 +1,117 @@
+"""BEiT: BERT pre-training of image transformers (Bao et al., 2022, arXiv:2106.08254).
+
+    max  sum over masked patches i of  log p(z_i | x_masked),   z = tokenizer(x)
+
+A frozen, *pretrained* tokenizer turns the image into one code per patch; the backbone sees the
+image with about 40 % of its patches replaced by a mask token and predicts the codes behind them.
+Defaults are the paper's (recipes.md section 2).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sslbench.backbones.base import Backbone
+from sslbench.data.masks import CountMaskConfig
+from sslbench.data.views import TokenizerCrop, TokenizerCropConfig
+from sslbench.errors import UserError
+from sslbench.method import Method, Progress, ViewBatch
+
+
+@dataclass(frozen=True)
+class BEiTConfig:
+    """The number of codes is the tokenizer's."""
+
+    views: TokenizerCropConfig = field(default_factory=TokenizerCropConfig)
+    mask: CountMaskConfig = field(default_factory=CountMaskConfig)
+
+
+class BEiT(Method):
+    name = "beit"
+    Config = BEiTConfig
+    poolings = ("cls", "mean")  # [CLS] is never trained by the loss; the mean patch is fairer
+    needs: Mapping[str, str] = {
+        "tokenizer": (
+            "BEiT predicts the codes of a pretrained tokenizer and none was given: run "
+            "`sslbench tokenizer train` first and pass its run directory with "
+            "`--set needs.tokenizer=DIR`"
+        )
+    }
+
+    def __init__(
+        self, config: BEiTConfig, make_backbone: Callable[..., Backbone], tokenizer: nn.Module
+    ) -> None:
+        super().__init__(config, make_backbone)
+        self.config = config
+        self.tokenizer = tokenizer.requires_grad_(False).eval()
+        self.student = make_backbone(mask_token=True)
+        self.head = nn.Linear(self.student.embed_dim, tokenizer.num_codes)  # `lm_head`
+        initialise(self.student)
+        nn.init.trunc_normal_(self.head.weight, std=0.02, a=-0.02, b=0.02)
+        nn.init.zeros_(self.head.bias)
+        self._check_grids()
+
+    def _check_grids(self) -> None:
+        views, patch = self.config.views, self.student.patch_size
+        grid, codes = views.size // patch, views.token_size // self.tokenizer.downsample
+        if grid != codes:
+            raise UserError(
+                f"the tokenizer makes {codes}x{codes} codes of {views.token_size} px but the "
+                f"backbone has {grid}x{grid} patches; set method.views.token_size="
+                f"{grid * self.tokenizer.downsample}."
+            )
+
+    @classmethod
+    def views(cls, config: BEiTConfig, patch_size: int) -> TokenizerCrop:
+        return TokenizerCrop(config.views, patch_size, config.mask)
+
+    def train(self, mode: bool = True) -> BEiT:
+        super().train(mode)
+        self.tokenizer.eval()
+        return self
+
+    def loss(self, batch: ViewBatch, progress: Progress) -> dict[str, Tensor]:
+        """Cross-entropy averaged over all masked tokens of the local batch (trap T4).
+
+        beit/engine_for_pretraining.py:49-56; the head runs on masked tokens only.
+        """
+        images, mask = batch.images("image")[0], batch.masks["image"][0]
+        with torch.no_grad():
+            codes = self.tokenizer.encode(batch.pixels("tokenizer")[0])  # (B, h, w)
+        tokens = self.student(images, mask)
+        logits = self.head(tokens.patches[mask.flatten(1)]).float()
+        targets = codes[mask]
+        loss = F.cross_entropy(logits, targets)
+        accuracy = (logits.argmax(-1) == targets).float().mean()
+        return {"loss": loss, "masked_accuracy": accuracy.detach(), "masked": mask.float().mean()}
+
+    def backbone(self) -> nn.Module:
+        return self.student
+
+    def health(self) -> Mapping[str, float]:
+        return {"loss": math.log(self.tokenizer.num_codes)}
+
+
+@torch.no_grad()
+def initialise(backbone: nn.Module) -> None:
+    """Truncated normal cut at one std everywhere, then residual outputs of block l / sqrt(2 l).
+
+    BEiT sec. 2.2; beit/modeling_pretrain.py:21-22,78-97 (trap T27).
+    """
+    std = backbone.init_std
+    for module in backbone.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            nn.init.trunc_normal_(module.weight, std=std, a=-std, b=std)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    for token in (backbone.cls_token, backbone.pos_embed, backbone.mask_token):
+        nn.init.trunc_normal_(token, std=0.02, a=-0.02, b=0.02)
+    for layer, block in enumerate(backbone.blocks, start=1):
+        block.attn.proj.weight.div_(math.sqrt(2 * layer))
+        block.mlp.fc2.weight.div_(math.sqrt(2 * layer))

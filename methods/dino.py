@@ -1,0 +1,124 @@
+"""DINO: self-distillation with no labels (Caron et al., 2021, arXiv:2104.14294).
+
+    min_student  sum over views v != q of  H( P_teacher(q), P_student(v) )
+    P_teacher = softmax((head(f(q)) - c) / tau_t),  P_student = softmax(head(f(v)) / tau_s)
+
+The teacher sees the global crops only and is the EMA of the student; c is the running mean of the
+teacher's logits. Defaults are the paper's ViT-S/16 recipe (recipes.md section 3).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from sslbench.backbones.base import Backbone
+from sslbench.data.views import MultiCrop, MultiCropConfig
+from sslbench.method import Method, Progress, ViewBatch
+from sslbench.methods.heads import ProjectionHead, make_teacher, update_teacher
+from sslbench.methods.losses import Centre, cls_loss, cosine, entropy, temperature
+
+
+@dataclass(frozen=True)
+class DINOConfig:
+    """Temperatures and the freeze count epochs; momentum rises by step to 1 (main_dino.py)."""
+
+    out_dim: int = 65536
+    hidden_dim: int = 2048
+    bottleneck_dim: int = 256
+    norm_last_layer: bool = False
+    head_batch_norm: bool = False
+    freeze_last_layer: float = 1.0
+    student_temp: float = 0.1
+    teacher_temp: float = 0.07
+    warmup_teacher_temp: float = 0.04
+    warmup_teacher_temp_epochs: float = 30.0
+    momentum: float = 0.996
+    centre_momentum: float = 0.9
+    views: MultiCropConfig = field(default_factory=MultiCropConfig)
+
+
+class DINO(Method):
+    name = "dino"
+    Config = DINOConfig
+
+    def __init__(self, config: DINOConfig, make_backbone: Callable[..., Backbone]) -> None:
+        super().__init__(config, make_backbone)
+        self.config = config
+        backbone = make_backbone()
+        width = backbone.embed_dim
+        self.student = nn.ModuleDict({"backbone": backbone, "head": self._head(width)})
+        teacher = nn.ModuleDict(
+            {"backbone": make_backbone(drop_path=0.0), "head": self._head(width)}
+        )
+        self.teacher = make_teacher(self.student, teacher)
+        self.centre = Centre(config.out_dim, config.centre_momentum)
+
+    def _head(self, width: int) -> ProjectionHead:
+        c = self.config
+        return ProjectionHead(
+            width,
+            c.out_dim,
+            c.hidden_dim,
+            c.bottleneck_dim,
+            c.norm_last_layer,
+            c.head_batch_norm,
+        )
+
+    @classmethod
+    def views(cls, config: DINOConfig, patch_size: int) -> MultiCrop:
+        return MultiCrop(config.views, patch_size)
+
+    @classmethod
+    def effective_epochs(cls, config: DINOConfig, epochs: float) -> float:
+        return epochs * config.views.relative_area
+
+    def loss(self, batch: ViewBatch, progress: Progress) -> dict[str, Tensor]:
+        c = self.config
+        crops = batch.images("global")
+        with torch.no_grad():
+            logits = self._cls_logits(self.teacher, crops)
+        tau = temperature(
+            c.warmup_teacher_temp, c.teacher_temp, c.warmup_teacher_temp_epochs, progress
+        )
+        targets = self.centre.sharpen(logits, tau)
+        self.centre.observe(logits)
+        student = [self._cls_logits(self.student, crops)]
+        if "local" in batch.crops:
+            student.append(self._cls_logits(self.student, batch.images("local")))
+        loss = cls_loss(torch.cat(student), targets, c.student_temp)
+        return {"loss": loss, "teacher_entropy": entropy(targets)}
+
+    @staticmethod
+    def _cls_logits(network: nn.ModuleDict, crops: Tensor) -> Tensor:
+        """(V, B, 3, H, W) -> (V, B, K); crops of one size share a forward."""
+        return network["head"](network["backbone"](crops.flatten(0, 1)).cls).unflatten(
+            0, crops.shape[:2]
+        )
+
+    def frozen(self, progress: Progress) -> Iterable[nn.Parameter]:
+        """Prototypes stay put for the first epochs (dino/utils.py:144-149, trap T9)."""
+        if progress.step < self.config.freeze_last_layer * progress.steps_per_epoch:
+            return self.student["head"].last_layer.parameters()
+        return ()
+
+    def after_step(self, progress: Progress) -> None:
+        update_teacher(self.student, self.teacher, cosine(self.config.momentum, 1.0, progress))
+        self.centre.step()
+
+    def discard(self) -> None:
+        self.centre.forget()
+
+    def backbone(self) -> nn.Module:
+        return self.teacher["backbone"]
+
+    def head(self) -> nn.Module:
+        return self.teacher["head"]
+
+    def health(self) -> Mapping[str, float]:
+        uniform = math.log(self.config.out_dim)
+        return {"loss": uniform, "teacher_entropy": uniform}

@@ -1,0 +1,111 @@
+"""Projection head shared by DINO and iBOT, and the EMA that makes a teacher of a student."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class WeightNormLinear(nn.Module):
+    """y = x W^T with W_k = g_k v_k / |v_k|, no bias; g starts at 1.
+
+    The two factors are kept as `weight_g` (K, 1) and `weight_v` (K, D), the names of the official
+    files, so that EMA and weight decay act on each as there (recipe trap T11).
+    """
+
+    def __init__(self, in_dim: int, out_dim: int, train_norm: bool) -> None:
+        super().__init__()
+        self.weight_v = nn.Parameter(nn.Linear(in_dim, out_dim, bias=False).weight.detach())
+        self.weight_g = nn.Parameter(torch.ones(out_dim, 1), requires_grad=train_norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, F.normalize(self.weight_v, dim=-1) * self.weight_g)
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """Batch norm that takes its running statistics where a batch of one or none has none."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) > 1:
+            return super().forward(x)
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, False, eps=self.eps
+        )
+
+
+class ProjectionHead(nn.Module):
+    """Three-layer MLP -> l2-normalised bottleneck -> weight-normed prototypes.
+
+    dino/vision_transformer.py:257-291; for iBOT the MLP is shared by [CLS] and patches, and so are
+    the prototypes unless `patch_out_dim` asks for a second layer (ibot/models/head.py:65-199).
+    norm_last_layer freezes the prototypes' norms at 1. batch_norm normalises the hidden layers (the
+    official code's use_bn, off in the papers), with statistics of its own for patches: a short run
+    needs it, since all [CLS] tokens of a fresh ViT are nearly equal.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        out_dim: int,
+        hidden_dim: int = 2048,
+        bottleneck_dim: int = 256,
+        norm_last_layer: bool = True,
+        batch_norm: bool = False,
+        patches: bool = False,
+        patch_out_dim: int | None = None,
+    ) -> None:
+        super().__init__()
+        sizes = [in_dim, hidden_dim, hidden_dim, bottleneck_dim]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
+        for layer in self.layers:
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            nn.init.zeros_(layer.bias)
+        norm = BatchNorm if batch_norm else nn.Identity
+        self.norms = nn.ModuleList(norm(hidden_dim) for _ in range(2))
+        self.patch_norms = nn.ModuleList(norm(hidden_dim) for _ in range(2)) if patches else None
+        self.last_layer = WeightNormLinear(bottleneck_dim, out_dim, not norm_last_layer)
+        self.last_layer2 = (
+            WeightNormLinear(bottleneck_dim, patch_out_dim, not norm_last_layer)
+            if patch_out_dim
+            else None
+        )
+
+    def forward(self, cls: Tensor) -> Tensor:
+        """[CLS] tokens (N, D) -> logits (N, K)."""
+        return self.last_layer(self._project(cls, self.norms))
+
+    def patches(self, tokens: Tensor) -> Tensor:
+        """Patch tokens (N, D) -> logits (N, K_patch)."""
+        layer = self.last_layer if self.last_layer2 is None else self.last_layer2
+        return layer(self._project(tokens, self.patch_norms))
+
+    def _project(self, x: Tensor, norms: nn.ModuleList) -> Tensor:
+        for layer, norm in zip(self.layers[:-1], norms, strict=True):
+            x = F.gelu(norm(layer(x)))
+        return F.normalize(self.layers[-1](x), dim=-1)
+
+
+def make_teacher(student: nn.Module, teacher: nn.Module) -> nn.Module:
+    """`teacher` with the student's weights and no gradients; it stays in train mode (trap T14).
+
+    Parameters the student alone has (its mask token) are not needed by a teacher.
+    """
+    weights = {k: v for k, v in student.state_dict().items() if k in teacher.state_dict()}
+    teacher.load_state_dict(weights)
+    return teacher.requires_grad_(False)
+
+
+@torch.no_grad()
+def update_teacher(student: nn.Module, teacher: nn.Module, momentum: float) -> None:
+    """teacher <- momentum * teacher + (1 - momentum) * student, over parameters both name.
+
+    Buffers are not averaged (ibot/main_ibot.py:381-390,451-455).
+    """
+    source = dict(student.named_parameters())
+    pairs = [(t, source[name]) for name, t in teacher.named_parameters() if name in source]
+    teachers, students = map(list, zip(*pairs, strict=True))
+    torch._foreach_mul_(teachers, momentum)
+    torch._foreach_add_(teachers, students, alpha=1 - momentum)

@@ -1,0 +1,177 @@
+"""iBOT: image BERT pre-training with an online tokenizer (Zhou et al., 2022, arXiv:2111.07832).
+
+    L = L_[CLS] + L_MIM
+    L_[CLS]: DINO's loss, the student's global crops being the *masked* ones
+    L_MIM = - sum over masked patches i of  P_teacher(u)_i . log P_student(u_masked)_i   (same view)
+
+The teacher, the EMA of the student, sees unmasked crops and so is the tokenizer. One head serves
+[CLS] and patches by default. Defaults are the README's ViT-S/16 recipe (recipes.md section 4).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from sslbench.backbones.base import Backbone
+from sslbench.data.masks import MaskConfig
+from sslbench.data.views import MultiCrop, MultiCropConfig
+from sslbench.method import Method, Progress, ViewBatch
+from sslbench.methods.heads import ProjectionHead, make_teacher, update_teacher
+from sslbench.methods.losses import Centre, cls_loss, cosine, entropy, patch_loss, temperature
+
+
+@dataclass(frozen=True)
+class IBOTConfig:
+    """mask.start_epoch delays the masks and with them the patch temperature's warm-up."""
+
+    out_dim: int = 8192
+    patch_out_dim: int = 8192
+    shared_head: bool = True
+    hidden_dim: int = 2048
+    bottleneck_dim: int = 256
+    norm_last_layer: bool = False
+    head_batch_norm: bool = False
+    freeze_last_layer: float = 1.0
+    student_temp: float = 0.1
+    teacher_temp: float = 0.07
+    teacher_patch_temp: float = 0.07
+    warmup_teacher_temp: float = 0.04
+    warmup_teacher_temp_epochs: float = 30.0
+    momentum: float = 0.996
+    centre_momentum: float = 0.9
+    cls_weight: float = 1.0
+    patch_weight: float = 1.0
+    views: MultiCropConfig = field(default_factory=MultiCropConfig)
+    mask: MaskConfig = field(default_factory=MaskConfig)
+
+
+class IBOT(Method):
+    name = "ibot"
+    Config = IBOTConfig
+
+    def __init__(self, config: IBOTConfig, make_backbone: Callable[..., Backbone]) -> None:
+        super().__init__(config, make_backbone)
+        self.config = config
+        backbone = make_backbone(mask_token=True)
+        width = backbone.embed_dim
+        self.student = nn.ModuleDict({"backbone": backbone, "head": self._head(width)})
+        teacher = nn.ModuleDict(
+            {"backbone": make_backbone(drop_path=0.0), "head": self._head(width)}
+        )
+        self.teacher = make_teacher(self.student, teacher)
+        patch_dim = config.out_dim if config.shared_head else config.patch_out_dim
+        self.centre = Centre(config.out_dim, config.centre_momentum)
+        self.patch_centre = Centre(patch_dim, config.centre_momentum)
+
+    def _head(self, width: int) -> ProjectionHead:
+        c = self.config
+        return ProjectionHead(
+            width,
+            c.out_dim,
+            c.hidden_dim,
+            c.bottleneck_dim,
+            c.norm_last_layer,
+            c.head_batch_norm,
+            patches=True,
+            patch_out_dim=None if c.shared_head else c.patch_out_dim,
+        )
+
+    @classmethod
+    def views(cls, config: IBOTConfig, patch_size: int) -> MultiCrop:
+        return MultiCrop(config.views, patch_size, config.mask)
+
+    @classmethod
+    def effective_epochs(cls, config: IBOTConfig, epochs: float) -> float:
+        return epochs * config.views.relative_area
+
+    def loss(self, batch: ViewBatch, progress: Progress) -> dict[str, Tensor]:
+        c = self.config
+        crops, mask = batch.images("global"), batch.masks["global"]
+        shape, mask = crops.shape[:2], mask.flatten(2)  # (V, B), (V, B, N)
+        cls_targets, patch_targets, patch_entropy = self._targets(crops, mask, progress)
+
+        tokens = self.student["backbone"](crops.flatten(0, 1), batch.masks["global"].flatten(0, 1))
+        head = self.student["head"]
+        student = [head(tokens.cls).unflatten(0, shape)]
+        if "local" in batch.crops:
+            local = batch.images("local")
+            local_cls = self.student["backbone"](local.flatten(0, 1)).cls
+            student.append(head(local_cls).unflatten(0, local.shape[:2]))
+        # only masked tokens enter the loss, so only they need logits
+        masked = head.patches(tokens.patches[mask.flatten(0, 1)])
+
+        loss_cls = cls_loss(torch.cat(student), cls_targets, c.student_temp)
+        loss_patch = patch_loss(masked, patch_targets, mask, c.student_temp)
+        return {
+            "loss": c.cls_weight * loss_cls + c.patch_weight * loss_patch,
+            "loss_cls": loss_cls.detach(),
+            "loss_patch": loss_patch.detach(),
+            "teacher_entropy": entropy(cls_targets),
+            "patch_entropy": patch_entropy,
+            "masked": mask.float().mean(),
+        }
+
+    @torch.no_grad()
+    def _targets(
+        self, crops: Tensor, mask: Tensor, progress: Progress
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Teacher probabilities for [CLS] (V, B, K) and the M masked patches (M, K); an entropy.
+
+        The entropy is over all patches of a few crops, so that it exists without a mask too.
+
+        The patch centre is the mean over *all* patches, masked or not (trap T1).
+        """
+        c = self.config
+        tokens = self.teacher["backbone"](crops.flatten(0, 1))
+        head = self.teacher["head"]
+        shape = tokens.patches.shape[:2]
+        cls_logits = head(tokens.cls)
+        patch_logits = head.patches(tokens.patches.flatten(0, 1)).unflatten(0, shape)
+        start, warmup = c.warmup_teacher_temp, c.warmup_teacher_temp_epochs
+        tau = temperature(start, c.teacher_temp, warmup, progress)
+        patch_tau = temperature(
+            start, c.teacher_patch_temp, warmup, progress, delay=c.mask.start_epoch
+        )
+        targets = self.centre.sharpen(cls_logits, tau).unflatten(0, crops.shape[:2])
+        patch_targets = self.patch_centre.sharpen(patch_logits[mask.flatten(0, 1)], patch_tau)
+        patch_entropy = entropy(self.patch_centre.sharpen(patch_logits[:8], patch_tau))
+        self.centre.observe(cls_logits)
+        self.patch_centre.observe(patch_logits)
+        return targets, patch_targets, patch_entropy
+
+    def frozen(self, progress: Progress) -> Iterable[nn.Parameter]:
+        """Prototypes, both layers, stay put for the first epochs (trap T9)."""
+        if progress.step >= self.config.freeze_last_layer * progress.steps_per_epoch:
+            return
+        head = self.student["head"]
+        yield from head.last_layer.parameters()
+        if head.last_layer2 is not None:
+            yield from head.last_layer2.parameters()
+
+    def after_step(self, progress: Progress) -> None:
+        update_teacher(self.student, self.teacher, cosine(self.config.momentum, 1.0, progress))
+        self.centre.step()
+        self.patch_centre.step()
+
+    def discard(self) -> None:
+        self.centre.forget()
+        self.patch_centre.forget()
+
+    def backbone(self) -> nn.Module:
+        return self.teacher["backbone"]
+
+    def head(self) -> nn.Module:
+        return self.teacher["head"]
+
+    def health(self) -> Mapping[str, float]:
+        c = self.config
+        uniform, patch = (
+            math.log(c.out_dim),
+            math.log(c.out_dim if c.shared_head else c.patch_out_dim),
+        )
+        return {"loss_cls": uniform, "teacher_entropy": uniform, "patch_entropy": patch}

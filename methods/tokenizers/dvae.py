@@ -1,0 +1,115 @@
+"""A small discrete VAE that turns an image into a grid of codes, for datasets without DALL-E's.
+
+    max  E_q(z|x) [ log p(x | z) ] - beta KL( q(z|x) || uniform )
+
+q is relaxed by the Gumbel-softmax whose temperature falls during training (Ramesh et al., 2021,
+arXiv:2102.12092, sec. 2.1 and App. A; BEiT sec. 2.1). It is a Method like any other: the same
+trainer trains it, and `backbone()` is the tokenizer that BEiT is given.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sslbench.data.views import PlainCrop, PlainCropConfig
+from sslbench.method import Method, Progress, ViewBatch
+from sslbench.methods.losses import cosine
+
+
+@dataclass(frozen=True)
+class DVAEConfig:
+    """downsample: pixels per code along a side, a power of two; kl_weight is per code (beta)."""
+
+    num_codes: int = 8192
+    downsample: int = 8
+    hidden_dim: int = 256
+    kl_weight: float = 1e-3
+    temperature: float = 1.0
+    final_temperature: float = 0.0625
+    views: PlainCropConfig = field(default_factory=PlainCropConfig)
+
+
+class DiscreteVAE(Method):
+    name = "dvae"
+    Config = DVAEConfig
+
+    def __init__(self, config: DVAEConfig, make_backbone: Callable[..., nn.Module]) -> None:
+        super().__init__(config, make_backbone)
+        self.config = config
+        self.num_codes, self.downsample = config.num_codes, config.downsample
+        halvings = int(math.log2(config.downsample))
+        if 2**halvings != config.downsample:
+            raise ValueError(f"downsample {config.downsample} is not a power of two")
+        widths = [max(32, config.hidden_dim >> (halvings - 1 - i)) for i in range(halvings)]
+        self.encoder = _encoder(widths, config.num_codes)
+        self.codebook = nn.Conv2d(config.num_codes, widths[-1], 1, bias=False)
+        self.decoder = _decoder(widths)
+
+    @classmethod
+    def views(cls, config: DVAEConfig, patch_size: int) -> PlainCrop:
+        return PlainCrop(config.views)
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Pixels in [0, 1] (B, 3, H, W) -> ids (B, H / downsample, W / downsample)."""
+        return self.encoder(2 * pixels - 1).argmax(1)
+
+    def decode(self, ids: Tensor) -> Tensor:
+        """Ids (B, h, w) -> pixels in [0, 1] (B, 3, h * downsample, w * downsample)."""
+        codes = self.codebook.weight[:, ids, 0, 0].transpose(0, 1)
+        return ((self.decoder(codes) + 1) / 2).clamp(0, 1)
+
+    def loss(self, batch: ViewBatch, progress: Progress) -> dict[str, Tensor]:
+        c = self.config
+        pixels = batch.pixels("image")[0]
+        logits = self.encoder(2 * pixels - 1).float()
+        tau = cosine(c.temperature, c.final_temperature, progress)
+        relaxed = F.gumbel_softmax(logits, tau=tau, dim=1)
+        restored = self.decoder(self.codebook(relaxed))
+        error = F.mse_loss((restored.float() + 1) / 2, pixels)
+        posterior = F.log_softmax(logits, dim=1)
+        # KL(q || uniform) = ln K - H(q), per code
+        divergence = (posterior.exp() * posterior).sum(1).mean() + math.log(c.num_codes)
+        used = torch.bincount(logits.argmax(1).flatten(), minlength=c.num_codes) > 0
+        return {
+            "loss": error + c.kl_weight * divergence,
+            "mse": error.detach(),
+            "kl": divergence.detach(),
+            "codes_used": used.sum().float(),
+        }
+
+    def backbone(self) -> nn.Module:
+        return self
+
+
+class _Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.ReLU(), nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+def _encoder(widths: list[int], num_codes: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    previous = 3
+    for width in widths:
+        layers += [nn.Conv2d(previous, width, 4, stride=2, padding=1), _Residual(width)]
+        previous = width
+    return nn.Sequential(*layers, nn.ReLU(), nn.Conv2d(previous, num_codes, 1))
+
+
+def _decoder(widths: list[int]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for width, following in zip(widths[::-1], [*widths[-2::-1], widths[0]], strict=True):
+        layers += [_Residual(width), nn.ReLU()]
+        layers += [nn.ConvTranspose2d(width, following, 4, stride=2, padding=1)]
+    return nn.Sequential(*layers, nn.ReLU(), nn.Conv2d(widths[0], 3, 1))

@@ -1,0 +1,143 @@
+"""The shared Vision Transformer: timm's blocks behind the Backbone interface.
+
+Equals the ViT of DINO and iBOT (dino/vision_transformer.py, ibot/models/vision_transformer.py):
+pre-norm, MLP ratio 4, GELU, LayerNorm eps 1e-6, learned absolute positions added to [CLS] and
+patches, drop path rising linearly over depth. The optional mask token replaces patches after the
+patch projection and before positions are added (the order of all three papers' code).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+from sslbench.backbones.base import Backbone, Tokens
+from sslbench.errors import UserError, nearest
+
+# name -> (width, depth, heads, std of fresh weights). The papers' 0.02 suits their widths; at 128
+# it would leave all [CLS] tokens nearly equal for hundreds of steps.
+SIZES = {
+    "vit_nano": (128, 4, 4, 0.06),
+    "vit_tiny": (192, 12, 3, 0.02),
+    "vit_small": (384, 12, 6, 0.02),
+    "vit_base": (768, 12, 12, 0.02),
+    "vit_large": (1024, 24, 16, 0.02),
+}
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """image_size: side in pixels of the full-size crop, which fixes the position table."""
+
+    name: str = "vit_small"
+    patch_size: int = 16
+    image_size: int = 224
+    drop_path: float = 0.1
+
+    @property
+    def arch(self) -> str:
+        """The field's short name, e.g. "ViT-S/16"."""
+        letter = {"nano": "Nano", "tiny": "Ti", "small": "S", "base": "B", "large": "L"}
+        return f"ViT-{letter[self.name.removeprefix('vit_')]}/{self.patch_size}"
+
+
+class VisionTransformer(Backbone):
+    def __init__(self, config: BackboneConfig, mask_token: bool = False) -> None:
+        super().__init__()
+        self.config = config
+        width, depth, heads, self.init_std = SIZES[config.name]
+        patch_size, drop_path = config.patch_size, config.drop_path
+        self.embed_dim, self.depth, self.patch_size = width, depth, patch_size
+        self.grid_size = config.image_size // patch_size
+        self.patch_embed = nn.Conv2d(3, width, patch_size, stride=patch_size)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.grid_size**2, width))
+        # (1, D): two-dimensional, hence weight-decayed like the papers' (recipe trap T10)
+        self.mask_token = nn.Parameter(torch.zeros(1, width)) if mask_token else None
+        norm: Any = partial(nn.LayerNorm, eps=1e-6)
+        rates = torch.linspace(0, drop_path, depth).tolist()
+        self.blocks = nn.ModuleList(
+            Block(width, heads, qkv_bias=True, drop_path=rate, norm_layer=norm) for rate in rates
+        )
+        self.norm = norm(width)
+        for module in self.modules():
+            # cut at +-2 absolute, biases 0; convolutions keep torch's default
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=self.init_std)
+                nn.init.zeros_(module.bias)
+        nn.init.trunc_normal_(self.cls_token, std=0.02)
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+
+    def forward(self, images: Tensor, mask: Tensor | None = None) -> Tokens:
+        x, grid = self._embed(images, mask)
+        *_, x = self._through_blocks(x)
+        return _split(self.norm(x), grid)
+
+    def intermediate(self, images: Tensor, n: int, norm: bool = True) -> list[Tokens]:
+        x, grid = self._embed(images, None)
+        outputs = list(self._through_blocks(x))[-n:]
+        return [_split(self.norm(x) if norm else x, grid) for x in outputs]
+
+    def _through_blocks(self, x: Tensor) -> Iterator[Tensor]:
+        for block in self.blocks:
+            # explicit attention wins on CPUs (in bf16 by about 2x, forward and backward)
+            block.get_submodule("attn").fused_attn = x.is_cuda  # type: ignore[assignment]
+            x = block(x)
+            yield x
+
+    def _embed(self, images: Tensor, mask: Tensor | None) -> tuple[Tensor, tuple[int, int]]:
+        height, width = images.shape[-2:]
+        if height % self.patch_size or width % self.patch_size:
+            raise UserError(
+                f"image size {height}x{width} is not a multiple of the patch size "
+                f"{self.patch_size}; choose a multiple of it."
+            )
+        grid = (height // self.patch_size, width // self.patch_size)
+        x = self.patch_embed(images).flatten(2).transpose(1, 2)
+        if mask is not None:
+            if self.mask_token is None:
+                raise ValueError("this backbone was built without a mask token")
+            x = torch.where(mask.flatten(1)[..., None], self.mask_token.to(x.dtype), x)
+        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+        return x + self._positions(grid), grid
+
+    def _positions(self, grid: tuple[int, int]) -> Tensor:
+        """Positions for `grid`, (1, 1 + h*w, D).
+
+        Bicubic by scale factor with 0.1 added to the target, as dino/vision_transformer.py:174-194
+        does: the exact target size would shift the values slightly (recipe trap T16).
+        """
+        side = self.grid_size
+        if grid == (side, side):
+            return self.pos_embed
+        table = self.pos_embed[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
+        scale = ((grid[0] + 0.1) / side, (grid[1] + 0.1) / side)
+        table = F.interpolate(table, scale_factor=scale, mode="bicubic")
+        return torch.cat([self.pos_embed[:, :1], table.flatten(2).transpose(1, 2)], dim=1)
+
+
+def build_backbone(
+    config: BackboneConfig, mask_token: bool = False, drop_path: float | None = None
+) -> Backbone:
+    """The backbone of a recipe; raises UserError for an unknown name or an impossible size."""
+    if config.name not in SIZES:
+        raise UserError(f"unknown backbone {config.name!r}: {nearest(config.name, SIZES)}.")
+    if config.image_size % config.patch_size:
+        raise UserError(
+            f"backbone.image_size {config.image_size} is not a multiple of backbone.patch_size "
+            f"{config.patch_size}; choose a multiple of it."
+        )
+    if drop_path is not None:
+        config = replace(config, drop_path=drop_path)
+    return VisionTransformer(config, mask_token)
+
+
+def _split(x: Tensor, grid: tuple[int, int]) -> Tokens:
+    return Tokens(x[:, 0], x[:, 1:], grid)
