@@ -1,0 +1,6 @@
+"""BEiT in minutes on two CPU cores, with the codes of a shapes/dvae run."""
+
+_base_ = "_base.py"
+
+method = dict(name="beit", views=dict(size=64, token_size=64, scale=(0.4, 1.0)))
+optim = dict(no_decay=("pos_embed", "cls_token"))

@@ -1,0 +1,113 @@
+"""Run directories: what a run leaves behind, written so that nothing is ever half-written.
+
+config.json          the resolved recipe
+state.pt             everything needed to go on, the newest; state.previous.pt the one before
+weights.safetensors  the exported backbone (the teacher where there is one) with its card
+log.jsonl            one line per logged step
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sslbench.errors import UserError
+
+STATE, PREVIOUS, WEIGHTS, CONFIG = (
+    "state.pt",
+    "state.previous.pt",
+    "weights.safetensors",
+    "config.json",
+)
+
+
+def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
+    """Lets `write` fill a temporary sibling, syncs it and renames it onto `path`.
+
+    A full disk leaves `path` as it was and raises UserError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise UserError(
+            f"{path} cannot be written ({error}); free disk space or choose another --out, "
+            "then continue with --resume."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_json(path: Path, value: Any) -> None:
+    write_atomically(path, lambda p: p.write_text(json.dumps(value, indent=2) + "\n"))
+
+
+def save_state(folder: Path, state: Mapping[str, Any]) -> None:
+    """Writes state.pt; the one it replaces stays as state.previous.pt."""
+
+    def write(path: Path) -> None:
+        torch.save(dict(state), path)
+        if (folder / STATE).exists():
+            (folder / STATE).replace(folder / PREVIOUS)
+
+    write_atomically(folder / STATE, write)
+
+
+def load_state(folder: Path) -> dict[str, Any]:
+    """Reads state.pt without unpickling anything but tensors and plain containers."""
+    path = folder / STATE
+    if not path.exists() and (folder / PREVIOUS).exists():
+        path = folder / PREVIOUS  # killed between the two renames
+    if not path.exists():
+        raise UserError(f"{folder} holds no {STATE} to resume from; leave out --resume to start.")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError, KeyError) as error:
+        hint = f"replace it by {PREVIOUS}" if (folder / PREVIOUS).exists() else "start anew"
+        raise UserError(f"checkpoint {path} is truncated or damaged; {hint}.") from error
+
+
+def save_weights(path: Path, tensors: Mapping[str, Tensor], card: Mapping[str, Any]) -> str:
+    """Writes safetensors with `card` as metadata; returns the weights' sha256."""
+    plain = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+    sha = weights_sha256(plain)
+    metadata = {"sslbench": json.dumps({**card, "sha256": sha})}
+    write_atomically(path, lambda p: save_file(plain, p, metadata))
+    return sha
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and card of a file `save_weights` wrote; UserError if it is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise UserError(
+            f"weights {path} are truncated or damaged ({error}); make them anew."
+        ) from error
+    return tensors, json.loads(metadata.get("sslbench", "{}"))
+
+
+def weights_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """Hash over names, shapes, types and bytes of the tensors, whatever the file around them."""
+    sha = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        sha.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        sha.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()

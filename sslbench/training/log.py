@@ -1,0 +1,123 @@
+"""What a run says while it goes on: log.jsonl, a tracker, and a bar or plain lines."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from sslbench.training.checkpoint import write_atomically
+
+LOG, QUIET_SECONDS = "log.jsonl", 15.0
+
+
+class RunLog:
+    """Context manager; a line of log.jsonl per call of `write`.
+
+    On a terminal there is a bar with the time left, elsewhere a plain line every 15 seconds.
+    """
+
+    def __init__(
+        self, folder: Path | None, start_step: int, total_steps: int, console: Console
+    ) -> None:
+        """folder None: a process that logs nothing."""
+        if folder is not None:
+            keep_until(folder / LOG, start_step)
+        self._file = Path(os.devnull if folder is None else folder / LOG).open("a")  # noqa: SIM115
+        self._tracker = None if folder is None else _tensorboard(folder)
+        self._console, self._start, self._total = console, start_step, total_steps
+        self._began = self._spoke = time.monotonic()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[values]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task(folder.name if folder else "", total=total_steps, values="")
+
+    def __enter__(self) -> RunLog:
+        self._bar.start()
+        self._bar.update(self._task, completed=self._start)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+        self._file.close()
+        if self._tracker:
+            self._tracker.close()
+
+    def write(self, values: Mapping[str, float]) -> None:
+        """One record; `values` holds "step" (1-based, steps done) and what is worth plotting."""
+        self._file.write(json.dumps(values) + "\n")
+        self._file.flush()
+        step = int(values["step"])
+        if self._tracker:
+            scalars = {k: v for k, v in values.items() if k != "step"}
+            self._tracker.add_scalars(scalars, step=step)
+        self._bar.update(self._task, completed=step, values=_words(values))
+        if not self._console.is_terminal and self._due(step):
+            self._spoke = time.monotonic()
+            self._console.print(f"step {step}/{self._total} {_words(values)} {self._left(step)}")
+
+    def say(self, text: str) -> None:
+        """A sentence for the person in front of the screen, also kept in the log file."""
+        self._file.write(json.dumps({"note": text}) + "\n")
+        self._file.flush()
+        self._console.print(text, highlight=False, soft_wrap=True)
+
+    def _due(self, step: int) -> bool:
+        return step == self._total or time.monotonic() - self._spoke > QUIET_SECONDS
+
+    def _left(self, step: int) -> str:
+        done = max(1, step - self._start)
+        seconds = (time.monotonic() - self._began) / done * (self._total - step)
+        return f"left {timedelta(seconds=round(seconds))}"
+
+
+def keep_until(path: Path, step: int) -> None:
+    """Drops records after `step`, which a resumed run is about to write again."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            break  # the line that a kill cut short, always the last
+        if record.get("step", 0) > step:
+            break
+        kept.append(line + "\n")
+    write_atomically(path, lambda p: p.write_text("".join(kept)))
+
+
+def read_log(folder: Path) -> list[dict[str, float]]:
+    """The records of a run, without its notes."""
+    lines = (folder / LOG).read_text().splitlines()
+    return [r for r in map(json.loads, lines) if "step" in r]
+
+
+def _words(values: Mapping[str, float]) -> str:
+    shown = {k: v for k, v in values.items() if k.startswith("loss") or k.endswith("entropy")}
+    shown |= {k: values[k] for k in ("images_per_s", "data_wait_percent") if k in values}
+    return "  ".join(f"{k} {v:.4g}" for k, v in shown.items())
+
+
+def _tensorboard(folder: Path):  # type: ignore[no-untyped-def]
+    from mmengine.visualization import TensorboardVisBackend  # seconds to import
+
+    return TensorboardVisBackend(save_dir=str(folder / "tensorboard"))

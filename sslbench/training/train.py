@@ -1,0 +1,351 @@
+"""The trainer, read from top to bottom: set-up, resume, then the step in plain sight."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from rich.console import Console
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from sslbench import plugins
+from sslbench.backbones.load import load_module
+from sslbench.backbones.vit import build_backbone
+from sslbench.config import Recipe
+from sslbench.data.dataset import ImageDataset
+from sslbench.data.images import open_dataset
+from sslbench.data.loader import ViewLoader, make_loader
+from sslbench.errors import RunError, UserError
+from sslbench.method import Method, Progress, ViewBatch
+from sslbench.training import checkpoint
+from sslbench.training.distributed import World, barrier
+from sslbench.training.health import Health
+from sslbench.training.log import RunLog
+from sslbench.training.optim import clip_gradients, make_optimizer, set_schedules
+
+STOP_AFTER = 3  # non-finite steps in a row
+ESTIMATE_AFTER = 10  # steps timed before the time left is estimated
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run on one process; `model` is `method` as DDP wraps it."""
+
+    recipe: Recipe
+    out: Path
+    world: World
+    dataset: ImageDataset
+    method: Method
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    total_steps: int
+    steps_per_epoch: int
+
+    def progress(self, step: int) -> Progress:
+        return Progress(step, self.total_steps, self.steps_per_epoch)
+
+
+def pretrain(
+    recipe: Recipe,
+    out: Path,
+    world: World,
+    resume: bool = False,
+    console: Console | None = None,
+    group: str = plugins.METHODS,
+) -> Path:
+    """Trains `recipe` into the run directory `out` and returns it.
+
+    Raises UserError for a recipe that cannot run and RunError when the run breaks.
+    """
+    run = set_up(recipe, out, world, group)
+    start = restore(run) if resume else 0
+    loader = load_views(run, start)  # refuses impossible data before anything is written
+    if not resume:
+        begin(run)
+    console = (console or Console()) if world.main else Console(quiet=True)
+    with RunLog(out if world.main else None, start, run.total_steps, console) as log:
+        train(run, loader, start, log)
+    if world.main:
+        export(run, run.total_steps)
+    barrier(world)
+    return out
+
+
+def set_up(recipe: Recipe, out: Path, world: World, group: str = plugins.METHODS) -> Run:
+    """Everything a run needs in memory; touches no file but the data's."""
+    if recipe.run.threads:
+        torch.set_num_threads(recipe.run.threads)
+    dataset = open_dataset(recipe.data.source, recipe.data.split)
+    steps_per_epoch = len(dataset) // recipe.train.batch_size
+    method = build_method(recipe, group).to(world.device)
+    return Run(
+        recipe,
+        out,
+        world,
+        dataset,
+        method,
+        _parallel(method, world),
+        make_optimizer(method, recipe.optim),
+        max(1, round(recipe.train.epochs * steps_per_epoch)),
+        steps_per_epoch,
+    )
+
+
+def build_method(recipe: Recipe, group: str = plugins.METHODS) -> Method:
+    """The method of a recipe with fresh weights, which depend on the recipe's seed alone."""
+    method_class: type[Method] = plugins.load(group, recipe.method_name)
+    needs = {}
+    for name, remedy in method_class.needs.items():
+        if name not in recipe.needs:
+            raise UserError(f"{remedy}.")
+        needs[name] = load_module(recipe.needs[name], plugins.group_of(name))
+    torch.manual_seed(recipe.train.seed)
+    return method_class(recipe.method, partial(build_backbone, recipe.backbone), **needs)
+
+
+def _parallel(method: Method, world: World) -> nn.Module:
+    if world.size == 1:
+        return method
+    devices = [world.device] if world.device.type == "cuda" else None
+    return DistributedDataParallel(method, device_ids=devices, broadcast_buffers=False)
+
+
+def load_views(run: Run, start: int) -> ViewLoader:
+    """Batches of this process from step `start` on."""
+    recipe, world = run.recipe, run.world
+    parts = world.size * recipe.train.accumulate
+    if recipe.train.batch_size % parts:
+        raise UserError(
+            f"train.batch_size={recipe.train.batch_size} cannot be shared by {world.size} "
+            f"processes x {recipe.train.accumulate} accumulation steps; take a multiple of {parts}."
+        )
+    return make_loader(
+        run.dataset,
+        run.method.views(recipe.method, recipe.backbone.patch_size),
+        recipe.train.seed,
+        recipe.train.batch_size // parts,
+        run.total_steps,
+        mean=recipe.data.mean,
+        std=recipe.data.std,
+        rank=world.rank,
+        world=world.size,
+        accumulate=recipe.train.accumulate,
+        start_step=start,
+        workers=recipe.run.workers,
+    )
+
+
+def begin(run: Run) -> None:
+    """Writes the recipe and a first checkpoint and reads it back: better to fail now than later."""
+    if run.world.main:
+        checkpoint.save_json(run.out / checkpoint.CONFIG, run.recipe.to_dict())
+        save(run, 0)
+        checkpoint.load_state(run.out)
+    barrier(run.world)
+
+
+def save(run: Run, step: int) -> None:
+    """A checkpoint after `step` steps."""
+    state = {
+        "step": step,
+        "method": run.method.state_dict(),
+        "optimizer": run.optimizer.state_dict(),
+        "data": run.dataset.fingerprint,
+    }
+    checkpoint.save_state(run.out, state)
+
+
+def restore(run: Run) -> int:
+    """Loads the newest checkpoint; the number of steps already done."""
+    state = checkpoint.load_state(run.out)
+    if state["data"] != run.dataset.fingerprint:
+        raise UserError(
+            f"{run.out} was trained on other data than {run.recipe.data.source!r} holds now; "
+            "restore the data or start a new run."
+        )
+    run.method.load_state_dict(state["method"])
+    run.optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"])
+
+
+def train(run: Run, loader: ViewLoader, start: int, log: RunLog) -> None:
+    """The loop: schedules, forward, backward, clip, optimiser, `after_step`, log."""
+    recipe, method, world = run.recipe, run.method, run.world
+    parameters = [p for p in method.parameters() if p.requires_grad]
+    health, meter = Health(method.health()), Meter(recipe.train.batch_size)
+    batches, bad, saved, step = iter(loader), 0, time.monotonic(), start
+    for step in range(start, run.total_steps):
+        progress = run.progress(step)
+        micro = meter.wait(lambda: _next_batches(batches, recipe.train.accumulate, log))
+        torch.manual_seed(step_seed(recipe.train.seed, step, world.rank))
+        lr, decay = set_schedules(run.optimizer, progress, recipe.optim, recipe.train)
+        values = forward_backward(run, micro, progress)
+        norm = clip_gradients(parameters, recipe.optim)
+        for parameter in method.frozen(progress):
+            parameter.grad = None
+        if _finite(values["loss"], norm, world):
+            run.optimizer.step()
+            method.after_step(progress)
+            bad = 0
+        else:
+            method.discard()
+            bad = _count_bad(run, bad + 1, step, values, log)
+        run.optimizer.zero_grad(set_to_none=True)
+        meter.count()
+
+        done = step + 1
+        if done % recipe.run.log_every == 0 or done == run.total_steps:
+            record = {"step": done, "epoch": done / run.steps_per_epoch, "lr": lr, "decay": decay}
+            record |= {"grad_norm": float(norm), **_mean_values(values, world), **meter.read()}
+            log.write(record)
+            for warning in health.check(record):
+                log.say(warning)
+        if done == start + ESTIMATE_AFTER:
+            log.say(estimate(run, done, meter))
+        due = time.monotonic() - saved > 60 * recipe.run.save_minutes
+        if world.main and (done % recipe.run.save_every == 0 or due or done == run.total_steps):
+            save(run, done)
+            saved = time.monotonic()
+
+
+def forward_backward(run: Run, micro: Sequence[ViewBatch], progress: Progress) -> dict[str, Tensor]:
+    """Accumulates gradients over the micro-batches; the mean of each logged value."""
+    total: dict[str, Tensor] = {}
+    bf16 = use_bf16(run.recipe.train.precision, run.world.device)
+    for i, batch in enumerate(micro):
+        last = i == len(micro) - 1
+        if isinstance(run.model, DistributedDataParallel):
+            run.model.require_backward_grad_sync = last  # what DDP.no_sync sets
+        batch = batch.to(run.world.device)
+        with torch.autocast(run.world.device.type, torch.bfloat16, enabled=bf16):
+            values = run.model(batch, progress)
+        (values["loss"] / len(micro)).backward()
+        for key, value in values.items():
+            total[key] = total.get(key, torch.zeros(())) + value.detach() / len(micro)
+    return total
+
+
+def use_bf16(precision: str, device: torch.device) -> bool:
+    """Whether to autocast: "auto" asks for hardware that multiplies bf16."""
+    if precision != "auto":
+        return precision == "bf16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """Seeds drop path and sampling of one step, so that a resumed run draws the same numbers."""
+    return (seed * 1_000_003 + step) * 1_009 + rank
+
+
+def _next_batches(
+    batches: Iterator[tuple[ViewBatch, list[str]]], count: int, log: RunLog
+) -> list[ViewBatch]:
+    found = []
+    for _ in range(count):
+        batch, broken = next(batches)
+        found.append(batch)
+        for text in broken:
+            log.say(f"skipped a broken image, {text}")
+    return found
+
+
+def _finite(loss: Tensor, norm: Tensor, world: World) -> bool:
+    """Whether every process has a finite loss and gradient; the one host sync of a step."""
+    bad = (~(torch.isfinite(loss) & torch.isfinite(norm))).float()
+    if world.size > 1:
+        dist.all_reduce(bad)
+    return not bool(bad)
+
+
+def _count_bad(run: Run, bad: int, step: int, values: Mapping[str, Tensor], log: RunLog) -> int:
+    """Reports a skipped step; raises RunError when there were too many in a row."""
+    broken = [k for k, v in values.items() if not bool(torch.isfinite(v))] or ["gradient"]
+    log.say(f"step {step + 1} skipped: not finite: {', '.join(broken)} ({bad} in a row)")
+    if bad >= STOP_AFTER:
+        raise RunError(
+            f"{bad} steps in a row were not finite (step {step + 1}, {', '.join(broken)}); the "
+            f"last good checkpoint is {run.out / checkpoint.STATE}: lower optim.lr or set "
+            "train.precision=fp32 and resume from it."
+        )
+    return bad
+
+
+def _mean_values(values: Mapping[str, Tensor], world: World) -> dict[str, float]:
+    """Logged values as floats, averaged over processes."""
+    keys = sorted(values)
+    stacked = torch.stack([values[k].float() for k in keys])
+    if world.size > 1:
+        dist.all_reduce(stacked)
+        stacked /= world.size
+    return dict(zip(keys, stacked.tolist(), strict=True))
+
+
+class Meter:
+    """Images per second and the share of time spent waiting for data, since the last reading."""
+
+    def __init__(self, batch_size: int) -> None:
+        self.batch_size = batch_size
+        self.began = self.since = time.monotonic()
+        self.waited, self.steps, self.all_steps = 0.0, 0, 0
+
+    def wait(self, fetch: Callable[[], list[ViewBatch]]) -> list[ViewBatch]:
+        before = time.monotonic()
+        found = fetch()
+        self.waited += time.monotonic() - before
+        return found
+
+    def count(self) -> None:
+        self.steps += 1
+        self.all_steps += 1
+
+    def read(self) -> dict[str, float]:
+        passed = max(1e-9, time.monotonic() - self.since)
+        values = {
+            "images_per_s": self.steps * self.batch_size / passed,
+            "data_wait_percent": 100 * self.waited / passed,
+        }
+        self.since, self.waited, self.steps = time.monotonic(), 0.0, 0
+        return values
+
+    def seconds_per_step(self) -> float:
+        return (time.monotonic() - self.began) / max(1, self.all_steps)
+
+
+def estimate(run: Run, done: int, meter: Meter) -> str:
+    """Steps, memory and time of the whole run, judged by its first steps."""
+    left = timedelta(seconds=round(meter.seconds_per_step() * (run.total_steps - done)))
+    if run.world.device.type == "cuda":
+        memory = torch.cuda.max_memory_allocated(run.world.device) / 2**30
+    else:
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return (
+        f"estimate after {meter.all_steps} steps: {run.total_steps} steps of "
+        f"{run.recipe.train.batch_size} images, {memory:.1f} GiB at peak, about {left} left"
+    )
+
+
+def export(run: Run, steps: int) -> None:
+    """Writes the weights that are evaluated, with the card that says what they are."""
+    recipe, method = run.recipe, run.method
+    tensors = {f"backbone.{k}": v for k, v in method.backbone().state_dict().items()}
+    if (head := method.head()) is not None:
+        tensors |= {f"head.{k}": v for k, v in head.state_dict().items()}
+    epochs = steps / run.steps_per_epoch
+    card = {
+        "recipe": recipe.to_dict(),
+        "data": run.dataset.name,
+        "steps": steps,
+        "epochs": epochs,
+        "effective_epochs": method.effective_epochs(recipe.method, epochs),
+    }
+    checkpoint.save_weights(run.out / checkpoint.WEIGHTS, tensors, card)
