@@ -1,0 +1,85 @@
+"""Unsupervised classification: how well clusters agree with the classes of the judged split.
+
+Two answers to "whose clusters?", never mixed: k-means on the frozen features, and the arg-max of
+the method's own [CLS] head where the source has one. Source: iBOT (arXiv:2111.07832) section 4.1
+and Table 5, `ibot/evaluation/unsupervised/unsup_cls.py:22-71,111-140` (teacher head, centre crop,
+no centring, no temperature, on val). iBOT's Table 5: "32.8" is its ARI, its NMI is 78.6.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from sklearn.cluster import KMeans
+from torch import nn
+from torch.nn.functional import normalize
+
+from sslbench.backbones.base import Backbone
+from sslbench.benchmark import Benchmark, Context, Features, FeatureSpec, Splits
+from sslbench.benchmarks.partitions import scores
+from sslbench.reporting.result import Result
+
+
+@dataclass(frozen=True)
+class ClusteringProtocol:
+    """K-means on l2-normalised features with K = number of classes, `starts` seeds, their mean."""
+
+    starts: int = 5
+    iterations: int = 100
+    initialisation: str = "k-means++"
+    pool: str = "cls"
+    layers: int = 1
+    norm: bool = True
+    judged_on: str = field(default="the judged split alone", init=False)
+
+
+class Clustering(Benchmark):
+    """ACC, ARI, NMI and FMI in percent; the spread over the starts has a setting of its own."""
+
+    name = "clustering"
+    version = "1"
+    suites = ("frozen", "full")
+    Protocol = ClusteringProtocol
+    main = (("k-means", "NMI"), ("k-means", "ACC"))
+
+    def run(self, backbone: Backbone, data: Splits, context: Context) -> list[Result]:
+        p = self.protocol
+        test = context.features(backbone, data, "test", FeatureSpec(p.layers, p.pool, p.norm))
+        runs = [
+            scores(test.y.numpy(), self._kmeans(test, len(data.classes), context.seed + start))
+            for start in range(p.starts)
+        ]
+        by_metric = {metric: np.array([run[metric] for run in runs]) for metric in runs[0]}
+        groups = {"k-means": {metric: float(v.mean()) for metric, v in by_metric.items()}}
+        if p.starts > 1:
+            spread = {metric: float(v.std(ddof=1)) for metric, v in by_metric.items()}
+            groups[f"k-means, sd of {p.starts} starts"] = spread
+        head = context.head()
+        if head is not None and p.pool == "cls":  # the head knows the [CLS] token only
+            cls = context.features(backbone, data, "test", FeatureSpec())
+            clusters = head_clusters(head, cls, context.device)
+            groups["argmax of head"] = scores(cls.y.numpy(), clusters)
+        return [
+            context.result(self, data, setting, metric, value, len(test.y))
+            for setting, figures in groups.items()
+            for metric, value in figures.items()
+        ]
+
+    def _kmeans(self, features: Features, classes: int, seed: int) -> np.ndarray:
+        p = self.protocol
+        x = normalize(features.x).numpy()
+        kmeans = KMeans(
+            min(classes, len(x)), init=p.initialisation, n_init=1, max_iter=p.iterations,
+            random_state=seed,
+        )  # fmt: skip
+        return kmeans.fit_predict(x)
+
+
+@torch.inference_mode()
+def head_clusters(head: nn.Module, cls: Features, device: torch.device) -> np.ndarray:
+    """Cluster of each image: arg-max of the head's logits, int64 (N,)."""
+    head = head.to(device).eval()
+    parts = [head(x.to(device)).argmax(dim=1).cpu() for x in cls.x.split(1024)]
+    return torch.cat(parts).numpy()

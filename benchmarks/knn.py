@@ -1,0 +1,99 @@
+"""Weighted k-NN on frozen features, as DINO and iBOT report it.
+
+Every judged image asks its k nearest images of the bank (cosine similarity s), each of which votes
+for its class with weight exp(s / T). Source: DINO (arXiv:2104.14294) section 4.2.1 and appendix F,
+`dino/eval_knn.py:30-206`, `ibot/evaluation/eval_knn.py:57-283`. The papers quote the best k,
+usually 20; every k is recorded here and none is picked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from sslbench.backbones.base import Backbone
+from sslbench.benchmark import Benchmark, Context, Features, FeatureSpec, Splits
+from sslbench.benchmarks.topk import accuracy_results, ranked
+from sslbench.errors import UserError
+from sslbench.reporting.result import Result
+
+SIMILARITIES = 2**26  # similarities held at once (256 MiB): bounds the memory, not the result
+
+
+@dataclass(frozen=True)
+class KNNProtocol:
+    """k: neighbours asked, one record each; temperature: T of the weights; features as named."""
+
+    k: tuple[int, ...] = (10, 20, 100, 200)
+    temperature: float = 0.07
+    pool: str = "cls"
+    layers: int = 1
+    norm: bool = True
+
+
+class KNN(Benchmark):
+    """Weighted k-NN; a k larger than the bank is left out, a blank rather than another number."""
+
+    name = "knn"
+    version = "1"
+    suites = ("frozen", "full")
+    Protocol = KNNProtocol
+    main = (("k=20", "top1"),)
+
+    def run(self, backbone: Backbone, data: Splits, context: Context) -> list[Result]:
+        p = self.protocol
+        spec = FeatureSpec(p.layers, p.pool, p.norm)
+        bank = context.features(backbone, data, "train", spec)
+        test = context.features(backbone, data, "test", spec)
+        ks = fitting(p.k, len(bank.y), data.name)
+        votes = nearest_votes(bank, test, len(data.classes), ks, p.temperature, context.device)
+        return [
+            record
+            for k, ranks in votes.items()
+            for record in accuracy_results(self, data, context, f"k={k}", ranks, test.y)
+        ]
+
+
+def fitting(ks: Sequence[int], bank: int, name: str) -> tuple[int, ...]:
+    """The ks that a bank of `bank` images can answer, ascending; UserError if there is none."""
+    fit = tuple(sorted(k for k in ks if k <= bank))
+    if not fit:
+        raise UserError(
+            f"k-NN on {name!r}: the bank has {bank} images, fewer than the smallest k={min(ks)}; "
+            f"give more training images or a smaller k."
+        )
+    return fit
+
+
+@torch.inference_mode()
+def nearest_votes(
+    bank: Features,
+    test: Features,
+    classes: int,
+    ks: Sequence[int],
+    temperature: float,
+    device: torch.device,
+) -> dict[int, Tensor]:
+    """k -> classes by falling vote, int64 (N, min(5, classes)), -1 where nobody voted.
+
+    Exact. One pass serves all ks: the nearest max(k) images are found once, sorted, and the votes
+    of a smaller k are a prefix of those of a larger one.
+    """
+    keys = normalize(bank.x.to(device)).T
+    labels = bank.y.to(device)
+    ks = sorted(ks)
+    found: dict[int, list[Tensor]] = {k: [] for k in ks}
+    chunk = max(1, min(1024, SIMILARITIES // len(labels)))
+    for x in test.x.split(chunk):
+        similarity, index = (normalize(x.to(device)) @ keys).topk(ks[-1], dim=1)
+        weight, label = (similarity / temperature).exp(), labels[index]
+        votes = weight.new_zeros(len(x), classes)
+        for start, k in zip([0, *ks], ks, strict=False):
+            votes.scatter_add_(1, label[:, start:k], weight[:, start:k])
+            best = ranked(votes)
+            found[k].append(best.masked_fill(votes.gather(1, best) == 0, -1).cpu())
+    return {k: torch.cat(parts) for k, parts in found.items()}

@@ -1,0 +1,137 @@
+"""Linear probe on cached frozen features: the papers' grid of 45 learning rates in one pass.
+
+Source: iBOT (arXiv:2111.07832) section 4.1, `ibot/evaluation/eval_linear_multi.py:100-107,387`;
+the classifier and schedule are DINO's, `dino/eval_linear.py:30-285`. One thing differs from the
+papers and is named in the protocol: features are computed once from the centre crop, so the
+classifier sees no random resized crops and no flips.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from sslbench.backbones.base import Backbone
+from sslbench.benchmark import Benchmark, Context, Features, FeatureSpec, Splits
+from sslbench.benchmarks.topk import accuracy_results, ranked
+from sslbench.reporting.result import Result
+
+# {1..9} x 10^{-4..0}: ibot/evaluation/eval_linear_multi.py:100-107
+RATES = tuple(float(f"{m}e{e}") for e in range(-4, 1) for m in range(1, 10))
+LEAST_STEPS = 10  # a small set is cut into at least this many batches per epoch
+
+
+@dataclass(frozen=True)
+class Probe:
+    """SGD on a grid of learning rates: cosine per epoch to 0, no warm-up, no weight decay.
+
+    rates: per 256 images of a batch; batch: at most a tenth of the training images is used.
+    init_std: of the weights, the bias starts at 0.
+    """
+
+    rates: tuple[float, ...] = RATES
+    epochs: int = 100
+    batch: int = 1024
+    momentum: float = 0.9
+    init_std: float = 0.01
+
+
+def probe_layers() -> dict[str, int]:
+    """Blocks tapped per pooling: ViT-S's n=4; ViT-B's n=1 + mean patch; BEiT's mean patch.
+
+    Source: `ibot/run.sh:50-60` and BEiT (arXiv:2106.08254) appendix.
+    """
+    return {"cls": 4, "mean": 1, "cls+mean": 1}
+
+
+@dataclass(frozen=True)
+class LinearProtocol:
+    """layers: blocks tapped for each pooling; the rest as named. Features are not standardised."""
+
+    probe: Probe = field(default_factory=Probe)
+    pool: str = "cls"
+    layers: dict[str, int] = field(default_factory=probe_layers)
+    norm: bool = True
+    form: str = field(default="cached, no augmentation", init=False)
+    selection: str = field(default="best lr on the judged split, last epoch", init=False)
+
+
+class Linear(Benchmark):
+    """Linear probe; "best of 45 lr" picks the rate on the judged split, as the papers do."""
+
+    name = "linear"
+    version = "1"
+    suites = ("frozen", "full")
+    Protocol = LinearProtocol
+    main = (("best of 45 lr", "top1"),)
+
+    def run(self, backbone: Backbone, data: Splits, context: Context) -> list[Result]:
+        p = self.protocol
+        spec = FeatureSpec(p.layers[p.pool], p.pool, p.norm)
+        train = context.features(backbone, data, "train", spec)
+        test = context.features(backbone, data, "test", spec)
+        setting = f"best of {len(p.probe.rates)} lr"
+        return probe_results(self, data, context, setting, train, test, p.probe)
+
+
+def probe_results(
+    benchmark: Benchmark,
+    data: Splits,
+    context: Context,
+    setting: str,
+    train: Features,
+    test: Features,
+    probe: Probe,
+) -> list[Result]:
+    """Trains the grid and records the best head's accuracies and its learning rate ("lr")."""
+    weight, bias = train_grid(train, len(data.classes), probe, context.seed, context.device)
+    best = best_head(weight, bias, test)
+    ranks = ranked(test.x @ weight[:, best].cpu() + bias[best].cpu())
+    records = accuracy_results(benchmark, data, context, setting, ranks, test.y)
+    rate = context.result(benchmark, data, setting, "lr", probe.rates[best], len(test.y))
+    return [*records, rate]
+
+
+@torch.inference_mode()
+def train_grid(
+    train: Features, classes: int, probe: Probe, seed: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """One linear head per rate, all on the same batches: weight (D, H, C) and bias (H, C).
+
+    The heads share nothing but the data, so the gradient of their summed cross-entropies, written
+    out below, trains each as if it were alone; together they are one (D, H * C) product per step.
+    """
+    (n, dim), heads = train.x.shape, len(probe.rates)
+    batch = min(probe.batch, max(1, n // LEAST_STEPS))
+    rng = torch.Generator().manual_seed(seed)
+    weight = (torch.randn(dim, classes, generator=rng) * probe.init_std).repeat(1, heads)
+    weight, bias = weight.to(device), torch.zeros(heads * classes, device=device)
+    weight_momentum, bias_momentum = torch.zeros_like(weight), torch.zeros_like(bias)
+    rates = torch.tensor(probe.rates, device=device).repeat_interleave(classes) * (batch / 256)
+    for epoch in range(probe.epochs):
+        step = rates * (-0.5 * (1 + math.cos(math.pi * epoch / probe.epochs)))
+        for index in torch.randperm(n, generator=rng).split(batch):
+            x, y = train.x[index].to(device), train.y[index].to(device)
+            error = torch.addmm(bias, x, weight).view(-1, heads, classes).softmax(dim=2)
+            error[torch.arange(len(y), device=device), :, y] -= 1  # d cross-entropy / d logits
+            error = error.view(len(y), -1) / len(y)
+            weight.addcmul_(weight_momentum.addmm_(x.T, error, beta=probe.momentum), step)
+            bias.addcmul_(bias_momentum.mul_(probe.momentum).add_(error.sum(0)), step)
+    return weight.view(dim, heads, classes), bias.view(heads, classes)
+
+
+@torch.inference_mode()
+def best_head(weight: Tensor, bias: Tensor, test: Features) -> int:
+    """Index of the head with the most hits on `test`; the smallest rate wins a tie."""
+    dim, heads, classes = weight.shape
+    hits = torch.zeros(heads, dtype=torch.int64, device=weight.device)
+    for x, y in zip(test.x.split(1024), test.y.split(1024), strict=True):
+        logits = torch.addmm(bias.view(-1), x.to(weight.device), weight.view(dim, -1))
+        guess = logits.view(len(x), heads, classes).argmax(dim=2)
+        hits += (guess == y.to(weight.device)[:, None]).sum(dim=0)
+    diverged = ~weight.isfinite().all(dim=2).all(dim=0)
+    # argmax returns the first maximum
+    return int(hits.masked_fill(diverged, -1).cpu().numpy().argmax())

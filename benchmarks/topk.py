@@ -1,0 +1,36 @@
+"""Top-1 and top-5 accuracy of ranked predictions, shared by the classification benchmarks."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sslbench.benchmark import Benchmark, Context, Splits
+from sslbench.reporting.result import Result
+
+TOP = 5  # deepest rank reported
+LEAST_CLASSES = 10  # top-5 says little below this number of classes
+
+
+def ranked(scores: Tensor) -> Tensor:
+    """The best classes of each row, best first: (N, C) scores -> int64 (N, min(5, C))."""
+    return scores.topk(min(TOP, scores.shape[1]), dim=1).indices
+
+
+def accuracy_results(
+    benchmark: Benchmark, data: Splits, context: Context, setting: str, ranks: Tensor, y: Tensor
+) -> list[Result]:
+    """Records "top1" and, from 10 classes on, "top5" in percent. ranks: (N, <= 5), y: (N,)."""
+    hits = ranks.cpu() == y[:, None]
+    metrics = {"top1": hits[:, 0]}
+    if len(data.classes) >= LEAST_CLASSES:
+        metrics["top5"] = hits.any(dim=1)
+    return [
+        context.result(benchmark, data, setting, metric, percent(hit), len(y))
+        for metric, hit in metrics.items()
+    ]
+
+
+def percent(hits: Tensor) -> float:
+    """Share of True in percent; exact for equal counts whatever the summation order."""
+    return 100 * int(hits.sum(dtype=torch.int64)) / len(hits)

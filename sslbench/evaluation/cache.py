@@ -1,0 +1,74 @@
+"""On-disk cache of features, keyed by everything they depend on and by nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from sslbench.evaluation.features import Bank
+
+FORMAT = "1"  # changes with the meaning of a file or of the extraction
+log = logging.getLogger(__name__)
+
+
+class FeatureCache:
+    """Banks under one directory; the file name is only a hash of the key it holds inside.
+
+    A file that is cut short, or whose key inside is another one, is reported and computed anew.
+    """
+
+    def __init__(self, directory: str | Path) -> None:
+        self.directory = Path(directory)
+
+    def get(self, key: Mapping[str, Any]) -> Bank | None:
+        """The bank stored under `key`, or None."""
+        path = self._path(key)
+        if not path.exists():
+            return None
+        try:
+            with safe_open(path, framework="pt") as file:
+                about = file.metadata() or {}
+                if about.get("key") != _text(key):
+                    raise ValueError("it belongs to another key")
+                dropped = tuple(json.loads(about["dropped"]))
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            cls = tuple(tensors.pop(f"cls.{i}") for i in range(len(tensors) - 2))
+            return Bank(cls, tensors.pop("mean"), tensors.pop("y"), dropped)
+        except (SafetensorError, OSError, ValueError, KeyError) as error:
+            log.warning("%s is not used (%s): features are computed anew.", path, error)
+            return None
+
+    def put(self, key: Mapping[str, Any], bank: Bank) -> None:
+        """Stores `bank`; a full or read-only disk costs the cache, not the run."""
+        tensors = {f"cls.{i}": x.contiguous() for i, x in enumerate(bank.cls)}
+        tensors |= {"mean": bank.mean.contiguous(), "y": bank.y.contiguous()}
+        about = {"key": _text(key), "dropped": json.dumps(bank.dropped)}
+        temporary = None
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=self.directory, suffix=".tmp")
+            os.close(handle)
+            save_file(tensors, temporary, metadata=about)
+            Path(temporary).replace(self._path(key))
+        except (SafetensorError, OSError) as error:
+            log.warning("features could not be cached in %s (%s).", self.directory, error)
+        finally:
+            if temporary is not None:
+                Path(temporary).unlink(missing_ok=True)
+
+    def _path(self, key: Mapping[str, Any]) -> Path:
+        name = hashlib.sha256(_text(key).encode()).hexdigest()[:32]
+        return self.directory / f"{name}.safetensors"
+
+
+def _text(key: Mapping[str, Any]) -> str:
+    return json.dumps({"format": FORMAT, **key}, sort_keys=True)

@@ -1,0 +1,136 @@
+"""The Context a benchmark runs in: features of one model, and complete records."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+from torch import nn
+
+from sslbench.backbones.base import Backbone
+from sslbench.backbones.load import LoadedModel
+from sslbench.benchmark import Benchmark, Features, FeatureSpec, Splits
+from sslbench.data.dataset import ImageDataset
+from sslbench.evaluation.cache import FeatureCache
+from sslbench.evaluation.features import (
+    LAYERS,
+    Bank,
+    EvalTransform,
+    OnProgress,
+    extract,
+    silent,
+    warn_dropped,
+)
+from sslbench.evaluation.provenance import Provenance
+from sslbench.reporting.result import Result
+
+PROPORTIONS = ("top1", "top5")  # metrics that count independent hits, hence have an interval
+
+
+@dataclass
+class EvalContext:
+    """One model under one seed; shared by its benchmarks, so that features are computed once.
+
+    cache is None to keep features in memory only; on_progress(what, done, total).
+    """
+
+    model: LoadedModel
+    seed: int
+    device: torch.device
+    provenance: Provenance
+    cache: FeatureCache | None = None
+    on_progress: OnProgress = silent
+    _banks: dict[str, Bank] = field(default_factory=dict, repr=False)
+
+    def features(self, backbone: Backbone, data: Splits, part: str, spec: FeatureSpec) -> Features:
+        """See `Context.features`; `backbone` must be the model's own, whose hash is the key."""
+        if backbone is not self.model.backbone:
+            raise ValueError("features are cached by the model's hash: ask for its own backbone")
+        return self._bank(data, part, spec.norm).select(spec)
+
+    def head(self) -> nn.Module | None:
+        """See `Context.head`."""
+        return self.model.head
+
+    def result(
+        self, benchmark: Benchmark, data: Splits, setting: str, metric: str, value: float, n: int
+    ) -> Result:
+        """See `Context.result`; `seconds` is filled in by the suite."""
+        return Result(
+            model=self.model.card,
+            benchmark=benchmark.name,
+            version=benchmark.version,
+            dataset=data.name,
+            dataset_fingerprint=data.fingerprint,
+            split=data.split,
+            setting=setting,
+            pool=getattr(benchmark.protocol, "pool", ""),
+            metric=metric,
+            value=value,
+            n=n,
+            protocol=self.protocol(benchmark, data),
+            seed=self.seed,
+            interval=wilson(value, n) if metric in PROPORTIONS else None,
+            code_version=self.provenance.code_version,
+            versions=self.provenance.versions,
+            hardware=self.provenance.hardware,
+            date=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+
+    def protocol(self, benchmark: Benchmark, data: Splits) -> dict[str, Any]:
+        """The benchmark's protocol and the input it was run at, as JSON gives them back."""
+        shown = {"image_size": self.model.image_size, "crop_ratio": data.test.crop_ratio}
+        return json.loads(json.dumps({**asdict(benchmark.protocol), **shown}))
+
+    def _bank(self, data: Splits, part: str, norm: bool) -> Bank:
+        """The bank of one part: from memory, from the cache, or computed and cached."""
+        dataset = {"train": data.train, "test": data.test}[part]
+        statistics = tuple(self.model.mean), tuple(self.model.std)
+        transform = EvalTransform(self.model.image_size, dataset.crop_ratio, *statistics)
+        key = {
+            "weights": self.model.card.sha256,
+            "transform": asdict(transform),
+            "layers": LAYERS,
+            "norm": norm,
+            "data": [data.fingerprint, dataset.fingerprint, len(dataset)],
+            "split": data.split if part == "test" else part,
+        }
+        name = repr(key)
+        if name not in self._banks:
+            self._banks[name] = self._load(key) or self._extract(key, dataset, transform)
+        return self._banks[name]
+
+    def _load(self, key: Mapping[str, Any]) -> Bank | None:
+        bank = self.cache.get(key) if self.cache else None
+        if bank is not None:
+            warn_dropped("cached features", bank.dropped)
+        return bank
+
+    def _extract(
+        self, key: Mapping[str, Any], dataset: ImageDataset, transform: EvalTransform
+    ) -> Bank:
+        what = f"features of {dataset.name} {key['split']}"
+        bank = extract(
+            self.model.backbone,
+            dataset,
+            transform,
+            key["norm"],
+            self.device,
+            lambda done, total: self.on_progress(what, done, total),
+        )
+        if self.cache:
+            self.cache.put(key, bank)
+        return bank
+
+
+def wilson(percent: float, n: int) -> tuple[float, float]:
+    """95 % Wilson score interval of a proportion in percent, in percent (Wilson 1927)."""
+    z, p = 1.959964, percent / 100
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return 100 * max(0.0, centre - half), 100 * min(1.0, centre + half)

@@ -1,0 +1,71 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from sslbench.benchmarks.linear import RATES, Linear, LinearProtocol, Probe, best_head, train_grid
+from tests.benchmarks.fakes import FakeContext, blobs, figures, splits
+
+CPU = torch.device("cpu")
+
+
+def train_alone(features, classes, rate, probe, seed):
+    """One head with torch's own autograd, SGD and cosine schedule."""
+    n, dim = features.x.shape
+    batch = min(probe.batch, n // 10)
+    rng = torch.Generator().manual_seed(seed)
+    head = nn.Linear(dim, classes)
+    head.weight.data = torch.randn(dim, classes, generator=rng).T * probe.init_std
+    head.bias.data.zero_()
+    sgd = torch.optim.SGD(head.parameters(), rate * batch / 256, probe.momentum)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(sgd, probe.epochs, eta_min=0)
+    for _ in range(probe.epochs):
+        for index in torch.randperm(n, generator=rng).split(batch):
+            loss = nn.functional.cross_entropy(head(features.x[index]), features.y[index])
+            sgd.zero_grad()
+            loss.backward()
+            sgd.step()
+        cosine.step()
+    return head.weight.data.T, head.bias.data
+
+
+@pytest.mark.parametrize("index", [0, 20, 36])
+def test_every_head_of_the_grid_is_trained_as_if_alone(index):
+    train, probe = blobs(205, 5, 12, 1), Probe(epochs=5)
+    weight, bias = train_grid(train, 5, probe, 3, CPU)
+    alone = train_alone(train, 5, RATES[index], probe, 3)
+    torch.testing.assert_close(weight[:, index], alone[0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(bias[index], alone[1], atol=1e-5, rtol=1e-5)
+
+
+def test_the_grid_is_the_papers():
+    assert len(RATES) == 45
+    assert (RATES[0], RATES[-1]) == (1e-4, 9.0)
+    assert all(math.isclose(RATES[i + 9], 10 * RATES[i]) for i in range(36))
+
+
+def test_a_diverged_head_is_never_the_best():
+    test = blobs(50, 3, 6, 1)
+    weight, bias = torch.zeros(6, 2, 3), torch.zeros(2, 3)
+    weight[:, 0] = math.nan
+    test.y[:] = 0  # arg-max of NaNs would be class 0: all hits
+    bias[1, 1] = 1.0
+    assert best_head(weight, bias, test) == 1
+
+
+def test_records_the_accuracy_and_the_chosen_rate():
+    context = FakeContext(blobs(300, 10, 16, 1, 0.5), blobs(100, 10, 16, 2, 0.5))
+    benchmark = Linear(LinearProtocol(Probe(epochs=10)))
+    found = figures(benchmark.run(None, splits(10), context))
+    assert found == figures(benchmark.run(None, splits(10), context))
+    assert found["best of 45 lr", "top1"] > 95
+    assert found["best of 45 lr", "lr"] in RATES
+    assert {metric for _, metric in found} == {"top1", "top5", "lr"}
+
+
+@pytest.mark.parametrize(("pool", "layers"), [("cls", 4), ("mean", 1), ("cls+mean", 1)])
+def test_taps_the_blocks_of_the_papers(pool, layers):
+    context = FakeContext(blobs(20, 2, 4, 1), blobs(10, 2, 4, 2))
+    Linear(LinearProtocol(Probe(epochs=1), pool=pool)).run(None, splits(2), context)
+    assert {(s.layers, s.pool) for s in context.specs} == {(layers, pool)}

@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch.nn.functional import normalize
+
+from sslbench.benchmarks import logistic
+from sslbench.benchmarks.linear import Probe
+from sslbench.benchmarks.logistic import fit_logistic
+from sslbench.benchmarks.semi_supervised import SemiSupervised, SemiSupervisedProtocol, stratified
+from tests.benchmarks.fakes import FakeContext, blobs, figures, splits
+
+
+@pytest.mark.parametrize("strength", [0.01, 0.1, 1.0])
+@pytest.mark.parametrize("chunk", [2**23, 200])
+def test_logistic_regression_equals_scikit_learn(monkeypatch, strength, chunk):
+    monkeypatch.setattr(logistic, "CHUNK", chunk)
+    few = blobs(120, 4, 10, 1)
+    x = normalize(few.x)
+    ours = fit_logistic(x, few.y, 4, strength, start=torch.ones(10, 4, dtype=torch.float64))
+    c = 1 / (strength * len(x))
+    peer = LogisticRegression(C=c, fit_intercept=False, tol=1e-10, max_iter=2000)
+    peer.fit(x.double().numpy(), few.y.numpy())
+    np.testing.assert_allclose(ours.numpy().T, peer.coef_, atol=2e-5)
+
+
+def test_lists_are_fixed_stratified_and_nested():
+    y = torch.randint(7, (2000,), generator=torch.Generator().manual_seed(0))
+    one, ten = (stratified(y, fraction, 0) for fraction in (0.01, 0.1))
+    assert torch.equal(one, stratified(y.clone(), 0.01, 0))
+    assert not torch.equal(one, stratified(y, 0.01, 1))
+    assert set(one.tolist()) < set(ten.tolist())
+    for c in range(7):
+        members = int((y == c).sum())
+        assert int((y[one] == c).sum()) == max(1, round(members * 0.01))
+        assert int((y[ten] == c).sum()) == round(members * 0.1)
+
+
+def test_every_class_keeps_an_image():
+    y = torch.arange(5).repeat(3)
+    assert stratified(y, 0.01, 0).shape == (5,)
+
+
+def test_settings():
+    context = FakeContext(blobs(300, 3, 8, 1, 0.5), blobs(60, 3, 8, 2, 0.5))
+    protocol = SemiSupervisedProtocol(probe=Probe(epochs=5))
+    results = SemiSupervised(protocol).run(None, splits(3), context)
+    found = figures(results)
+    assert len(found) == len(results)
+    settings = {setting for setting, metric in found if metric == "top1"}
+    logreg = {f"logreg, {x}" for x in ("lambda=0.01", "lambda=0.1", "lambda=1", "best of 3 lambda")}
+    readers = logreg | {"linear, best of 45 lr"}
+    knn = {"10% knn k=10", "10% knn k=20"}  # 1 % are 3 images: no k fits
+    assert settings == {f"{part} {r}" for part in ("1%", "10%") for r in readers} | knn
+    best = found["10% logreg, best of 3 lambda", "top1"]
+    strengths = ("0.01", "0.1", "1")
+    assert best == max(found[f"10% logreg, lambda={s}", "top1"] for s in strengths) > 90
+    assert set(SemiSupervised.main) <= set(found)

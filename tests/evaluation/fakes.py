@@ -1,0 +1,86 @@
+"""A backbone, a model and a dataset small enough to be judged in milliseconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sslbench.backbones.base import Backbone, Tokens
+from sslbench.benchmark import Splits
+from sslbench.data.dataset import ArrayImages, BrokenImage
+from sslbench.reporting.result import ModelCard
+
+SIDE, CLASSES = 8, 3
+
+
+class TinyBackbone(Backbone):
+    """Patch tokens are linear in the pixels; block i multiplies them by i. Counts its calls."""
+
+    embed_dim, patch_size = 6, 4
+
+    def __init__(self, depth: int = 2, seed: int = 0) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.depth, self.calls = depth, 0
+        self.embed = nn.Conv2d(3, self.embed_dim, self.patch_size, self.patch_size)
+
+    def forward(self, images: Tensor, mask: Tensor | None = None) -> Tokens:
+        return self.intermediate(images, 1)[0]
+
+    def intermediate(self, images: Tensor, n: int, norm: bool = True) -> list[Tokens]:
+        self.calls += 1
+        x = self.embed(images)
+        patches = x.flatten(2).transpose(1, 2)
+        cls = patches.max(dim=1).values
+        grid = (x.shape[2], x.shape[3])
+        blocks = range(self.depth - n + 1, self.depth + 1)
+        return [Tokens(cls * i, patches * i, grid) for i in blocks]
+
+
+@dataclass
+class FakeModel:
+    backbone: Backbone
+    card: ModelCard
+    poolings: tuple[str, ...] = ("cls",)
+    image_size: int = SIDE
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+    head: nn.Module | None = None
+
+
+def model(sha256: str = "aa", poolings: tuple[str, ...] = ("cls",), **more: object) -> FakeModel:
+    card = ModelCard(sha256, method="fake", arch="tiny")
+    return FakeModel(TinyBackbone(), card, poolings, **more)  # type: ignore[arg-type]
+
+
+class Images(ArrayImages):
+    """Noise around one colour per class; the images listed in `broken` cannot be read."""
+
+    def __init__(self, n: int, seed: int, split: str, broken: tuple[int, ...] = ()) -> None:
+        rng = np.random.default_rng(seed)
+        labels = np.arange(n) % CLASSES
+        colours = np.eye(CLASSES)[labels][:, None, None, :] * 90 + 60
+        pixels = (colours + rng.normal(0, 30, (n, SIDE, SIDE, 3))).clip(0, 255).astype(np.uint8)
+        names = [f"{split}/{i}.png" for i in range(n)]
+        super().__init__(
+            pixels=pixels,
+            name="colours",
+            split=split,
+            names=names,
+            labels=labels,
+            classes=tuple("abc"),
+            crop_ratio=1.0,
+        )
+        self.broken = broken
+
+    def image(self, index: int):
+        if index in self.broken:
+            raise BrokenImage(self.names[index], "cut short")
+        return super().image(index)
+
+
+def splits(train: int = 60, test: int = 30) -> Splits:
+    return Splits("colours", "f00d", "abc", Images(train, 0, "train"), Images(test, 1, "test"))

@@ -1,0 +1,61 @@
+import logging
+import shutil
+
+import pytest
+import torch
+
+from sslbench.evaluation.cache import FeatureCache
+from sslbench.evaluation.features import Bank
+
+KEY = {"weights": "aa", "split": "test"}
+OTHER = {"weights": "bb", "split": "test"}
+
+
+@pytest.fixture
+def bank():
+    x = torch.randn(3, 5, 4)
+    return Bank((x[0], x[1]), x[2], torch.arange(5), ("broken.png: cut short",))
+
+
+def test_gives_back_what_was_put(tmp_path, bank):
+    cache = FeatureCache(tmp_path / "new")
+    assert cache.get(KEY) is None
+    cache.put(KEY, bank)
+    found = cache.get(KEY)
+    assert [x.tolist() for x in found.cls] == [x.tolist() for x in bank.cls]
+    assert torch.equal(found.mean, bank.mean)
+    assert torch.equal(found.y, bank.y)
+    assert found.dropped == bank.dropped
+    assert cache.get(OTHER) is None
+    assert [p.suffix for p in (tmp_path / "new").iterdir()] == [".safetensors"]
+
+
+@pytest.mark.parametrize("keep", [0, 5, 60, -1])
+def test_a_truncated_file_is_not_used(tmp_path, bank, caplog, keep):
+    cache = FeatureCache(tmp_path)
+    cache.put(KEY, bank)
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:keep])
+    with caplog.at_level(logging.WARNING):
+        assert cache.get(KEY) is None
+    assert "computed anew" in caplog.text
+    cache.put(KEY, bank)
+    assert cache.get(KEY) is not None
+
+
+def test_a_foreign_file_under_the_right_name_is_not_used(tmp_path, bank):
+    cache = FeatureCache(tmp_path)
+    cache.put(KEY, bank)
+    (mine,) = tmp_path.iterdir()
+    cache.put(OTHER, bank)
+    (other,) = set(tmp_path.iterdir()) - {mine}
+    shutil.copy(other, mine)
+    assert cache.get(KEY) is None
+    assert cache.get(OTHER) is not None
+
+
+def test_a_directory_that_cannot_be_written_costs_only_the_cache(tmp_path, bank, caplog):
+    (tmp_path / "file").write_text("")
+    with caplog.at_level(logging.WARNING):
+        FeatureCache(tmp_path / "file" / "below").put(KEY, bank)
+    assert "could not be cached" in caplog.text

@@ -1,0 +1,78 @@
+import logging
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision import transforms as T
+
+from sslbench.benchmark import FeatureSpec
+from sslbench.errors import UserError
+from sslbench.evaluation.features import EvalTransform, extract
+from tests.evaluation.fakes import Images, TinyBackbone
+
+PLAIN = EvalTransform(8, 1.0, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+CPU = torch.device("cpu")
+
+
+def run(dataset, backbone=None, on_progress=lambda done, total: None, norm=True):
+    return extract(backbone or TinyBackbone(), dataset, PLAIN, norm, CPU, on_progress)
+
+
+@pytest.mark.parametrize("shape", [(300, 500), (256, 256), (90, 61)])
+def test_the_transform_is_the_papers(shape):
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
+    image = Image.fromarray(pixels)
+    paper = T.Compose([T.Resize(256, T.InterpolationMode.BICUBIC), T.CenterCrop(224)])
+    paper = T.Compose([paper, T.ToTensor(), T.Normalize(mean, std)])
+    ours = EvalTransform(224, 0.875, mean, std)
+    torch.testing.assert_close(ours.normalise(ours(image)[None])[0], paper(image))
+
+
+def test_one_pass_serves_every_spec():
+    dataset, backbone = Images(20, 0, "test"), TinyBackbone(depth=3)
+    bank = run(dataset, backbone)
+    assert backbone.calls == 1
+    images = PLAIN.normalise(torch.stack([PLAIN(dataset.image(i)) for i in range(20)]))
+    with torch.no_grad():
+        blocks = backbone.intermediate(images, 3)
+    cls, mean = [t.cls for t in blocks], blocks[-1].patches.mean(1)
+    wanted = {
+        (1, "cls"): cls[-1],
+        (2, "cls"): torch.cat(cls[-2:], 1),
+        (4, "cls"): torch.cat(cls, 1),  # clipped to the depth of 3
+        (1, "mean"): mean,
+        (1, "cls+mean"): torch.cat([cls[-1], mean], 1),
+        (2, "cls+mean"): torch.cat([*cls[-2:], mean], 1),
+    }
+    for (layers, pool), x in wanted.items():
+        found = bank.select(FeatureSpec(layers, pool))
+        torch.testing.assert_close(found.x, x)
+        assert found.y.tolist() == dataset.labels.tolist()
+        assert not found.x.is_inference()
+    with pytest.raises(UserError, match="unknown pooling 'max'"):
+        bank.select(FeatureSpec(1, "max"))
+
+
+def test_broken_images_are_dropped_counted_and_named(caplog):
+    steps = []
+    with caplog.at_level(logging.WARNING):
+        dataset = Images(200, 0, "test", broken=(3, 150))
+        bank = run(dataset, on_progress=lambda *at: steps.append(at))
+    assert len(bank.y) == len(bank.mean) == len(bank.cls[0]) == 198
+    assert bank.y.tolist() == np.delete(dataset.labels, [3, 150]).tolist()
+    assert "2 broken image(s) left out (first: test/3.png: cut short" in caplog.text
+    assert steps == [(128, 200), (200, 200)]
+
+
+def test_too_many_broken_images_stop_the_run():
+    with pytest.raises(UserError, match="cannot be decoded"):
+        run(Images(20, 0, "test", broken=tuple(range(5))))
+
+
+def test_labels_are_needed():
+    dataset = Images(4, 0, "test")
+    dataset.labels = None
+    with pytest.raises(UserError, match="no labelled images"):
+        run(dataset)

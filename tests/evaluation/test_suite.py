@@ -1,0 +1,127 @@
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+
+from sslbench.benchmark import Benchmark
+from sslbench.benchmarks.clustering import Clustering
+from sslbench.benchmarks.knn import KNN, KNNProtocol
+from sslbench.benchmarks.linear import Linear, LinearProtocol, Probe
+from sslbench.errors import RunError, UserError
+from sslbench.evaluation.suite import find_benchmarks, run_suite
+from sslbench.reporting.store import Store
+from tests.evaluation.fakes import model, splits
+
+CPU = torch.device("cpu")
+QUICK = [KNN(), Linear(LinearProtocol(Probe(epochs=2))), Clustering()]
+
+
+def run(models, store, benchmarks=QUICK, **more):
+    return run_suite(models, splits(), benchmarks, store, device=CPU, **more)
+
+
+def timeless(results):
+    return [replace(r, seconds=0.0, date="") for r in results]
+
+
+@dataclass(frozen=True)
+class NoProtocol:
+    pass
+
+
+class Failing(Benchmark):
+    """Fails on one model; has no pooling of its own."""
+
+    name, version, Protocol = "failing", "1", NoProtocol
+
+    def run(self, backbone, data, context):
+        if context.model.card.sha256 == "bad":
+            raise ZeroDivisionError("oops")
+        return [context.result(self, data, "", "top1", 50.0, 10)]
+
+
+def test_every_model_pooling_and_benchmark_has_records(tmp_path):
+    store = Store(tmp_path / "r.jsonl")
+    results = run([model("aa", ("cls", "mean")), model("bb")], store)
+    work = {(r.model.sha256, r.pool, r.benchmark) for r in results}
+    names = ("knn", "linear", "clustering")
+    assert work == {(*m, n) for m in (("aa", "cls"), ("aa", "mean"), ("bb", "cls")) for n in names}
+    assert timeless(store.load()) == timeless(results)
+    assert all(r.protocol["pool"] == r.pool for r in results)
+    accuracy = next(r for r in results if (r.benchmark, r.setting) == ("knn", "k=20"))
+    assert accuracy.value > 90
+    assert accuracy.interval[0] < accuracy.value
+
+
+def test_features_are_extracted_once_per_model_and_part():
+    judged = model(poolings=("cls", "mean", "cls+mean"))
+    run([judged], _Memory())
+    assert judged.backbone.calls == 2
+
+
+def test_a_second_run_resumes_and_force_computes_again(tmp_path):
+    store, first = Store(tmp_path / "r.jsonl"), model()
+    half = run([first], store, QUICK[:1])
+    steps = []
+    full = run([model()], store, on_progress=lambda *at: steps.append(at))
+    assert full[: len(half)] == half  # dates included: not computed again
+    assert len(store.load()) == len(full)
+    untouched = model()
+    assert timeless(run([untouched], store)) == timeless(full)
+    assert untouched.backbone.calls == 0
+    assert steps[0] == ("knn cls on fake tiny", 0, 3)
+    assert steps[-1] == ("suite", 3, 3)
+    forced = model()
+    again = run([forced], store, force=True)
+    assert forced.backbone.calls == 2
+    assert timeless(again) == timeless(full)
+    assert len(store.load()) == 2 * len(full)
+
+
+@pytest.mark.parametrize(
+    ("change", "more"),
+    [
+        ({"benchmarks": [KNN(KNNProtocol(temperature=0.1))]}, {}),
+        ({}, {"seed": 1}),
+        ({}, {"sha256": "bb"}),
+        ({}, {"image_size": 4}),
+    ],
+)
+def test_anything_that_moves_the_number_is_computed_anew(tmp_path, change, more):
+    store = Store(tmp_path / "r.jsonl")
+    run([model()], store, [KNN()])
+    seed = more.pop("seed", 0)
+    judged = model(**more)
+    run([judged], store, change.get("benchmarks", [KNN()]), seed=seed)
+    assert judged.backbone.calls == 2
+
+
+def test_a_failing_benchmark_costs_only_its_own_records(tmp_path):
+    store = Store(tmp_path / "r.jsonl")
+    with pytest.raises(RunError, match=r"1 of 4 .* failing on fake tiny: ZeroDivisionError: oops"):
+        run([model("bad"), model("good")], store, [Failing(), KNN()])
+    work = {(r.model.sha256, r.benchmark) for r in store.load()}
+    assert work == {("bad", "knn"), ("good", "knn"), ("good", "failing")}
+
+
+def test_suites_and_names_are_found_through_entry_points():
+    frozen = [b.name for b in find_benchmarks("frozen")]
+    assert {"clustering", "knn", "linear", "semi_supervised"} <= set(frozen)
+    assert set(frozen) <= {b.name for b in find_benchmarks("full")}
+    assert [b.name for b in find_benchmarks(["linear", "knn"])] == ["linear", "knn"]
+    with pytest.raises(UserError, match="did you mean 'frozen'"):
+        find_benchmarks("frosen")
+    with pytest.raises(UserError, match="unknown benchmark 'kn'"):
+        find_benchmarks(["kn"])
+
+
+class _Memory:
+    """A store that keeps nothing."""
+
+    path = "memory"
+
+    def load(self):
+        return []
+
+    def append(self, results):
+        list(results)
