@@ -1,0 +1,133 @@
+"""Prints a Table as Markdown, LaTeX (booktabs) or CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import unicodedata
+from itertools import groupby
+
+from sslbench.reporting.table import Cell, Header, RowKey, Section, Table
+
+LATEX_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': "''",
+    "[": "{[}",  # `\\` and a line that begins with [ or * would be one command
+    "*": "{*}",
+    "–": "--",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    **{c: f"\\{c}" for c in "&%$#_{}"},
+}
+
+
+def to_markdown(table: Table) -> str:
+    """GitHub-flavoured Markdown, one heading and one table a section."""
+    return "\n".join(_markdown_section(s) for s in table.sections)
+
+
+def to_latex(table: Table) -> str:
+    r"""`table` environments to \input into a paper that uses booktabs."""
+    return "% \\usepackage{booktabs}\n" + "\n".join(_latex_section(s) for s in table.sections)
+
+
+def to_csv(table: Table) -> str:
+    """One line a cell, for programs: unrounded mean and std, n seeds (0 where none), footnotes."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    column = ("benchmark", "setting", "metric", "mean", "std", "n", "best", "notes")
+    writer.writerow(("dataset", "split", "fingerprint", *RowKey._fields, *column))
+    for s in table.sections:
+        for row in s.rows:
+            for (key, header), cell in zip(s.columns, row.cells, strict=True):
+                notes = " ".join(s.notes[i - 1] for i in (*header.notes, *cell.notes))
+                value = (cell.mean, cell.std, cell.n, int(cell.bold), notes)
+                writer.writerow((s.dataset, s.split, s.fingerprint, *row.key, *key, *value))
+    return file.getvalue()
+
+
+def _markdown_section(s: Section) -> str:
+    head = [_markdown(h, h.text) for h in s.labels]
+    head += [_markdown(h, f"{key.benchmark} {h.text}") for key, h in s.columns]
+    align = ["---"] * len(s.labels) + ["---:"] * len(s.columns)
+    body = [
+        [*map(_escape_markdown, row.labels), *(_markdown(c, c.text) for c in row.cells)]
+        for row in s.rows
+    ]
+    lines = [f"### {_escape_markdown(_title(s))}", ""]
+    lines += [f"| {' | '.join(row)} |" for row in (head, align, *body)]
+    lines += ["", *(f"{_escape_markdown(r)}  " for r in s.remarks)]
+    lines += [f"[{i}] {_escape_markdown(note)}  " for i, note in enumerate(s.notes, start=1)]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown(item: Header | Cell, text: str) -> str:
+    text = _escape_markdown(text)
+    text = f"**{text}**" if isinstance(item, Cell) and item.bold else text
+    return text + "".join(f"<sup>[{i}]</sup>" for i in item.notes)
+
+
+def _escape_markdown(text: str) -> str:
+    text = re.sub(r"([\\|*<`])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"\^(\w)", r"<sup>\1</sup>", text)  # AP^b, AP^m
+
+
+def _latex_section(s: Section) -> str:
+    groups = [(b, list(g)) for b, g in groupby(s.columns, key=lambda c: c[0].benchmark)]
+    top, rules, at = ["" for _ in s.labels], [], len(s.labels)
+    for benchmark, group in groups:
+        top.append(rf"\multicolumn{{{len(group)}}}{{c}}{{{_escape_latex(benchmark)}}}")
+        rules.append(rf"\cmidrule(lr){{{at + 1}-{at + len(group)}}}")
+        at += len(group)
+    head = [_latex(h) for h in (*s.labels, *(h for _, h in s.columns))]
+    body = [[*map(_escape_latex, row.labels), *map(_latex, row.cells)] for row in s.rows]
+    remarks = [_escape_latex(r) for r in s.remarks]
+    remarks += [rf"\textsuperscript{{[{i}]}} {_escape_latex(t)}" for i, t in enumerate(s.notes, 1)]
+    lines = [
+        r"\begin{table}",
+        r"\centering\small",
+        rf"\caption{{{_escape_latex(_title(s))}}}",
+        rf"\begin{{tabular}}{{{'l' * len(s.labels)}{'r' * len(s.columns)}}}",
+        r"\toprule",
+        " & ".join(top) + r" \\",
+        " ".join(rules),
+        " & ".join(head) + r" \\",
+        r"\midrule",
+        *(" & ".join(row) + r" \\" for row in body),
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\par\smallskip\footnotesize\raggedright",
+        *(rf"{text}\par" for text in remarks),
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _latex(item: Header | Cell) -> str:
+    text = _escape_latex(item.text)
+    text = rf"\textbf{{{text}}}" if isinstance(item, Cell) and item.bold else text
+    return text + "".join(rf"\textsuperscript{{[{i}]}}" for i in item.notes)
+
+
+def _escape_latex(text: str) -> str:
+    """ASCII that compiles under any engine; AP^b keeps its superscript."""
+    parts = re.split(r"\^(\w)", " ".join(text.split()))
+    plain = ["".join(map(_latex_character, part)) for part in parts]
+    return "".join(rf"\textsuperscript{{{p}}}" if i % 2 else p for i, p in enumerate(plain))
+
+
+def _latex_character(c: str) -> str:
+    if c in LATEX_SPECIAL:
+        return LATEX_SPECIAL[c]
+    plain = unicodedata.normalize("NFKD", c).encode("ascii", "ignore").decode()
+    return plain if plain.isalnum() or (plain == c and c.isprintable()) else "?"
+
+
+def _title(s: Section) -> str:
+    return f"{s.dataset}, {s.split} split (data {s.fingerprint[:12]})"

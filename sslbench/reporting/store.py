@@ -1,0 +1,125 @@
+"""Append-only file of Result records: one JSON object a line, never edited."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from sslbench.errors import UserError
+from sslbench.reporting.result import Result
+
+
+class Identity(NamedTuple):
+    """What makes two records the same measurement; a second one is a repetition (`--force`)."""
+
+    sha256: str
+    benchmark: str
+    protocol_hash: str
+    dataset_fingerprint: str
+    split: str
+    setting: str
+    pool: str
+    metric: str
+    seed: int
+
+    @classmethod
+    def of(cls, r: Result) -> Identity:
+        where = (r.dataset_fingerprint, r.split, r.setting, r.pool, r.metric)
+        return cls(r.model.sha256, r.benchmark, r.protocol_hash, *where, r.seed)
+
+
+def latest(results: Iterable[Result]) -> list[Result]:
+    """The newest record of each identity: by date, and by place in the file where dates tie."""
+    newest: dict[Identity, Result] = {}
+    for result in results:
+        key = Identity.of(result)
+        if key not in newest or result.date >= newest[key].date:
+            newest[key] = result
+    return list(newest.values())
+
+
+class Store:
+    """The records of one JSONL file, safe against concurrent writers and full disks."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def append(self, results: Iterable[Result]) -> None:
+        """Adds all records or none.
+
+        Raises UserError where the file's last line is cut short or the disk fails.
+        """
+        data = "".join(f"{r.to_json()}\n" for r in results).encode()
+        if not data:
+            return
+        with self._locked(os.O_RDWR | os.O_CREAT | os.O_APPEND, fcntl.LOCK_EX) as file:
+            size = os.fstat(file).st_size
+            if size and os.pread(file, 1, size - 1) != b"\n":
+                raise self._cut_short(self.path.read_bytes().count(b"\n") + 1)
+            try:
+                while data:  # one write, unless the system takes only a part of it
+                    data = data[os.write(file, data) :]
+                os.fsync(file)
+            except BaseException:
+                os.ftruncate(file, size)
+                raise
+
+    def load(self) -> list[Result]:
+        """All records in file order, [] without a file; UserError names a line that is none."""
+        if not self.path.exists():
+            return []
+        with self._locked(os.O_RDONLY, fcntl.LOCK_SH):
+            lines = self.path.read_bytes().splitlines(keepends=True)
+        return [self._parse(number, line) for number, line in enumerate(lines, start=1)]
+
+    def keys(self) -> set[Identity]:
+        """The identity of every record."""
+        return {Identity.of(r) for r in self.load()}
+
+    def has(self, **known: str | int) -> bool:
+        """Whether a record agrees with every given field of Identity, e.g. has(benchmark="x")."""
+        if unknown := set(known) - set(Identity._fields):
+            raise TypeError(f"not part of a record's identity: {sorted(unknown)}")
+        return any(known.items() <= key._asdict().items() for key in self.keys())
+
+    @contextmanager
+    def _locked(self, flags: int, lock: int) -> Iterator[int]:
+        """The open file under a lock; any OSError within becomes one sentence."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = os.open(self.path, flags, 0o644)
+            try:
+                fcntl.flock(file, lock)
+                yield file
+            finally:
+                os.close(file)
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: {error.strerror}; no record was added or changed, so repeat the "
+                "command once the file is accessible and its disk has space."
+            ) from error
+
+    def _parse(self, number: int, line: bytes) -> Result:
+        if not line.endswith(b"\n"):
+            raise self._cut_short(number)
+        try:
+            result = Result.from_dict(json.loads(line))
+            if not isinstance(result.value, int | float):
+                raise TypeError(f"value {result.value!r} is no number")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{self.path}, line {number} is not a record ({error}): delete that line, the "
+                "other lines do not depend on it."
+            ) from error
+        return result
+
+    def _cut_short(self, number: int) -> UserError:
+        return UserError(
+            f"{self.path}, line {number} is cut short (an earlier run was interrupted while "
+            "writing): delete that line, the records before it are intact."
+        )

@@ -1,0 +1,230 @@
+"""The table is a pure function of records and never hides what it mixes."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sslbench.errors import UserError
+from sslbench.reporting.layout import main_columns
+from sslbench.reporting.result import Result
+from sslbench.reporting.table import Cell, Section, build
+
+from .records import record
+
+MAIN = {"near": (("k=20", "top-1"),)}
+FLOORS = [record("random-init", 20.0), record("pixels", 15.0, arch="")]
+
+
+def section(*results: Result, layout: str = "frozen") -> Section:
+    (only,) = build([*FLOORS, *results], layout, MAIN).sections
+    return only
+
+
+def column(s: Section, at: int = 0) -> dict[str, Cell]:
+    return {row.key.method: row.cells[at] for row in s.rows}
+
+
+def test_one_seed_is_a_single_value_and_several_are_mean_and_sample_std() -> None:
+    seeds = [record("beta", v, seed=i) for i, v in enumerate((50.0, 52.0, 57.0))]
+    cells = column(section(record("alpha", 41.26), *seeds))
+    assert cells["alpha"].text == "41.3" and cells["alpha"].std is None
+    assert cells["beta"].text == "53.0 ± 3.6 (n=3)" and cells["beta"].n == 3
+    assert cells["beta"].mean == pytest.approx(53)
+    assert cells["beta"].std == pytest.approx((9 + 1 + 16) ** 0.5 / 2**0.5)
+
+
+def test_floors_come_first_then_methods_by_name_and_pool() -> None:
+    s = section(record("beta"), record("alpha", pool="mean"), record("alpha"))
+    assert [(r.key.method, r.key.pool) for r in s.rows] == [
+        ("random-init", "cls"),
+        ("pixels", "cls"),
+        ("alpha", "cls"),
+        ("alpha", "mean"),
+        ("beta", "cls"),
+    ]
+
+
+def test_best_trained_models_are_bold_and_ties_as_printed_share_it() -> None:
+    s = section(record("alpha", 51.04), record("beta", 50.96), record("gamma", 30.0))
+    assert [m for m, c in column(s).items() if c.bold] == ["alpha", "beta"]
+
+
+def test_a_better_floor_is_said_but_not_bold() -> None:
+    s = section(record("alpha", 10.0), record("beta", 18.0))
+    assert [m for m, c in column(s).items() if c.bold] == ["beta"]
+    assert "The floor random-init is above every trained model." in s.notes
+    assert s.columns[0][1].notes == (s.notes.index(s.notes[-1]) + 1,)
+
+
+def test_nothing_to_compare_is_not_bold() -> None:
+    assert not any(c.bold for c in column(section(record("alpha"))).values())
+
+
+def test_missing_records_are_blank_and_never_averaged_over() -> None:
+    other = {"setting": "k=10"}
+    runs = [record("alpha", 50.0, seed=i) for i in range(3)]
+    runs += [record("alpha", 40.0 + i, seed=i, **other) for i in range(2)]
+    s = section(*runs, record("beta"), layout="all")
+    assert s.rows[-1].cells[1] == Cell() and s.rows[-1].cells[1].text == "–"
+    alpha = column(s, 1)["alpha"]
+    assert alpha.text == "40.5 ± 0.7 (n=2)"
+    assert [s.notes[i - 1] for i in alpha.notes] == ["2 of this row's 3 seeds."]
+    assert column(s)["alpha"].notes == ()
+
+
+def test_different_protocols_are_named_and_not_compared() -> None:
+    s = section(record("alpha"), record("beta", 60.0, protocol={"temperature": 0.1}))
+    assert not any(c.bold for c in column(s).values())
+    assert s.notes == ("Protocols differ in temperature: not comparable, so nothing is bold.",)
+    assert (
+        section(record("alpha"), record("beta", version="2"))
+        .notes[0]
+        .startswith("Protocols differ in version")
+    )
+
+
+def test_pool_alone_is_not_another_protocol() -> None:
+    s = section(record("alpha", pool="mean"), record("beta"))
+    assert s.columns[0][1].notes == ()
+    assert s.notes == ("Rows differ in features (mean, cls).",)
+
+
+def test_a_written_protocol_equals_the_one_in_memory() -> None:
+    fresh = record("alpha", protocol={"ks": (10, 20)})
+    stored = record("beta", protocol={"ks": [10, 20]})
+    (s,) = build([fresh, stored], "frozen", MAIN).sections
+    assert s.columns[0][1].notes == ()
+
+
+def test_newest_protocol_of_a_cell_is_shown() -> None:
+    old = record("alpha", 30.0, version="0", date="2025-01-01")
+    s = section(old, record("alpha", 50.0))
+    assert column(s)["alpha"].mean == 50
+    assert s.notes == ("Records of an older protocol exist and are left out.",)
+
+
+def test_repeated_evaluation_shows_the_newest_and_seeds_are_averaged() -> None:
+    forced = [record(value=30.0), record(value=40.0, date="2026-02-01")]
+    assert column(section(*forced))["alpha"].text == "40.0"
+    s = section(record(value=30.0), record(value=40.0, evaluation_seed=1))
+    assert column(s)["alpha"].text == "35.0" and column(s)["alpha"].n == 1
+    assert s.notes == ("Each seed averaged over 2 evaluation seeds.",)
+
+
+@pytest.mark.parametrize(
+    ("change", "note"),
+    [
+        ({"epochs": 300.0}, "Rows differ in epochs (10, 300)."),
+        ({"effective_epochs": 40.0}, "Rows differ in effective epochs (10, 40)."),
+        ({"pretrain_data": "digits"}, "Rows differ in pretraining data (shapes, digits)."),
+        ({"arch": "vit_small"}, "Rows differ in arch (vit_tiny, vit_small)."),
+    ],
+)
+def test_unequal_training_is_said(change: dict[str, object], note: str) -> None:
+    s = section(record("alpha"), record("beta", **change))
+    assert note in s.notes
+    assert any(h.notes == (s.notes.index(note) + 1,) for h in s.labels)
+
+
+def test_two_weights_of_one_seed_are_rows_of_their_own() -> None:
+    s = section(record(value=40.0, sha256="a" * 64), record(value=60.0, sha256="b" * 64))
+    assert [r.labels[-1] for r in s.rows[-2:]] == ["a" * 8, "b" * 8]
+    assert "none is averaged" in s.notes[0]
+
+
+def test_recipe_is_shown_where_it_tells_rows_apart() -> None:
+    assert "recipe" not in [h.text for h in section(record()).labels]
+    s = section(record(), record(recipe="large", value=1.0))
+    assert [r.labels[3] for r in s.rows[-2:]] == ["large", "small"]
+
+
+def test_datasets_splits_and_fingerprints_are_sections() -> None:
+    runs = [
+        record(),
+        record(dataset="digits", dataset_fingerprint="d1"),
+        record(split="val"),
+        record(dataset_fingerprint="2"),
+    ]
+    sections = build(runs, "frozen", MAIN).sections
+    assert [(s.dataset, s.split, s.fingerprint) for s in sections] == [
+        ("digits", "test", "d1"),
+        ("shapes", "test", "2"),
+        ("shapes", "test", "f1"),
+        ("shapes", "val", "f1"),
+    ]
+    assert ["do not compare" in s.remarks[-1] for s in sections] == [False, True, True, True]
+
+
+def test_missing_floors_are_said() -> None:
+    (s,) = build([record(), FLOORS[0]], "frozen", MAIN).sections
+    assert s.remarks[-1] == "No number without its floor: pixels not measured here."
+    assert not any("floor" in r for r in section(record()).remarks)
+
+
+def test_layouts_and_order_of_columns() -> None:
+    runs = [record(setting=f"k={k}") for k in (5, 10, 20, 100)] + [record(benchmark="far")]
+    assert [c[0][:2] for c in section(*runs).columns] == [("far", "k=20"), ("near", "k=20")]
+    names = [c[0].setting for c in section(*runs, layout="all").columns[1:]]
+    assert names == ["k=20", "k=5", "k=10", "k=100"]
+    with pytest.raises(UserError, match="did you mean 'frozen'"):
+        build([], "frosen")
+
+
+def test_main_column_without_any_record_is_blank() -> None:
+    (s,) = build([record(setting="k=5")], "frozen", MAIN).sections
+    assert [c.text for c in s.rows[0].cells] == ["–"]
+
+
+def test_main_columns_ask_the_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Near:
+        main = (("k=20", "top-1"),)
+
+    monkeypatch.setattr("sslbench.plugins.available", lambda _: {"near": None, "unused": None})
+    monkeypatch.setattr("sslbench.plugins.load", lambda _, name: {"near": Near}[name])
+    assert main_columns(["near", "not installed"]) == {"near": (("k=20", "top-1"),)}
+    assert len(build([record(), record(setting="k=5")]).sections[0].columns) == 1
+
+
+def test_fractions_keep_three_decimals() -> None:
+    s = section(record(benchmark="far", value=0.4567))
+    assert column(s)["alpha"].text == "0.457"
+
+
+def test_a_value_that_is_not_finite_is_shown_and_never_best() -> None:
+    nans = [record("alpha", v, seed=i) for i, v in enumerate((float("nan"), 90.0))]
+    s = section(*nans, record("beta", 30.0), record("gamma", 20.0))
+    cells = column(s)
+    assert (
+        cells["alpha"].text == "nan ± nan (n=2)" and cells["beta"].bold and not cells["alpha"].bold
+    )
+
+
+def test_no_records_no_sections() -> None:
+    assert build([], "frozen", MAIN).sections == ()
+
+
+runs = st.builds(
+    record,
+    method=st.sampled_from(["alpha", "beta", "random-init", "pixels"]),
+    value=st.floats(0, 100),
+    seed=st.sampled_from([None, 0, 1, 2]),
+    evaluation_seed=st.integers(0, 1),
+    pool=st.sampled_from(["cls", "mean"]),
+    setting=st.sampled_from(["k=5", "k=20"]),
+    version=st.sampled_from(["1", "2"]),
+    epochs=st.sampled_from([10.0, 20.0]),
+    dataset_fingerprint=st.sampled_from(["f1", "f2"]),
+    date=st.dates().map(str),
+)
+
+
+@given(st.lists(runs, unique_by=lambda r: r.date), st.randoms(use_true_random=False))
+def test_the_order_of_records_does_not_matter(results: list[Result], rng: random.Random) -> None:
+    shuffled = rng.sample(results, len(results))
+    for layout in ("frozen", "all"):
+        ordered = sorted(results, key=lambda r: r.date)
+        assert build(shuffled, layout, MAIN) == build(ordered, layout, MAIN)
