@@ -1,0 +1,175 @@
+"""Trains all recipes of a folder of configs, several at a time, and goes on where it stopped.
+
+Every run is a process of its own on one thread, because small models do not fill two; `demo` and
+`reference` are campaigns. Tokenizers come first, since other methods need them.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from sslbench import plugins
+from sslbench.config import Recipe, config_files, load_recipe
+from sslbench.errors import RunError, UserError
+from sslbench.training.checkpoint import STATE, WEIGHTS
+from sslbench.training.log import LOG, read_log
+
+POLL_SECONDS, SPEAK_SECONDS = 0.5, 30.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: its recipe, where it goes and the runs that must end first."""
+
+    recipe: Recipe
+    group: str
+    out: Path
+    after: tuple[Path, ...] = ()
+
+    @property
+    def done(self) -> bool:
+        return (self.out / WEIGHTS).exists()
+
+    def command(self) -> list[str]:
+        seed = f"train.seed={self.recipe.train.seed}"
+        command = [sys.executable, "-m", "sslbench.cli"]
+        if self.group == plugins.TOKENIZERS:
+            command += ["tokenizer", "train", "--kind", self.recipe.method_name]
+        else:
+            command += ["pretrain", "--method", self.recipe.method_name]
+        command += ["--out", str(self.out)]
+        if (self.out / STATE).exists():
+            return [*command, "--resume"]
+        command += ["--config", self.recipe.name, "--set", seed]
+        for name, source in self.recipe.needs.items():
+            command += ["--set", f"needs.{name}={source}"]
+        return command
+
+
+def plan(folder: str, root: Path, seeds: Sequence[int]) -> list[Job]:
+    """The jobs of `configs/folder` for every seed, those that others need first."""
+    names = [n for n in config_files() if n.startswith(f"{folder}/")]
+    if not names:
+        raise UserError(f"there is no config in {folder!r}.")
+    tokenizers = plugins.available(plugins.TOKENIZERS)
+    jobs: list[Job] = []
+    for seed in seeds:
+        changes, needed = [f"train.seed={seed}"], {}
+        for name in sorted(names, key=lambda n: n.rsplit("/", 1)[-1] not in tokenizers):
+            short = name.rsplit("/", 1)[-1]
+            out = root / f"{short}-seed{seed}"
+            if short in tokenizers:
+                recipe = load_recipe(name, None, changes, plugins.TOKENIZERS)
+                jobs.append(Job(recipe, plugins.TOKENIZERS, out))
+                needed["tokenizer"] = out
+                continue
+            wanted = plugins.load(plugins.METHODS, short).needs
+            given = [f"needs.{key}={path}" for key, path in needed.items() if key in wanted]
+            recipe = load_recipe(name, short, [*changes, *given])
+            after = tuple(needed[key] for key in wanted if key in needed)
+            jobs.append(Job(recipe, plugins.METHODS, out, after))
+    return jobs
+
+
+def run(jobs: Sequence[Job], at_once: int, console: Console) -> None:
+    """Trains what is not done yet, `at_once` processes at a time; RunError if one fails."""
+    waiting = [job for job in jobs if not job.done]
+    running: dict[Path, tuple[Job, subprocess.Popen[bytes]]] = {}
+    with _Display(jobs, console) as display:
+        try:
+            while waiting or running:
+                for job in _ready(waiting, running, at_once):
+                    waiting.remove(job)
+                    running[job.out] = (job, _start(job))
+                time.sleep(POLL_SECONDS)
+                for job, process in list(running.values()):
+                    display.show(job)
+                    if process.poll() is None:
+                        continue
+                    del running[job.out]
+                    display.ended(job)
+                    if process.returncode:
+                        raise RunError(_failure(job))
+        finally:
+            for _, process in running.values():
+                process.terminate()
+            for _, process in running.values():
+                process.wait()
+
+
+def _ready(
+    waiting: Sequence[Job], running: dict[Path, tuple[Job, subprocess.Popen[bytes]]], at_once: int
+) -> list[Job]:
+    """The jobs that may start now."""
+    blocked = {job.out for job in waiting} | set(running)
+    free = [job for job in waiting if not blocked & set(job.after)]
+    return free[: max(0, at_once - len(running))]
+
+
+def _start(job: Job) -> subprocess.Popen[bytes]:
+    job.out.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with (job.out / "console.log").open("ab") as log:
+        return subprocess.Popen(job.command(), stdout=log, stderr=log, env=environment)
+
+
+def _failure(job: Job) -> str:
+    lines = (job.out / "console.log").read_text().strip().splitlines()
+    said = lines[-1] if lines else "it said nothing"
+    return f"training {job.out} failed ({said}); see {job.out / 'console.log'} and run this again."
+
+
+class _Display:
+    """A bar per run on a terminal, else a line per run every half minute."""
+
+    def __init__(self, jobs: Sequence[Job], console: Console) -> None:
+        self.console, self.spoke = console, 0.0
+        self.bar = Progress(
+            TextColumn("{task.description:<24}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[values]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.tasks: dict[Path, TaskID] = {
+            job.out: self.bar.add_task(job.out.name, total=1, completed=int(job.done), values="")
+            for job in jobs
+        }
+        self.last: dict[Path, float] = {}
+
+    def __enter__(self) -> _Display:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def show(self, job: Job) -> None:
+        records = read_log(job.out) if (job.out / LOG).exists() else []
+        if not records:
+            return
+        record = records[-1]
+        share = record["epoch"] / job.recipe.train.epochs
+        values = f"loss {record['loss']:.3f}  {record['images_per_s']:.0f} images/s"
+        self.bar.update(self.tasks[job.out], completed=share, values=values)
+        now = time.monotonic()
+        if not self.console.is_terminal and now - self.last.get(job.out, 0.0) > SPEAK_SECONDS:
+            self.last[job.out] = now
+            text = f"{job.out.name}: {share:.0%}  {values}"
+            self.console.print(text, highlight=False)
+
+    def ended(self, job: Job) -> None:
+        self.show(job)
+        if not self.console.is_terminal:
+            self.console.print(f"{job.out.name}: done", highlight=False)

@@ -1,0 +1,91 @@
+"""What is installed and what this machine offers, for `list` and `doctor`."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+from sslbench import plugins
+from sslbench.backbones.vit import SIZES
+from sslbench.config import config_files
+from sslbench.data.images import home
+from sslbench.training.train import use_bf16
+
+PACKAGES = ("torch", "torchvision", "timm", "onedl-mmengine", "scikit-learn", "safetensors")
+
+
+def inventory() -> dict[str, dict[str, str]]:
+    """kind -> name -> one line about it."""
+    listed: dict[str, dict[str, str]] = {}
+    for kind, group in (("methods", plugins.METHODS), ("tokenizers", plugins.TOKENIZERS)):
+        listed[kind] = {name: _about(group, name) for name in plugins.available(group)}
+    benchmarks = {}
+    for name in plugins.available(plugins.BENCHMARKS):
+        found = plugins.load(plugins.BENCHMARKS, name)
+        suites = ", ".join(found.suites)
+        benchmarks[name] = f"version {found.version}, suites {suites}: {_first_line(found)}"
+    listed["benchmarks"] = benchmarks
+    listed["configs"] = {name: _config_line(name) for name in config_files()}
+    listed["backbones"] = {
+        n: f"width {w}, depth {d}, heads {h}" for n, (w, d, h, _) in SIZES.items()
+    }
+    listed["datasets"] = {
+        "shapes": "procedural shapes, generated on first use",
+        "digits": "scikit-learn's handwritten digits",
+        "torchvision:NAME": "any classification set of torchvision",
+        "DIR or FILE.txt": "your images, with or without class folders, or a list of files",
+    }
+    return listed
+
+
+def _about(group: str, name: str) -> str:
+    entry = plugins.available(group)[name]
+    module = sys.modules.get(entry.module) or __import__(entry.module, fromlist=["_"])
+    return (module.__doc__ or "").strip().splitlines()[0] if module.__doc__ else entry.value
+
+
+def _first_line(thing: type) -> str:
+    return (thing.__doc__ or "").strip().splitlines()[0] if thing.__doc__ else ""
+
+
+def _config_line(name: str) -> str:
+    for line in config_files()[name].read_text().splitlines():
+        if line.startswith('"""'):
+            return line.strip('"')
+        if line and not line.startswith("#"):
+            break
+    return ""
+
+
+def diagnosis() -> dict[str, tuple[bool, str]]:
+    """name -> (fine, what was found)."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    folder = home()
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free / 2**30
+    found = {
+        "python": (sys.version_info >= (3, 11), platform.python_version()),
+        "device": (True, ", ".join(gpus) or f"CPU, {os.cpu_count()} cores, no GPU"),
+        "memory": (memory > 4, f"{memory:.0f} GiB"),
+        "bf16": (True, "used" if use_bf16("auto", device) else "not on this hardware: fp32"),
+        "disk": (free > 2, f"{free:.0f} GiB free for {folder}"),
+    }
+    for package in PACKAGES:
+        try:
+            found[package] = (True, version(package))
+        except PackageNotFoundError:
+            found[package] = (False, "missing; run `make setup`")
+    for group in (plugins.METHODS, plugins.TOKENIZERS, plugins.BENCHMARKS):
+        for name in plugins.available(group):
+            try:
+                plugins.load(group, name)
+            except Exception as error:  # a plugin may break in any way, and doctor must say so
+                found[name] = (False, f"{group} plugin fails: {type(error).__name__}: {error}")
+    return found

@@ -1,0 +1,195 @@
+"""What the commands do: pick a recipe, train it, judge models, write tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+
+from sslbench import plugins
+from sslbench.backbones.load import PIXELS, LoadedModel, load_backbone, random_source
+from sslbench.benchmark import Splits
+from sslbench.config import Recipe, config_files, load_recipe, recipe_from_dict
+from sslbench.data.images import open_dataset
+from sslbench.errors import UserError, nearest
+from sslbench.evaluation.suite import run_suite
+from sslbench.reporting.formats import to_csv, to_latex, to_markdown
+from sslbench.reporting.result import Result, digest
+from sslbench.reporting.store import Store
+from sslbench.reporting.table import build
+from sslbench.training.checkpoint import CONFIG, STATE, WEIGHTS, write_atomically
+
+RECORDS = "records.jsonl"
+FORMATS: dict[str, tuple[str, Callable[..., str]]] = {
+    "md": ("table.md", to_markdown),
+    "latex": ("table.tex", to_latex),
+    "csv": ("table.csv", to_csv),
+}
+SMALL, PAPER = ("shapes/{}",), ("papers/{}_vits16", "papers/{}")
+
+
+def choose_recipe(
+    method: str,
+    config: str | None,
+    data: str | None,
+    changes: Sequence[str],
+    group: str = plugins.METHODS,
+) -> tuple[Recipe, str]:
+    """The recipe a command line asks for, and a sentence where it was chosen for the user.
+
+    No config: the small recipe on the embedded dataset; with `data`, the paper's ViT-S/16.
+    """
+    plugins.load(group, method)  # an unknown method is the first thing to say
+    changes, said = list(changes), ""
+    if config is None:
+        files = config_files()
+        wanted = [name.format(method) for name in (PAPER if data else SMALL)]
+        config = next((name for name in wanted if name in files), None)
+        own = [name for name in files if name.rsplit("/", 1)[-1].startswith(method)]
+        if config is None:
+            raise UserError(
+                f"method {method!r} has no config {wanted[0]!r}; pass --config with "
+                f"{'one of ' + ', '.join(own) if own else 'a file of yours'}."
+            )
+        if data:
+            smaller = ", ".join(name for name in own if name not in wanted)
+            said = f"No --config given: {config}, made for ImageNet. Smaller presets: {smaller}."
+    if data:
+        changes.insert(0, f"data.source={data}")
+    return load_recipe(config, method, changes, group), said
+
+
+def free_folder(parent: Path, recipe: Recipe) -> Path:
+    """A run directory that does not exist yet, e.g. runs/ibot-shapes-seed0-2."""
+    name = f"{recipe.method_name}-{Path(recipe.name).parent.name or 'own'}-seed{recipe.train.seed}"
+    folder, number = parent / name, 2
+    while folder.exists():
+        folder, number = parent / f"{name}-{number}", number + 1
+    return folder
+
+
+def check_free(out: Path) -> None:
+    """Raises UserError if `out` already holds a run."""
+    if (out / STATE).exists() or (out / WEIGHTS).exists():
+        raise UserError(
+            f"{out} already holds a run; add --resume to go on with it or choose another --out."
+        )
+
+
+def resumed_recipe(out: Path, method: str, changes: Sequence[str], group: str) -> Recipe:
+    """The recipe of the run in `out`; only `run.*` may change. UserError if it is another's."""
+    try:
+        values = json.loads((out / CONFIG).read_text())
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{out} holds no run to resume ({CONFIG} is missing); leave out --resume to start one."
+        ) from error
+    except json.JSONDecodeError as error:
+        raise UserError(f"{out / CONFIG} is damaged ({error}); start the run anew.") from error
+    found = values["method"]["name"]
+    if found != method:
+        raise UserError(f"{out} is a run of {found!r}, not {method!r}; pass --method {found}.")
+    for change in changes:
+        if not change.startswith("run."):
+            raise UserError(
+                f"--set {change} would change a run half-way; with --resume only run.* may change."
+            )
+    return recipe_from_dict(values, group, changes)
+
+
+def newest_runs(folder: Path) -> list[str]:
+    """The newest finished run of each method below `folder`; UserError if there is none."""
+    newest: dict[str, tuple[float, Path]] = {}
+    methods = plugins.available(plugins.METHODS)
+    for weights in folder.rglob(WEIGHTS):
+        config = json.loads((weights.parent / CONFIG).read_text())
+        method, when = config["method"]["name"], weights.stat().st_mtime
+        if method in methods and when > newest.get(method, (0.0, weights))[0]:
+            newest[method] = (when, weights.parent)
+    if not newest:
+        raise UserError(
+            f"no finished run below {folder}; run `sslbench pretrain --method NAME` first or name "
+            "one with --model."
+        )
+    return [str(path) for _, (_, path) in sorted(newest.items())]
+
+
+def with_floors(models: Sequence[LoadedModel]) -> list[LoadedModel]:
+    """`models` after their floors: the pixels, and fresh weights of each architecture and seed."""
+    present = {m.card.source for m in models}
+    sources = []
+    for model in models:
+        config = getattr(model.backbone, "config", None)
+        if config is None:
+            continue
+        sources.append(f"{PIXELS}:{min(32, config.image_size)}")
+        sources.append(random_source(config, model.card.seed or 0))
+    floors = [load_backbone(s) for s in dict.fromkeys(sources) if s not in present]
+    return [*floors, *models]
+
+
+def open_splits(source: str, split: str) -> Splits:
+    """The labelled bank and judged split of a dataset; UserError if it has no labels."""
+    train, judged = open_dataset(source, "train"), open_dataset(source, split)
+    for part in (train, judged):
+        if part.labels is None:
+            raise UserError(
+                f"{part.name} has no labels, which every evaluation needs; give a folder with one "
+                "sub-folder a class."
+            )
+    fingerprint = digest([train.fingerprint, judged.fingerprint])
+    return Splits(train.name, fingerprint, train.classes, train, judged, split)
+
+
+def evaluate(
+    sources: Sequence[str],
+    suite: str | Sequence[str],
+    data: str,
+    split: str,
+    out: Path,
+    force: bool,
+    console: Console,
+) -> list[Result]:
+    """Judges `sources` and their floors; records go to `out`/records.jsonl."""
+    store = Store(out / RECORDS)
+    store.load()  # a damaged file is found before hours of work
+    splits = open_splits(data, split)
+    models = with_floors([load_backbone(s) for s in sources])
+    with console.status("evaluating") as status:
+
+        def show(what: str, done: int, total: int) -> None:
+            status.update(f"{what} {done}/{total}")
+            if not console.is_terminal and " on " in what:
+                console.print(f"{done + 1}/{total} {what}", highlight=False)
+
+        return run_suite(
+            models, splits, suite, store, force=force, cache_dir=cache_folder(), on_progress=show
+        )
+
+
+def cache_folder() -> Path:
+    """Where features are cached, shared by all runs of this user."""
+    from sslbench.data.images import home
+
+    return home() / "features"
+
+
+def write_tables(out: Path, results: Sequence[Result], layout: str = "frozen") -> str:
+    """Writes the table in every format into `out`; returns the Markdown."""
+    table = build(results, layout)
+    for name, render in FORMATS.values():
+        write_atomically(out / name, partial(Path.write_text, data=render(table)))
+    return to_markdown(table)
+
+
+def table(out: Path, layout: str, style: str) -> str:
+    """The table of the records in `out` in one format."""
+    if style not in FORMATS:
+        raise UserError(f"unknown format {style!r}: {nearest(style, FORMATS)}.")
+    path = out / RECORDS
+    if not path.exists():
+        raise UserError(f"{path} does not exist; run `sslbench evaluate --out {out}` first.")
+    return FORMATS[style][1](build(Store(path).load(), layout))
