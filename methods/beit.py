@@ -51,10 +51,10 @@ class BEiT(Method):
         self.config = config
         self.tokenizer = tokenizer.requires_grad_(False).eval()
         self.student = make_backbone(mask_token=True)
-        self.head = nn.Linear(self.student.embed_dim, tokenizer.num_codes)  # `lm_head`
+        self.lm_head = nn.Linear(self.student.embed_dim, tokenizer.num_codes)
         initialise(self.student)
-        nn.init.trunc_normal_(self.head.weight, std=0.02, a=-0.02, b=0.02)
-        nn.init.zeros_(self.head.bias)
+        nn.init.trunc_normal_(self.lm_head.weight, std=0.02, a=-0.02, b=0.02)
+        nn.init.zeros_(self.lm_head.bias)
         self._check_grids()
 
     def _check_grids(self) -> None:
@@ -85,7 +85,7 @@ class BEiT(Method):
         with torch.no_grad():
             codes = self.tokenizer.encode(batch.pixels("tokenizer")[0])  # (B, h, w)
         tokens = self.student(images, mask)
-        logits = self.head(tokens.patches[mask.flatten(1)]).float()
+        logits = self.lm_head(tokens.patches[mask.flatten(1)]).float()
         targets = codes[mask]
         loss = F.cross_entropy(logits, targets)
         accuracy = (logits.argmax(-1) == targets).float().mean()

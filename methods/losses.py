@@ -106,6 +106,7 @@ def temperature(
     epoch = progress.epoch - delay
     if epoch < 0:
         return start
-    if epoch >= warmup - 1:
+    if epoch >= warmup:
         return end
-    return start + (end - start) * epoch / (warmup - 1)
+    # a warm-up of one epoch is linspace(start, end, 1), which is `start`
+    return start + (end - start) * min(1.0, epoch / max(1.0, warmup - 1))

@@ -156,7 +156,7 @@ def _random(text: str) -> LoadedModel:
 
 def _pixels(text: str) -> LoadedModel:
     size = text.partition(":")[2]
-    if not size.isdigit() or int(size) % 8:
+    if not size.isdecimal() or int(size) < 8 or int(size) % 8:
         raise UserError(f"{text!r} is not of the form {PIXELS}:64, a multiple of 8.")
     card = ModelCard(digest(text), PIXELS, "none", source=text)
     return LoadedModel(RawPixels(int(size)), card, ("cls",), int(size))

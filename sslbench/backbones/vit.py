@@ -62,7 +62,7 @@ class VisionTransformer(Backbone):
         # (1, D): two-dimensional, hence weight-decayed like the papers' (recipe trap T10)
         self.mask_token = nn.Parameter(torch.zeros(1, width)) if mask_token else None
         norm: Any = partial(nn.LayerNorm, eps=1e-6)
-        rates = torch.linspace(0, drop_path, depth).tolist()
+        rates = torch.linspace(0, drop_path, depth, device="cpu").tolist()  # also under "meta"
         self.blocks = nn.ModuleList(
             Block(width, heads, qkv_bias=True, drop_path=rate, norm_layer=norm) for rate in rates
         )
@@ -129,6 +129,9 @@ def build_backbone(
     """The backbone of a recipe; raises UserError for an unknown name or an impossible size."""
     if config.name not in SIZES:
         raise UserError(f"unknown backbone {config.name!r}: {nearest(config.name, SIZES)}.")
+    for key in ("patch_size", "image_size"):
+        if getattr(config, key) < 1:
+            raise UserError(f"backbone.{key}={getattr(config, key)} must be at least 1 pixel.")
     if config.image_size % config.patch_size:
         raise UserError(
             f"backbone.image_size {config.image_size} is not a multiple of backbone.patch_size "

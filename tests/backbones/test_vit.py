@@ -1,0 +1,171 @@
+"""The shared ViT: sizes, positions, mask token, intermediate layers."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from sslbench.backbones.vit import BackboneConfig, build_backbone
+from sslbench.errors import UserError
+from tests.methods.small import backbone_config, shake
+
+
+def make_vit(mask_token=False, drop_path=0.0):
+    torch.manual_seed(0)
+    return shake(build_backbone(backbone_config(drop_path), mask_token)).eval()
+
+
+def cubic(x):
+    """Keys' kernel with a = -0.75, torch's."""
+    x = abs(x)
+    if x < 1:
+        return 1.25 * x**3 - 2.25 * x**2 + 1
+    return -0.75 * (x**3 - 5 * x**2 + 8 * x - 4) if x < 2 else 0.0
+
+
+def resampling(size, target, scale):
+    """(target, size) weights of a bicubic resampling by `scale`, borders repeated."""
+    matrix = np.zeros((target, size))
+    for i in range(target):
+        centre = (i + 0.5) / scale - 0.5
+        for j in range(math.floor(centre) - 1, math.floor(centre) + 3):
+            matrix[i, min(max(j, 0), size - 1)] += cubic(centre - j)
+    return matrix
+
+
+@pytest.mark.parametrize("height, width", [(16, 16), (8, 8), (24, 16), (4, 20), (32, 12)])
+def test_takes_any_multiple_of_the_patch(height, width):
+    model = make_vit()
+    tokens = model(torch.randn(2, 3, height, width))
+    assert tokens.grid == (height // 4, width // 4)
+    assert tokens.cls.shape == (2, 16)
+    assert tokens.patches.shape == (2, height * width // 16, 16)
+
+
+@pytest.mark.parametrize("height, width", [(15, 16), (16, 18)])
+def test_refuses_other_sizes(height, width):
+    with pytest.raises(UserError, match=rf"{height}x{width} is not a multiple of .* 4"):
+        make_vit()(torch.randn(1, 3, height, width))
+
+
+@pytest.mark.parametrize("grid", [(2, 2), (6, 6), (3, 7), (4, 2)])
+def test_positions_are_resampled_by_scale_factor(grid):
+    """Trap T16: the target grid + 0.1 over the table's, not the exact size."""
+    model = make_vit()
+    table = model.pos_embed[0, 1:].detach().double().numpy().reshape(4, 4, 16)
+    rows, columns = (resampling(4, n, (n + 0.1) / 4) for n in grid)
+    expected = np.einsum("ip,jq,pqd->ijd", rows, columns, table).reshape(-1, 16)
+    found = model._positions(grid)[0].detach()
+    np.testing.assert_allclose(found[1:], expected, rtol=1e-4, atol=1e-5)
+    assert torch.equal(found[0], model.pos_embed[0, 0])
+    exact = [resampling(4, n, n / 4) for n in grid]
+    other = np.einsum("ip,jq,pqd->ijd", *exact, table).reshape(-1, 16)
+    assert np.abs(other - expected).max() > 1e-3
+
+
+def test_positions_equal_the_official_call():
+    """dino/vision_transformer.py:174-194 for a 96 px crop of a 224 px model, in small."""
+    model = make_vit()
+    table = model.pos_embed[:, 1:].reshape(1, 4, 4, 16).permute(0, 3, 1, 2)
+    factor = (2 + 0.1) / math.sqrt(16)
+    expected = F.interpolate(table, scale_factor=(factor, factor), mode="bicubic")
+    assert torch.equal(model._positions((2, 2))[0, 1:], expected[0].flatten(1).T)
+    assert model._positions((4, 4)) is model.pos_embed
+
+
+def test_patches_are_read_row_by_row():
+    model = make_vit()
+    torch.nn.init.zeros_(model.pos_embed)
+    images = torch.randn(1, 3, 8, 12)
+    embedded, grid = model._embed(images, None)
+    for row in range(2):
+        for column in range(3):
+            patch = images[:, :, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4]
+            torch.testing.assert_close(
+                embedded[0, 1 + 3 * row + column], model.patch_embed(patch)[0, :, 0, 0]
+            )
+    assert grid == (2, 3)
+
+
+def test_the_mask_token_enters_before_the_positions():
+    model, images = make_vit(mask_token=True), torch.randn(2, 3, 8, 16)
+    mask = torch.zeros(2, 2, 4, dtype=torch.bool)
+    mask[0, 0, 1] = mask[1, 1, 3] = True
+    plain, masked = (model._embed(images, m)[0] for m in (None, mask))
+    replaced = (model.mask_token + model._positions((2, 4))[0]).detach()
+    torch.testing.assert_close(masked[0, 2], replaced[2])
+    torch.testing.assert_close(masked[1, 8], replaced[8])
+    same = torch.ones(2, 9, dtype=torch.bool)
+    same[0, 2] = same[1, 8] = False
+    assert torch.equal(masked[same], plain[same])
+
+
+def test_a_mask_without_a_mask_token_is_refused():
+    with pytest.raises(ValueError, match="without a mask token"):
+        make_vit()(torch.randn(1, 3, 16, 16), torch.zeros(1, 4, 4, dtype=torch.bool))
+
+
+def test_intermediate_ends_with_the_forward():
+    model, images = make_vit(), torch.randn(2, 3, 8, 16)
+    first, last = model.intermediate(images, 2)
+    expected = model(images)
+    for a, b in zip(last, expected, strict=True):
+        assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+    assert not torch.equal(first.cls, last.cls)
+    (raw,) = model.intermediate(images, 1, norm=False)
+    torch.testing.assert_close(model.norm(raw.patches), expected.patches)
+    assert not torch.equal(raw.patches, expected.patches)
+
+
+def test_drop_path_rises_linearly_and_can_be_overridden():
+    config = BackboneConfig("vit_small", 16, 32, drop_path=0.22)
+    for override, expected in ((None, 0.22), (0.0, 0.0)):
+        with torch.device("meta"):
+            model = build_backbone(config, drop_path=override)
+        rates = [getattr(b.drop_path1, "drop_prob", 0.0) for b in model.blocks]
+        assert rates == pytest.approx(np.linspace(0, expected, 12).tolist(), abs=1e-6)
+
+
+def test_fresh_weights_follow_the_recipe():
+    """Section 1: Linear and tokens of std .02 effectively uncut, biases 0, Conv2d torch's own."""
+    torch.manual_seed(0)
+    model = build_backbone(backbone_config(), mask_token=True)
+    assert not model.mask_token.any()
+    assert float(model.pos_embed.detach().std()) == pytest.approx(0.02, rel=0.15)
+    weight = model.blocks[0].mlp.fc1.weight.detach()
+    assert float(weight.std()) == pytest.approx(model.init_std, rel=0.1)
+    assert float(weight.abs().max()) > 2.5 * model.init_std
+    assert not model.blocks[0].attn.qkv.bias.any()
+    bound = 1 / math.sqrt(3 * 4 * 4)  # kaiming_uniform(a=sqrt 5) of a 3x4x4 kernel
+    assert 0.9 * bound < float(model.patch_embed.weight.detach().abs().max()) <= bound
+
+
+@pytest.mark.parametrize(
+    "name, patch, millions",
+    [("vit_small", 16, 21.7), ("vit_base", 16, 85.8), ("vit_large", 16, 303)],
+)
+def test_named_sizes_are_the_papers(name, patch, millions):
+    with torch.device("meta"):
+        model = build_backbone(BackboneConfig(name, patch, 224))
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, rel=0.01)
+    assert model.norm.eps == model.blocks[0].norm1.eps == 1e-6
+
+
+def test_unknown_names_and_sizes_are_refused():
+    with pytest.raises(UserError, match="did you mean 'vit_small'"):
+        build_backbone(BackboneConfig("vit_smal"))
+    with pytest.raises(UserError, match=r"image_size 225 is not a multiple of .* 16"):
+        build_backbone(BackboneConfig("vit_small", 16, 225))
+
+
+@pytest.mark.parametrize("patch, size", [(0, 224), (-16, 224), (16, 0), (16, -32)])
+def test_sizes_without_a_pixel_are_refused(patch, size):
+    with pytest.raises(UserError, match="backbone"):
+        build_backbone(BackboneConfig("vit_small", patch, size))
+
+
+def test_architectures_have_their_short_names():
+    names = [BackboneConfig(n, 16).arch for n in ("vit_tiny", "vit_small", "vit_base", "vit_large")]
+    assert names == ["ViT-Ti/16", "ViT-S/16", "ViT-B/16", "ViT-L/16"]

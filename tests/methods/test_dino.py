@@ -1,0 +1,55 @@
+"""DINO against its published step, rewritten in float64 (reference.py)."""
+
+import math
+
+import pytest
+import torch
+
+from tests.methods.reference import dino_step, march
+from tests.methods.small import at, make_batch, make_dino
+
+TEMPERATURES = (0.04, 0.055, 0.07)  # linspace over three warm-up epochs, one step each
+SETTINGS = {"momentum": 0.9, "warmup_teacher_temp_epochs": 3.0}
+
+
+def three_steps(method, local):
+    batches = [make_batch(seed, local=local) for seed in range(3)]
+    return march(method, batches, lambda t, b, i: dino_step(t, b, TEMPERATURES[i]), at)
+
+
+@pytest.mark.parametrize("local", [0, 3])
+@pytest.mark.parametrize("norm_last_layer", [True, False])
+def test_three_steps_equal_the_published_ones(float64, local, norm_last_layer):
+    method = make_dino(norm_last_layer=norm_last_layer, **SETTINGS).double()
+    errors = three_steps(method, local)
+    assert max(errors.values()) < 1e-9, errors
+
+
+def test_three_steps_in_fp32_stay_close():
+    errors = three_steps(make_dino(**SETTINGS), local=3)
+    assert max(errors.values()) < 1e-3, errors
+    assert max(errors["values"], errors["student"], errors["teacher"], errors["centres"]) < 1e-5
+
+
+def test_the_teacher_sees_global_crops_only():
+    method, batch = make_dino(), make_batch(0, local=2)
+    shapes = []
+    method.teacher["backbone"].register_forward_hook(lambda m, a, o: shapes.append(a[0].shape))
+    method(batch, at(0))
+    assert shapes == [(6, 3, 16, 16)]
+
+
+def test_equal_outputs_everywhere_give_the_uniform_loss():
+    method = make_dino()
+    for network in (method.student, method.teacher):
+        torch.nn.init.zeros_(network["head"].last_layer.weight_g)
+    values = method(make_batch(0, local=1), at(0))
+    assert method.health() == {"loss": math.log(12), "teacher_entropy": math.log(12)}
+    for key, uniform in method.health().items():
+        assert values[key].item() == pytest.approx(uniform, rel=1e-6)
+
+
+def test_effective_epochs_count_the_area_of_all_crops():
+    method = make_dino()
+    # 2 x 224^2 + 10 x 96^2 = 3.84 x 224^2 (iBOT App. B)
+    assert method.effective_epochs(method.config, 100) == pytest.approx(100 * 3.8367, rel=1e-4)

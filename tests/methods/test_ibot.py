@@ -1,0 +1,140 @@
+"""iBOT against its published step, rewritten in float64 (reference.py), and its traps."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sslbench.data.masks import MaskConfig
+from tests.methods.reference import ibot_step, march
+from tests.methods.small import GRID, PATCH, at, make_batch, make_ibot
+
+TEMPERATURES = (0.04, 0.05, 0.06)  # linspace(0.04, 0.06, 3)
+PATCH_TEMPERATURES = (0.04, 0.04, 0.055)  # linspace(0.04, 0.07, 3), one epoch later
+SETTINGS = {
+    "momentum": 0.9,
+    "teacher_temp": 0.06,
+    "teacher_patch_temp": 0.07,
+    "warmup_teacher_temp_epochs": 3.0,
+    "mask": MaskConfig(start_epoch=1.0),
+}
+
+
+def three_steps(method, local, masked=True):
+    batches = [make_batch(seed, local=local, masked=masked) for seed in range(3)]
+
+    def step(twin, batch, i):
+        return ibot_step(twin, batch, TEMPERATURES[i], PATCH_TEMPERATURES[i])
+
+    return march(method, batches, step, at)
+
+
+@pytest.mark.parametrize("local", [0, 3])
+@pytest.mark.parametrize("shared_head", [True, False])
+@pytest.mark.parametrize("norm_last_layer", [True, False])
+def test_three_steps_equal_the_published_ones(float64, local, shared_head, norm_last_layer):
+    settings = SETTINGS | {"shared_head": shared_head, "norm_last_layer": norm_last_layer}
+    errors = three_steps(make_ibot(**settings).double(), local)
+    assert max(errors.values()) < 1e-5, errors  # 1 / count is taken in fp32
+
+
+def test_three_steps_without_any_mask_equal_the_published_ones(float64):
+    errors = three_steps(make_ibot(**SETTINGS).double(), local=1, masked=False)
+    assert max(errors.values()) < 1e-5, errors  # 1 / count is taken in fp32
+
+
+def test_three_steps_in_fp32_stay_close():
+    errors = three_steps(make_ibot(**SETTINGS), local=3)
+    assert max(errors.values()) < 1e-3, errors
+    assert max(errors["values"], errors["student"], errors["teacher"], errors["centres"]) < 1e-5
+
+
+def test_the_student_sees_masked_globals_and_whole_locals():
+    method, batch = make_ibot(), make_batch(0, local=2)
+    masks = {"student": [], "teacher": []}
+    for name, seen in masks.items():
+        network = getattr(method, name)["backbone"]
+        network.register_forward_hook(
+            lambda m, a, o, seen=seen: seen.append(a[1] if len(a) > 1 else None)
+        )
+    method(batch, at(0))
+    first, second = masks["student"]
+    assert torch.equal(first, batch.masks["global"].flatten(0, 1))
+    assert second is None
+    assert masks["teacher"] == [None]
+
+
+def flat_teacher_loss(method, batch):
+    """Both loss terms under a teacher that answers uniformly, whatever it sees."""
+    torch.nn.init.zeros_(method.teacher["head"].last_layer.weight_g)
+    values = method(batch, at(0))
+    return torch.stack([values["loss_cls"], values["loss_patch"]])
+
+
+def test_the_student_cannot_see_behind_the_mask():
+    """Trap T2: neither its [CLS] nor its patches depend on the masked pixels."""
+    method, batch = make_ibot(), make_batch(1)
+    hidden = batch.masks["global"].repeat_interleave(PATCH, 2).repeat_interleave(PATCH, 3)
+    assert hidden.any()
+    for changed, same in ((hidden, True), (~hidden, False)):
+        crops = torch.where(changed[:, :, None], 255 - batch.crops["global"], batch.crops["global"])
+        losses = [
+            flat_teacher_loss(method, b) for b in (batch, replace(batch, crops={"global": crops}))
+        ]
+        assert torch.equal(*losses) is same
+
+
+def test_the_patch_centre_is_the_mean_of_all_patches():
+    """Trap T1: masked or not; here nothing is masked at all, and the mask changes nothing."""
+    for masked in (False, True):
+        method, batch = make_ibot(), make_batch(2, masked=masked)
+        crops = batch.images("global").flatten(0, 1)
+        patches = method.teacher["backbone"](crops).patches.flatten(0, 1)
+        assert len(patches) == 6 * GRID**2
+        expected = 0.1 * method.teacher["head"].patches(patches).mean(0)
+        method(batch, at(0))
+        method.after_step(at(0))
+        torch.testing.assert_close(method.patch_centre.value, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_unmasked_images_stay_in_the_mean():
+    """Trap T4: three of six crops masked give half the loss of those three crops alone."""
+    method, batch = make_ibot(), make_batch(3, size=3)
+    mask = torch.zeros(2, 3, GRID, GRID, dtype=torch.bool)
+    mask[0, :, 0] = True
+    half = replace(batch, masks={"global": mask})
+    first = [0, 0]  # the masked view twice
+    masked = replace(
+        batch, crops={"global": batch.crops["global"][first]}, masks={"global": mask[first]}
+    )
+    losses = [float(method(b, at(0))["loss_patch"]) for b in (half, masked)]
+    assert losses[0] == pytest.approx(losses[1] / 2, rel=1e-5)
+
+
+def test_the_mask_token_is_the_students_alone():
+    method = make_ibot()
+    assert "backbone.mask_token" in dict(method.student.named_parameters())
+    assert "backbone.mask_token" not in method.teacher.state_dict()
+    method(make_batch(0), at(0))["loss"].backward()
+    assert float(method.student["backbone"].mask_token.grad.abs().sum()) > 0
+
+
+def test_loss_weights_scale_the_two_terms():
+    method = make_ibot(cls_weight=0.5, patch_weight=2.0)
+    values = method(make_batch(0), at(0))
+    expected = 0.5 * values["loss_cls"] + 2 * values["loss_patch"]
+    torch.testing.assert_close(values["loss"].detach(), expected)
+    assert float(values["loss_patch"]) > 0
+
+
+@pytest.mark.parametrize("shared_head", [True, False])
+def test_health_bounds_are_those_of_a_uniform_teacher(shared_head):
+    method = make_ibot(shared_head=shared_head)
+    head = method.teacher["head"]
+    for layer in filter(None, (head.last_layer, head.last_layer2)):
+        torch.nn.init.zeros_(layer.weight_g)
+    values, bounds = method(make_batch(0), at(0)), method.health()
+    for key in ("teacher_entropy", "patch_entropy"):
+        assert values[key].item() == pytest.approx(bounds[key], rel=1e-6)
+    assert bounds["patch_entropy"] == math.log(12 if shared_head else 10)

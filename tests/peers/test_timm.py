@@ -1,0 +1,65 @@
+"""Our ViT against timm's whole model with the same weights."""
+
+import pytest
+import torch
+from timm.models.vision_transformer import VisionTransformer
+
+from sslbench.backbones.vit import build_backbone
+from tests.methods.small import backbone_config, shake
+
+
+def timm_vit():
+    model = VisionTransformer(
+        img_size=16, patch_size=4, embed_dim=16, depth=2, num_heads=2, num_classes=0
+    )
+    return shake(model).eval()
+
+
+def from_timm(weights):
+    return {k.replace("patch_embed.proj", "patch_embed"): v for k, v in weights.items()}
+
+
+def to_timm(weights):
+    return {k.replace("patch_embed", "patch_embed.proj"): v for k, v in weights.items()}
+
+
+def pair(direction):
+    torch.manual_seed(0)
+    ours, peer = shake(build_backbone(backbone_config())).eval(), timm_vit()
+    if direction == "from":
+        ours.load_state_dict(from_timm(peer.state_dict()))
+    else:
+        peer.load_state_dict(to_timm(ours.state_dict()))
+    return ours, peer
+
+
+@pytest.mark.parametrize("direction", ["from", "to"])
+def test_the_same_weights_give_the_same_features(direction):
+    ours, peer = pair(direction)
+    images = torch.randn(3, 3, 16, 16)
+    tokens, theirs = ours(images), peer.forward_features(images)
+    torch.testing.assert_close(tokens.cls, theirs[:, 0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(tokens.patches, theirs[:, 1:], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(tokens.cls, peer(images), rtol=1e-5, atol=1e-5)
+    assert float(tokens.cls.detach().std()) > 0.1
+
+
+@pytest.mark.parametrize("norm", [True, False])
+def test_intermediate_layers_are_the_same(norm):
+    ours, peer = pair("from")
+    images = torch.randn(2, 3, 16, 16)
+    theirs = peer.get_intermediate_layers(images, 2, return_prefix_tokens=True, norm=norm)
+    for tokens, (patches, prefix) in zip(ours.intermediate(images, 2, norm), theirs, strict=True):
+        torch.testing.assert_close(tokens.patches, patches, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(tokens.cls, prefix[:, 0], rtol=1e-5, atol=1e-5)
+
+
+def test_gradients_are_the_same():
+    ours, peer = pair("from")
+    images, weight = torch.randn(2, 3, 16, 16), torch.randn(2, 17, 16)
+    tokens = ours(images)
+    (torch.cat([tokens.cls[:, None], tokens.patches], 1) * weight).sum().backward()
+    (peer.forward_features(images) * weight).sum().backward()
+    theirs = from_timm({k: p.grad for k, p in peer.named_parameters()})
+    for name, parameter in ours.named_parameters():
+        torch.testing.assert_close(parameter.grad, theirs[name], rtol=1e-4, atol=1e-4)

@@ -1,0 +1,68 @@
+"""Learning rate and weight decay against the published array (dino/utils.py:187-198)."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sslbench.training.schedules import cosine_schedule
+
+runs = st.integers(2, 200).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n - 1)))
+few = settings(max_examples=50, deadline=None, derandomize=True)
+
+
+def published(total, peak, end, warmup):
+    """linspace with both ends, then the cosine at i / length."""
+    steps = np.arange(total - warmup)
+    cosine = end + 0.5 * (peak - end) * (1 + np.cos(np.pi * steps / len(steps)))
+    return np.concatenate([np.linspace(0, peak, warmup), cosine])
+
+
+def ours(total, peak, end, warmup):
+    return [cosine_schedule(step, total, peak, end, warmup) for step in range(total)]
+
+
+@few
+@given(runs, st.floats(1e-5, 1), st.floats(0, 1))
+def test_equals_the_published_array(run, peak, end):
+    total, warmup = run
+    expected = published(total, peak, end, warmup)
+    np.testing.assert_allclose(ours(total, peak, end, warmup), expected, rtol=1e-9, atol=1e-15)
+
+
+def test_warmup_has_both_ends_and_the_cosine_misses_its_own():
+    """Trap T18."""
+    values = ours(100, 2e-3, 1e-5, 10)
+    assert values[0] == 0
+    assert values[9] == values[10] == 2e-3
+    assert values[-1] > 1e-5
+    assert cosine_schedule(100, 100, 2e-3, 1e-5, 10) == pytest.approx(1e-5)
+
+
+@few
+@given(runs, st.floats(1e-5, 1), st.floats(0, 1))
+def test_rises_to_the_peak_then_falls_without_reaching_the_end(run, peak, ratio):
+    total, warmup = run
+    end = ratio * peak
+    values = ours(total, peak, end, warmup)
+    assert all(a <= b for a, b in pairwise(values[:warmup]))
+    assert all(a >= b for a, b in pairwise(values[warmup:]))
+    slack = 1e-12 * peak
+    assert all(0 <= v <= peak + slack for v in values)
+    assert all(v >= end - slack for v in values[warmup:])
+
+
+@few
+@given(st.integers(2, 200), st.floats(0, 0.1), st.floats(0, 1))
+def test_weight_decay_rises_from_the_first_step(total, start, more):
+    values = ours(total, start, start + more, 0)
+    assert values[0] == pytest.approx(start, abs=1e-12)
+    assert all(a <= b + 1e-12 for a, b in pairwise(values))
+    assert values[-1] <= start + more + 1e-12
+
+
+@pytest.mark.parametrize("total, warmup", [(5, 5), (5, 9), (1, 0), (1, 1), (3, 1)])
+def test_short_runs_stay_within_bounds(total, warmup):
+    assert all(0 <= v <= 1 for v in ours(total, 1.0, 0.1, warmup))
