@@ -20,7 +20,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from sslbench import plugins
 from sslbench.config import Recipe, config_files, load_recipe
 from sslbench.errors import RunError, UserError
-from sslbench.training.checkpoint import STATE, WEIGHTS
+from sslbench.training.checkpoint import WEIGHTS, has_state
 from sslbench.training.log import LOG, read_log
 
 POLL_SECONDS, SPEAK_SECONDS = 0.5, 30.0
@@ -47,9 +47,9 @@ class Job:
         else:
             command += ["pretrain", "--method", self.recipe.method_name]
         command += ["--out", str(self.out)]
-        if (self.out / STATE).exists():
+        if has_state(self.out):
             return [*command, "--resume"]
-        command += ["--config", self.recipe.name, "--set", seed]
+        command += ["--config", self.recipe.name, "--set", seed, "--set", "run.threads=1"]
         for name, source in self.recipe.needs.items():
             command += ["--set", f"needs.{name}={source}"]
         return command

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 from rich.console import Console
 from rich.markdown import Markdown
@@ -16,7 +15,6 @@ from sslbench.errors import RunError, UserError
 
 app = typer.Typer(
     help="Pretrain BEiT, DINO and iBOT under equal conditions and judge any checkpoint fairly.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
@@ -24,6 +22,7 @@ tokenizer_app = typer.Typer(help="Train the image tokenizers that some methods n
 app.add_typer(tokenizer_app, name="tokenizer")
 console = Console()
 RUNS, RESULTS = Path("runs"), Path("results")
+INTERRUPTED = 130  # the shell's exit code for Ctrl-C
 
 Config = Annotated[
     str | None, typer.Option(help="A recipe by name (see `sslbench list`) or a .py file.")
@@ -99,7 +98,7 @@ def tokenizer_train(
 
     folder = _train(TOKENIZERS, kind, config, data, out, set_ or [], resume, nproc)
     if folder:
-        console.print(judge_tokenizer(folder), highlight=False, soft_wrap=True)
+        _say(judge_tokenizer(folder))
 
 
 def _train(
@@ -112,10 +111,10 @@ def _train(
     resume: bool,
     processes: int,
 ) -> Path | None:
-    """The run directory, or None in a process that is not the first."""
+    """The run directory, or None in a process that did not train as the first."""
     from sslbench import workflow
-    from sslbench.training.distributed import join_world, relaunch
-    from sslbench.training.train import pretrain
+    from sslbench.training.distributed import is_first, join_world, relaunch
+    from sslbench.training.train import pretrain, rehearse
 
     if resume:
         if out is None:
@@ -124,18 +123,25 @@ def _train(
     else:
         recipe, said = workflow.choose_recipe(method, config, data, changes, group)
         out = out or workflow.free_folder(RUNS, recipe)
-        workflow.check_free(out)
+        if is_first():  # the others may look when the first has begun to write
+            workflow.check_free(out)
     if processes > 1:
+        rehearse(recipe, processes, group)
         code = relaunch([*_without(sys.argv[1:], "--nproc", "--out"), "--out", str(out)], processes)
         if code:
             raise RunError(f"a process ended with exit code {code}; its last lines say why.")
-        return out
+        return None
     with join_world() as world:
         if world.main:
-            console.print(said, end="\n" if said else "", highlight=False, soft_wrap=True)
-            console.print(f"{recipe.name} -> {out}", highlight=False)
+            _say(*([said] if said else []), f"{recipe.name} -> {out}")
         pretrain(recipe, out, world, resume, console, group)
         return out if world.main else None
+
+
+def _say(*lines: str) -> None:
+    """Plain lines: brackets in a path are no markup, and nothing is wrapped."""
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _without(arguments: list[str], *options: str) -> list[str]:
@@ -157,7 +163,10 @@ def evaluate(
         list[str] | None, typer.Option(help="Single benchmarks instead of a suite; repeatable.")
     ] = None,
     model: Models = None,
-    data: Data = "shapes",
+    data: Annotated[
+        str | None,
+        typer.Option(help="Labelled images as for pretrain; unset: what the models trained on."),
+    ] = None,
     split: Annotated[str, typer.Option(help="The split to judge on: validation or test.")] = "test",
     out: Annotated[Path, typer.Option(help="Where records and tables go.")] = RESULTS / "mine",
     force: Annotated[bool, typer.Option(help="Compute again what has a record already.")] = False,
@@ -166,11 +175,9 @@ def evaluate(
     from sslbench import workflow
 
     sources = model or workflow.newest_runs(RUNS)
-    results = workflow.evaluate(
-        sources, benchmark or suite, data or "shapes", split, out, force, console
-    )
+    results = workflow.evaluate(sources, benchmark or suite, data, split, out, force, console)
     _show(workflow.write_tables(out, results))
-    console.print(f"records and tables are in {out}", highlight=False)
+    _say(f"records and tables are in {out}")
 
 
 @app.command()
@@ -213,7 +220,7 @@ def _campaign(folder: str, runs: Path, seeds: list[int], out: Path, at_once: int
     sources = [str(job.out) for job in planned if job.group == METHODS]
     results = workflow.evaluate(sources, "full", "shapes", "test", out, False, console)
     _show(workflow.write_tables(out, results))
-    console.print(f"records and tables are in {out}", highlight=False)
+    _say(f"records and tables are in {out}")
 
 
 def _show(markdown: str) -> None:
@@ -231,7 +238,7 @@ def list_() -> None:
     for kind, names in inventory().items():
         console.print(f"[bold]{kind}[/bold]")
         for name, about in names.items():
-            console.print(f"  {name:<24} {about}", highlight=False, soft_wrap=True)
+            _say(f"  {name:<24} {about}")
 
 
 @app.command()
@@ -242,8 +249,8 @@ def doctor() -> None:
     problems = 0
     for name, (good, about) in diagnosis().items():
         problems += not good
-        mark = "[green]ok[/green] " if good else "[red]no[/red] "
-        console.print(f"{mark} {name:<12} {about}", highlight=False, soft_wrap=True)
+        console.print("[green]ok[/green]" if good else "[red]no[/red]", end="  ")
+        _say(f"{name:<12} {about}")
     if problems:
         raise RunError(f"{problems} of these need attention.")
 
@@ -257,26 +264,29 @@ def version() -> None:
 def main() -> None:
     """Runs the command line and turns errors into one sentence and an exit code."""
     try:
-        code = app(standalone_mode=False)
-    except click.exceptions.Abort:
-        code = 130
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except KeyboardInterrupt:
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    except Exception as error:
+        told = _told(error)
+        if told is None or "--debug" in sys.argv:
+            raise
+        sentence, code = told
+        typer.echo(f"error: {' '.join(sentence.split())}", err=True)
+    if code == INTERRUPTED:
         typer.echo("interrupted; go on with --resume where a run was training.", err=True)
-        code = 130
-    except (UserError, RunError) as error:
-        if "--debug" in sys.argv:
-            raise
-        typer.echo(f"error: {error}", err=True)
-        code = 2 if isinstance(error, UserError) else 1
-    except OSError as error:
-        if "--debug" in sys.argv:
-            raise
-        typer.echo(f"error: {error.filename or 'a file'}: {error.strerror}.", err=True)
-        code = 2
-    sys.exit(code or 0)
+    sys.exit(code)
+
+
+def _told(error: Exception) -> tuple[str, int] | None:
+    """Sentence and exit code of an error that somebody can do something about, else None."""
+    if isinstance(error, UserError | RunError):
+        return str(error), 2 if isinstance(error, UserError) else 1
+    if isinstance(error, OSError):
+        return f"{error.filename or 'a file'}: {error.strerror or error}.", 2
+    if hasattr(error, "format_message"):  # wrong options; typer's class for them keeps moving
+        return f"{error.format_message().rstrip('.')}; see --help.", 2
+    return None
 
 
 if __name__ == "__main__":

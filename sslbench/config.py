@@ -7,7 +7,9 @@ result; `run` must not; `needs` names the frozen modules a method is given.
 from __future__ import annotations
 
 import ast
+import copy
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -147,9 +149,9 @@ def load_recipe(
     path = find_config(config)
     try:
         values = Config.fromfile(path, lazy_import=False).to_dict()
-    except (SyntaxError, OSError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"config {config!r} cannot be read: {error}.") from error
-    found = values.get("method", {}).get("name")
+    except Exception as error:  # a config is a program and may fail in any way
+        raise UserError(f"config {config!r} cannot be read: {error!r}.") from error
+    found = _section(values, "method").get("name")
     if method is not None and found != method:
         raise UserError(f"config {config!r} is for method {found!r}, not {method!r}; change one.")
     values.setdefault("name", path.stem if config.endswith(".py") else config)
@@ -157,22 +159,22 @@ def load_recipe(
 
 
 def recipe_from_dict(
-    values: Mapping[str, Any], group: str = plugins.METHODS, changes: Sequence[str] = ()
+    given: Mapping[str, Any], group: str = plugins.METHODS, changes: Sequence[str] = ()
 ) -> Recipe:
     """Checks every key and type; raises UserError naming key, value and what is expected."""
-    values = dict(values)
+    values = copy.deepcopy(dict(given))
     for change in changes:
         _apply(values, change)
     known = {"name", "method", "needs", *SECTIONS}
     for key in values:
         if key not in known:
             raise UserError(f"unknown section {key!r} in the recipe: {nearest(key, known)}.")
-    settings = dict(values.get("method", {}))
+    settings = dict(_section(values, "method"))
     if "name" not in settings:
         raise UserError("the recipe names no method; set method.name.")
     method_class: type[Method] = plugins.load(group, settings.pop("name"))
     sections = {k: typed(c, values.get(k, {}), k) for k, c in SECTIONS.items()}
-    needs = {str(k): str(v) for k, v in values.get("needs", {}).items()}
+    needs = {str(k): str(v) for k, v in _section(values, "needs").items()}
     for key in needs:
         if key not in method_class.needs:
             raise UserError(f"unknown key 'needs.{key}': {nearest(key, method_class.needs)}.")
@@ -185,6 +187,13 @@ def recipe_from_dict(
     )
     _check(recipe)
     return recipe
+
+
+def _section(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    section = values.get(name, {})
+    if not isinstance(section, Mapping):
+        raise UserError(f"{name}={section!r} is a value; it must be a section, as {name}.key=...")
+    return section
 
 
 def typed(cls: type, values: Mapping[str, Any], where: str) -> Any:
@@ -200,7 +209,7 @@ def typed(cls: type, values: Mapping[str, Any], where: str) -> Any:
         built[key] = _convert(hints[key], value, f"{where}.{key}")
     try:
         return cls(**built)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise UserError(f"{where}: {error}.") from error
 
 
@@ -265,5 +274,5 @@ def _check(recipe: Recipe) -> None:
         "run.save_every": recipe.run.save_every,
     }
     for key, number in positive.items():
-        if number <= 0:
-            raise UserError(f"{key}={number} must be greater than 0.")
+        if not 0 < number < math.inf:
+            raise UserError(f"{key}={number} must be greater than 0 and finite.")

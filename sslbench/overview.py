@@ -14,6 +14,7 @@ from sslbench import plugins
 from sslbench.backbones.vit import SIZES
 from sslbench.config import config_files
 from sslbench.data.images import home
+from sslbench.errors import UserError
 from sslbench.training.train import use_bf16
 
 PACKAGES = ("torch", "torchvision", "timm", "onedl-mmengine", "scikit-learn", "safetensors")
@@ -26,9 +27,13 @@ def inventory() -> dict[str, dict[str, str]]:
         listed[kind] = {name: _about(group, name) for name in plugins.available(group)}
     benchmarks = {}
     for name in plugins.available(plugins.BENCHMARKS):
-        found = plugins.load(plugins.BENCHMARKS, name)
+        try:
+            found = plugins.load(plugins.BENCHMARKS, name)
+        except UserError as error:
+            benchmarks[name] = f"broken: {error}"
+            continue
         suites = ", ".join(found.suites)
-        benchmarks[name] = f"version {found.version}, suites {suites}: {_first_line(found)}"
+        benchmarks[name] = f"version {found.version}, suites {suites}: {_first_line(found.__doc__)}"
     listed["benchmarks"] = benchmarks
     listed["configs"] = {name: _config_line(name) for name in config_files()}
     listed["backbones"] = {
@@ -44,13 +49,15 @@ def inventory() -> dict[str, dict[str, str]]:
 
 
 def _about(group: str, name: str) -> str:
-    entry = plugins.available(group)[name]
-    module = sys.modules.get(entry.module) or __import__(entry.module, fromlist=["_"])
-    return (module.__doc__ or "").strip().splitlines()[0] if module.__doc__ else entry.value
+    try:
+        found = plugins.load(group, name)
+    except UserError as error:
+        return f"broken: {error}"
+    return _first_line(sys.modules[found.__module__].__doc__) or found.__module__
 
 
-def _first_line(thing: type) -> str:
-    return (thing.__doc__ or "").strip().splitlines()[0] if thing.__doc__ else ""
+def _first_line(text: str | None) -> str:
+    return next(iter((text or "").strip().splitlines()), "")
 
 
 def _config_line(name: str) -> str:
@@ -86,6 +93,6 @@ def diagnosis() -> dict[str, tuple[bool, str]]:
         for name in plugins.available(group):
             try:
                 plugins.load(group, name)
-            except Exception as error:  # a plugin may break in any way, and doctor must say so
-                found[name] = (False, f"{group} plugin fails: {type(error).__name__}: {error}")
+            except UserError as error:
+                found[name] = (False, str(error))
     return found

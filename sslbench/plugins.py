@@ -23,9 +23,14 @@ def available(group: str) -> dict[str, EntryPoint]:
 
 
 def load(group: str, name: str) -> Any:
-    """The class registered as `name`; raises UserError with the nearest names otherwise."""
-    found = available(group)
+    """The class registered as `name`; UserError with the nearest names, or why it is broken."""
+    found, kind = available(group), group.rsplit(".", 1)[-1].removesuffix("s")
     if name not in found:
-        kind = group.rsplit(".", 1)[-1].removesuffix("s")
         raise UserError(f"unknown {kind} {name!r}: {nearest(name, found)}.")
-    return found[name].load()
+    try:
+        return found[name].load()
+    except Exception as error:  # other people's code may break in any way
+        raise UserError(
+            f"the {kind} {name!r} ({found[name].value}) cannot be loaded, "
+            f"{type(error).__name__}: {error}; repair or uninstall its package."
+        ) from error

@@ -10,19 +10,20 @@ from pathlib import Path
 from rich.console import Console
 
 from sslbench import plugins
-from sslbench.backbones.load import PIXELS, LoadedModel, load_backbone, random_source
+from sslbench.backbones.load import PIXELS, LoadedModel, load_backbone, random_source, read_card
 from sslbench.benchmark import Splits
 from sslbench.config import Recipe, config_files, load_recipe, recipe_from_dict
 from sslbench.data.images import open_dataset
 from sslbench.errors import UserError, nearest
-from sslbench.evaluation.suite import run_suite
+from sslbench.evaluation.suite import find_benchmarks, run_suite
 from sslbench.reporting.formats import to_csv, to_latex, to_markdown
 from sslbench.reporting.result import Result, digest
 from sslbench.reporting.store import Store
 from sslbench.reporting.table import build
-from sslbench.training.checkpoint import CONFIG, STATE, WEIGHTS, write_atomically
+from sslbench.training.checkpoint import CONFIG, WEIGHTS, has_state, write_atomically
 
 RECORDS = "records.jsonl"
+EMBEDDED = "shapes"
 FORMATS: dict[str, tuple[str, Callable[..., str]]] = {
     "md": ("table.md", to_markdown),
     "latex": ("table.tex", to_latex),
@@ -58,7 +59,7 @@ def choose_recipe(
             smaller = ", ".join(name for name in own if name not in wanted)
             said = f"No --config given: {config}, made for ImageNet. Smaller presets: {smaller}."
     if data:
-        changes.insert(0, f"data.source={data}")
+        changes.insert(0, f"data.source={data!r}")  # quoted: a folder may be called 2012
     return load_recipe(config, method, changes, group), said
 
 
@@ -73,7 +74,7 @@ def free_folder(parent: Path, recipe: Recipe) -> Path:
 
 def check_free(out: Path) -> None:
     """Raises UserError if `out` already holds a run."""
-    if (out / STATE).exists() or (out / WEIGHTS).exists():
+    if has_state(out) or (out / WEIGHTS).exists():
         raise UserError(
             f"{out} already holds a run; add --resume to go on with it or choose another --out."
         )
@@ -105,8 +106,7 @@ def newest_runs(folder: Path) -> list[str]:
     newest: dict[str, tuple[float, Path]] = {}
     methods = plugins.available(plugins.METHODS)
     for weights in folder.rglob(WEIGHTS):
-        config = json.loads((weights.parent / CONFIG).read_text())
-        method, when = config["method"]["name"], weights.stat().st_mtime
+        method, when = _method_of(weights.parent), weights.stat().st_mtime
         if method in methods and when > newest.get(method, (0.0, weights))[0]:
             newest[method] = (when, weights.parent)
     if not newest:
@@ -117,6 +117,21 @@ def newest_runs(folder: Path) -> list[str]:
     return [str(path) for _, (_, path) in sorted(newest.items())]
 
 
+def pretraining_data(sources: Sequence[str]) -> str:
+    """The data that the runs among `sources` were trained on; the embedded dataset if unclear."""
+    runs = [s for s in sources if Path(s).expanduser().exists()]
+    found = {read_card(run).get("recipe", {}).get("data", {}).get("source") for run in runs}
+    return found.pop() or EMBEDDED if len(found) == 1 else EMBEDDED
+
+
+def _method_of(run: Path) -> str | None:
+    """The method a run directory says it was trained with; None if it does not."""
+    try:
+        return json.loads((run / CONFIG).read_text())["method"]["name"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
 def with_floors(models: Sequence[LoadedModel]) -> list[LoadedModel]:
     """`models` after their floors: the pixels, and fresh weights of each architecture and seed."""
     present = {m.card.source for m in models}
@@ -125,7 +140,7 @@ def with_floors(models: Sequence[LoadedModel]) -> list[LoadedModel]:
         config = getattr(model.backbone, "config", None)
         if config is None:
             continue
-        sources.append(f"{PIXELS}:{min(32, config.image_size)}")
+        sources.append(f"{PIXELS}:{config.image_size}")
         sources.append(random_source(config, model.card.seed or 0))
     floors = [load_backbone(s) for s in dict.fromkeys(sources) if s not in present]
     return [*floors, *models]
@@ -147,16 +162,20 @@ def open_splits(source: str, split: str) -> Splits:
 def evaluate(
     sources: Sequence[str],
     suite: str | Sequence[str],
-    data: str,
+    data: str | None,
     split: str,
     out: Path,
     force: bool,
     console: Console,
 ) -> list[Result]:
-    """Judges `sources` and their floors; records go to `out`/records.jsonl."""
+    """Judges `sources` and their floors; records go to `out`/records.jsonl.
+
+    data None: what the models were trained on.
+    """
+    benchmarks = find_benchmarks(suite)
     store = Store(out / RECORDS)
     store.load()  # a damaged file is found before hours of work
-    splits = open_splits(data, split)
+    splits = open_splits(data or pretraining_data(sources), split)
     models = with_floors([load_backbone(s) for s in sources])
     with console.status("evaluating") as status:
 
@@ -165,8 +184,9 @@ def evaluate(
             if not console.is_terminal and " on " in what:
                 console.print(f"{done + 1}/{total} {what}", highlight=False)
 
+        cache = cache_folder()
         return run_suite(
-            models, splits, suite, store, force=force, cache_dir=cache_folder(), on_progress=show
+            models, splits, benchmarks, store, force=force, cache_dir=cache, on_progress=show
         )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from sslbench.backbones.load import load_module, read_card
-from sslbench.data.images import open_dataset
+from sslbench.data.images import BrokenImage, open_dataset
 from sslbench.errors import UserError
 from sslbench.plugins import TOKENIZERS
 
@@ -32,7 +32,10 @@ def judge_tokenizer(folder: Path) -> str:
         split, images = "train", open_dataset(recipe["data"]["source"], "train")
     errors, used = [], np.zeros(tokenizer.num_codes, dtype=bool)
     for index in range(min(IMAGES, len(images))):
-        image = images.image(index).resize((size, size))
+        try:
+            image = images.image(index).resize((size, size))
+        except BrokenImage:
+            continue  # the count says so
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] / 255
         ids = tokenizer.encode(pixels)
         errors.append(float((tokenizer.decode(ids) - pixels).square().mean()))

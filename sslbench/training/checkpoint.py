@@ -8,6 +8,7 @@ log.jsonl            one line per logged step
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -31,25 +32,47 @@ STATE, PREVIOUS, WEIGHTS, CONFIG = (
 )
 
 
-def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], Any], keep: Path | None = None) -> None:
     """Lets `write` fill a temporary sibling, syncs it and renames it onto `path`.
 
-    A full disk leaves `path` as it was and raises UserError.
+    keep: where the file that is replaced stays. A full disk leaves `path` as it was and raises
+    UserError.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
+        if keep and path.exists():
+            path.replace(keep)
         temporary.replace(path)
     except (OSError, RuntimeError, SafetensorError) as error:
         raise UserError(
-            f"{path} cannot be written ({error}); free disk space or choose another --out, "
-            "then continue with --resume."
+            f"{path} cannot be written ({_reason(error)}); free disk space or choose another --out "
+            "and repeat the command, with --resume if the run had begun."
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        remove(temporary)
+
+
+def remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
+def _reason(error: BaseException) -> str:
+    """The system's own words, which torch buries below an error of its archive writer."""
+    cause: BaseException | None = error
+    while cause and not isinstance(cause, OSError):
+        cause = cause.__context__
+    return getattr(cause, "strerror", None) or " ".join(str(error).split())
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes the temporary files of a process that was killed while it wrote."""
+    for path in folder.glob(".*.tmp"):
+        remove(path)
 
 
 def save_json(path: Path, value: Any) -> None:
@@ -60,11 +83,15 @@ def save_state(folder: Path, state: Mapping[str, Any]) -> None:
     """Writes state.pt; the one it replaces stays as state.previous.pt."""
 
     def write(path: Path) -> None:
-        torch.save(dict(state), path)
-        if (folder / STATE).exists():
-            (folder / STATE).replace(folder / PREVIOUS)
+        with path.open("wb") as file:  # torch's own writer would not say why it fails
+            torch.save(dict(state), file)
 
-    write_atomically(folder / STATE, write)
+    write_atomically(folder / STATE, write, keep=folder / PREVIOUS)
+
+
+def has_state(folder: Path) -> bool:
+    """Whether there is a checkpoint to go on from."""
+    return (folder / STATE).exists() or (folder / PREVIOUS).exists()
 
 
 def load_state(folder: Path) -> dict[str, Any]:

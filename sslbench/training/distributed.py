@@ -45,6 +45,11 @@ def join_world() -> Iterator[World]:
         dist.destroy_process_group()
 
 
+def is_first() -> bool:
+    """Whether this process is rank 0 of what torchrun started, or alone."""
+    return int(os.environ.get("RANK", 0)) == 0
+
+
 def relaunch(arguments: Sequence[str], processes: int) -> int:
     """Runs `sslbench ARGUMENTS` in `processes` processes on this machine; the exit code."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -9,10 +10,12 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from sslbench.errors import UserError
 from sslbench.training.checkpoint import write_atomically
 
 LOG, QUIET_SECONDS = "log.jsonl", 15.0
@@ -30,7 +33,8 @@ class RunLog:
         """folder None: a process that logs nothing."""
         if folder is not None:
             keep_until(folder / LOG, start_step)
-        self._file = Path(os.devnull if folder is None else folder / LOG).open("a")  # noqa: SIM115
+        self._path = Path(os.devnull if folder is None else folder / LOG)
+        self._file, self._skipped = self._path.open("a"), 0
         self._tracker = None if folder is None else _tensorboard(folder)
         self._console, self._start, self._total = console, start_step, total_steps
         self._began = self._spoke = time.monotonic()
@@ -57,14 +61,14 @@ class RunLog:
         trace: TracebackType | None,
     ) -> None:
         self._bar.stop()
-        self._file.close()
+        with contextlib.suppress(OSError):  # the full disk that has been reported already
+            self._file.close()
         if self._tracker:
             self._tracker.close()
 
     def write(self, values: Mapping[str, float]) -> None:
         """One record; `values` holds "step" (1-based, steps done) and what is worth plotting."""
-        self._file.write(json.dumps(values) + "\n")
-        self._file.flush()
+        self._put(values)
         step = int(values["step"])
         if self._tracker:
             scalars = {k: v for k, v in values.items() if k != "step"}
@@ -72,13 +76,30 @@ class RunLog:
         self._bar.update(self._task, completed=step, values=_words(values))
         if not self._console.is_terminal and self._due(step):
             self._spoke = time.monotonic()
-            self._console.print(f"step {step}/{self._total} {_words(values)} {self._left(step)}")
+            self._show(f"step {step}/{self._total} {_words(values)} {self._left(step)}")
 
     def say(self, text: str) -> None:
         """A sentence for the person in front of the screen, also kept in the log file."""
-        self._file.write(json.dumps({"note": text}) + "\n")
-        self._file.flush()
-        self._console.print(text, highlight=False, soft_wrap=True)
+        self._put({"note": text})
+        self._show(text)
+
+    def skipped(self, text: str) -> None:
+        """Names and counts an image that cannot be read."""
+        self._skipped += 1
+        self.say(f"skipped broken image {self._skipped}: {text}")
+
+    def _put(self, record: Mapping[str, Any]) -> None:
+        try:
+            self._file.write(json.dumps(record) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise UserError(
+                f"{self._path} cannot be written ({error.strerror}); free disk space, then go on "
+                "with --resume."
+            ) from error
+
+    def _show(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _due(self, step: int) -> bool:
         return step == self._total or time.monotonic() - self._spoke > QUIET_SECONDS
@@ -106,8 +127,8 @@ def keep_until(path: Path, step: int) -> None:
 
 
 def read_log(folder: Path) -> list[dict[str, float]]:
-    """The records of a run, without its notes."""
-    lines = (folder / LOG).read_text().splitlines()
+    """The records of a run, without its notes and a last line that is still being written."""
+    *lines, _ = (folder / LOG).read_text().split("\n")
     return [r for r in map(json.loads, lines) if "step" in r]
 
 

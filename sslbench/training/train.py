@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import resource
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -29,6 +27,7 @@ from sslbench.training import checkpoint
 from sslbench.training.distributed import World, barrier
 from sslbench.training.health import Health
 from sslbench.training.log import RunLog
+from sslbench.training.meter import Meter
 from sslbench.training.optim import clip_gradients, make_optimizer, set_schedules
 
 STOP_AFTER = 3  # non-finite steps in a row
@@ -66,6 +65,8 @@ def pretrain(
     Raises UserError for a recipe that cannot run and RunError when the run breaks.
     """
     run = set_up(recipe, out, world, group)
+    if resume and world.main:
+        checkpoint.remove_leftovers(out)
     start = restore(run) if resume else 0
     loader = load_views(run, start)  # refuses impossible data before anything is written
     if not resume:
@@ -99,6 +100,12 @@ def set_up(recipe: Recipe, out: Path, world: World, group: str = plugins.METHODS
     )
 
 
+def rehearse(recipe: Recipe, processes: int, group: str = plugins.METHODS) -> None:
+    """Raises, once and before they start, the UserError of what `processes` would each refuse."""
+    run = set_up(recipe, Path(), World(0, 1, torch.device("cpu")), group)
+    load_views(replace(run, world=World(0, processes, torch.device("cpu"))), 0)
+
+
 def build_method(recipe: Recipe, group: str = plugins.METHODS) -> Method:
     """The method of a recipe with fresh weights, which depend on the recipe's seed alone."""
     method_class: type[Method] = plugins.load(group, recipe.method_name)
@@ -108,7 +115,10 @@ def build_method(recipe: Recipe, group: str = plugins.METHODS) -> Method:
             raise UserError(f"{remedy}.")
         needs[name] = load_module(recipe.needs[name], plugins.group_of(name))
     torch.manual_seed(recipe.train.seed)
-    return method_class(recipe.method, partial(build_backbone, recipe.backbone), **needs)
+    try:
+        return method_class(recipe.method, partial(build_backbone, recipe.backbone), **needs)
+    except ValueError as error:
+        raise UserError(f"recipe {recipe.name!r} cannot be built: {error}.") from error
 
 
 def _parallel(method: Method, world: World) -> nn.Module:
@@ -146,9 +156,14 @@ def load_views(run: Run, start: int) -> ViewLoader:
 def begin(run: Run) -> None:
     """Writes the recipe and a first checkpoint and reads it back: better to fail now than later."""
     if run.world.main:
-        checkpoint.save_json(run.out / checkpoint.CONFIG, run.recipe.to_dict())
-        save(run, 0)
-        checkpoint.load_state(run.out)
+        config = run.out / checkpoint.CONFIG
+        try:
+            checkpoint.save_json(config, run.recipe.to_dict())
+            save(run, 0)
+            checkpoint.load_state(run.out)
+        except UserError:
+            checkpoint.remove(config)  # no run has begun
+            raise
     barrier(run.world)
 
 
@@ -177,43 +192,66 @@ def restore(run: Run) -> int:
 
 
 def train(run: Run, loader: ViewLoader, start: int, log: RunLog) -> None:
-    """The loop: schedules, forward, backward, clip, optimiser, `after_step`, log."""
-    recipe, method, world = run.recipe, run.method, run.world
-    parameters = [p for p in method.parameters() if p.requires_grad]
-    health, meter = Health(method.health()), Meter(recipe.train.batch_size)
-    batches, bad, saved, step = iter(loader), 0, time.monotonic(), start
+    """The loop: batches, one step, what is logged and saved."""
+    recipe, world = run.recipe, run.world
+    health, meter = Health(run.method.health()), Meter(recipe.train.batch_size)
+    batches, bad, saved = iter(loader), 0, time.monotonic()
     for step in range(start, run.total_steps):
         progress = run.progress(step)
         micro = meter.wait(lambda: _next_batches(batches, recipe.train.accumulate, log))
-        torch.manual_seed(step_seed(recipe.train.seed, step, world.rank))
-        lr, decay = set_schedules(run.optimizer, progress, recipe.optim, recipe.train)
-        values = forward_backward(run, micro, progress)
-        norm = clip_gradients(parameters, recipe.optim)
-        for parameter in method.frozen(progress):
-            parameter.grad = None
-        if _finite(values["loss"], norm, world):
-            run.optimizer.step()
-            method.after_step(progress)
-            bad = 0
-        else:
-            method.discard()
-            bad = _count_bad(run, bad + 1, step, values, log)
-        run.optimizer.zero_grad(set_to_none=True)
+        taken = take_step(run, micro, progress)
+        bad = 0 if taken.finite else _count_bad(run, bad + 1, step, taken.values, log)
         meter.count()
 
         done = step + 1
         if done % recipe.run.log_every == 0 or done == run.total_steps:
-            record = {"step": done, "epoch": done / run.steps_per_epoch, "lr": lr, "decay": decay}
-            record |= {"grad_norm": float(norm), **_mean_values(values, world), **meter.read()}
+            record = {"step": done, "epoch": done / run.steps_per_epoch}
+            record |= {"lr": taken.lr, "decay": taken.decay, "grad_norm": float(taken.norm)}
+            record |= {**_mean_values(taken.values, world), **meter.read()}
             log.write(record)
             for warning in health.check(record):
                 log.say(warning)
         if done == start + ESTIMATE_AFTER:
-            log.say(estimate(run, done, meter))
+            log.say(meter.estimate(run.total_steps, done, world.device))
         due = time.monotonic() - saved > 60 * recipe.run.save_minutes
         if world.main and (done % recipe.run.save_every == 0 or due or done == run.total_steps):
             save(run, done)
             saved = time.monotonic()
+
+
+@dataclass(frozen=True)
+class Taken:
+    """One optimiser step; not `finite`: it was skipped. norm: of the gradient before clipping."""
+
+    values: dict[str, Tensor]
+    norm: Tensor
+    lr: float
+    decay: float
+    finite: bool
+
+
+def take_step(run: Run, micro: Sequence[ViewBatch], progress: Progress) -> Taken:
+    """Schedules, forward, backward, clip, optimiser, `after_step`; nothing if not finite."""
+    recipe, method, world = run.recipe, run.method, run.world
+    parameters = [p for p in method.parameters() if p.requires_grad]
+    buffers = list(method.buffers())
+    before = [buffer.clone() for buffer in buffers]
+    torch.manual_seed(step_seed(recipe.train.seed, progress.step, world.rank))
+    lr, decay = set_schedules(run.optimizer, progress, recipe.optim, recipe.train)
+    values = forward_backward(run, micro, progress)
+    norm = clip_gradients(parameters, recipe.optim)
+    for parameter in method.frozen(progress):
+        parameter.grad = None
+    finite = _finite(values["loss"], norm, world)
+    if finite:
+        run.optimizer.step()
+        method.after_step(progress)
+    else:
+        method.discard()
+        for buffer, value in zip(buffers, before, strict=True):
+            buffer.copy_(value)  # running statistics hold what is not finite
+    run.optimizer.zero_grad(set_to_none=True)
+    return Taken(values, norm, lr, decay, finite)
 
 
 def forward_backward(run: Run, micro: Sequence[ViewBatch], progress: Progress) -> dict[str, Tensor]:
@@ -255,7 +293,7 @@ def _next_batches(
         batch, broken = next(batches)
         found.append(batch)
         for text in broken:
-            log.say(f"skipped a broken image, {text}")
+            log.skipped(text)
     return found
 
 
@@ -274,8 +312,8 @@ def _count_bad(run: Run, bad: int, step: int, values: Mapping[str, Tensor], log:
     if bad >= STOP_AFTER:
         raise RunError(
             f"{bad} steps in a row were not finite (step {step + 1}, {', '.join(broken)}); the "
-            f"last good checkpoint is {run.out / checkpoint.STATE}: lower optim.lr or set "
-            "train.precision=fp32 and resume from it."
+            f"last good checkpoint is {run.out / checkpoint.STATE}, but resuming meets the same "
+            "numbers: start a new run with a lower optim.lr or train.precision=fp32."
         )
     return bad
 
@@ -288,50 +326,6 @@ def _mean_values(values: Mapping[str, Tensor], world: World) -> dict[str, float]
         dist.all_reduce(stacked)
         stacked /= world.size
     return dict(zip(keys, stacked.tolist(), strict=True))
-
-
-class Meter:
-    """Images per second and the share of time spent waiting for data, since the last reading."""
-
-    def __init__(self, batch_size: int) -> None:
-        self.batch_size = batch_size
-        self.began = self.since = time.monotonic()
-        self.waited, self.steps, self.all_steps = 0.0, 0, 0
-
-    def wait(self, fetch: Callable[[], list[ViewBatch]]) -> list[ViewBatch]:
-        before = time.monotonic()
-        found = fetch()
-        self.waited += time.monotonic() - before
-        return found
-
-    def count(self) -> None:
-        self.steps += 1
-        self.all_steps += 1
-
-    def read(self) -> dict[str, float]:
-        passed = max(1e-9, time.monotonic() - self.since)
-        values = {
-            "images_per_s": self.steps * self.batch_size / passed,
-            "data_wait_percent": 100 * self.waited / passed,
-        }
-        self.since, self.waited, self.steps = time.monotonic(), 0.0, 0
-        return values
-
-    def seconds_per_step(self) -> float:
-        return (time.monotonic() - self.began) / max(1, self.all_steps)
-
-
-def estimate(run: Run, done: int, meter: Meter) -> str:
-    """Steps, memory and time of the whole run, judged by its first steps."""
-    left = timedelta(seconds=round(meter.seconds_per_step() * (run.total_steps - done)))
-    if run.world.device.type == "cuda":
-        memory = torch.cuda.max_memory_allocated(run.world.device) / 2**30
-    else:
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return (
-        f"estimate after {meter.all_steps} steps: {run.total_steps} steps of "
-        f"{run.recipe.train.batch_size} images, {memory:.1f} GiB at peak, about {left} left"
-    )
 
 
 def export(run: Run, steps: int) -> None:

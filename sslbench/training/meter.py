@@ -1,0 +1,53 @@
+"""How fast a run goes, and what the whole of it will take."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+import torch
+
+from sslbench.method import ViewBatch
+
+
+class Meter:
+    """Images per second and the share of time spent waiting for data, since the last reading."""
+
+    def __init__(self, batch_size: int) -> None:
+        self.batch_size = batch_size
+        self.began = self.since = time.monotonic()
+        self.waited, self.steps, self.all_steps = 0.0, 0, 0
+
+    def wait(self, fetch: Callable[[], list[ViewBatch]]) -> list[ViewBatch]:
+        before = time.monotonic()
+        found = fetch()
+        self.waited += time.monotonic() - before
+        return found
+
+    def count(self) -> None:
+        self.steps += 1
+        self.all_steps += 1
+
+    def read(self) -> dict[str, float]:
+        passed = max(1e-9, time.monotonic() - self.since)
+        values = {
+            "images_per_s": self.steps * self.batch_size / passed,
+            "data_wait_percent": 100 * self.waited / passed,
+        }
+        self.since, self.waited, self.steps = time.monotonic(), 0.0, 0
+        return values
+
+    def estimate(self, total_steps: int, done: int, device: torch.device) -> str:
+        """Steps, memory and time of the whole run, judged by its first steps."""
+        per_step = (time.monotonic() - self.began) / max(1, self.all_steps)
+        left = timedelta(seconds=round(per_step * (total_steps - done)))
+        if device.type == "cuda":
+            memory = torch.cuda.max_memory_allocated(device) / 2**30
+        else:
+            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        return (
+            f"estimate after {self.all_steps} steps: {total_steps} steps of {self.batch_size} "
+            f"images, {memory:.1f} GiB at peak, about {left} left"
+        )

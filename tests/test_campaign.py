@@ -1,0 +1,145 @@
+"""Campaigns: what comes first, what is skipped, and what happens when a run fails."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from sslbench import campaign, plugins
+from sslbench.campaign import Job
+from sslbench.errors import RunError, UserError
+from sslbench.training import checkpoint
+from tests.training import small
+
+FINISH = "open(OUT + '/weights.safetensors', 'w').close()"
+SLEEP = "import os, time; open(OUT + '/pid', 'w').write(str(os.getpid())); time.sleep(60)"
+
+
+@dataclass(frozen=True)
+class FakeJob(Job):
+    """Runs `code` with OUT set instead of training."""
+
+    code: str = FINISH
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-S", "-c", f"OUT = {str(self.out)!r}\n{self.code}"]
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch):
+    """job(name, code, after) below tmp_path."""
+    monkeypatch.setattr(campaign, "POLL_SECONDS", 0.02)
+    recipe = small.recipe("dino", Path("data"))
+
+    def make(name: str, code: str = FINISH, after: tuple[str, ...] = ()) -> FakeJob:
+        needed = tuple(tmp_path / other for other in after)
+        return FakeJob(recipe, plugins.METHODS, tmp_path / name, needed, code)
+
+    return make
+
+
+def run(jobs, at_once: int = 2) -> str:
+    screen = io.StringIO()
+    campaign.run(jobs, at_once, Console(file=screen))
+    return screen.getvalue()
+
+
+def test_tokenizers_come_first_and_are_given_to_those_that_need_them(tmp_path) -> None:
+    jobs = campaign.plan("shapes", tmp_path, [0, 1])
+    assert [job.out.name for job in jobs] == [
+        f"{name}-seed{seed}" for seed in (0, 1) for name in ("dvae", "beit", "dino", "ibot")
+    ]
+    by_name = {job.out.name: job for job in jobs}
+    assert by_name["dvae-seed1"].group == plugins.TOKENIZERS
+    beit = by_name["beit-seed1"]
+    assert beit.after == (tmp_path / "dvae-seed1",)
+    assert beit.recipe.needs == {"tokenizer": str(tmp_path / "dvae-seed1")}
+    assert by_name["ibot-seed1"].after == by_name["dvae-seed1"].after == ()
+    assert {job.recipe.train.seed for job in jobs if job.out.name.endswith("1")} == {1}
+
+
+def test_an_unknown_folder_of_configs(tmp_path) -> None:
+    with pytest.raises(UserError, match="no config in 'shape'"):
+        campaign.plan("shape", tmp_path, [0])
+
+
+def test_a_job_is_the_command_a_person_would_type(tmp_path) -> None:
+    jobs = {job.recipe.method_name: job for job in campaign.plan("shapes", tmp_path, [2])}
+    beit = " ".join(jobs["beit"].command())
+    assert f"pretrain --method beit --out {tmp_path}/beit-seed2 --config shapes/beit" in beit
+    assert "--set train.seed=2" in beit
+    assert f"--set needs.tokenizer={tmp_path}/dvae-seed2" in beit
+    assert "tokenizer train --kind dvae" in " ".join(jobs["dvae"].command())
+
+
+@pytest.mark.parametrize("name", [checkpoint.STATE, checkpoint.PREVIOUS])
+def test_a_job_that_has_begun_is_resumed(tmp_path, name) -> None:
+    dino = next(j for j in campaign.plan("shapes", tmp_path, [0]) if "dino" in j.out.name)
+    dino.out.mkdir()
+    (dino.out / name).touch()
+    assert dino.command()[-3:] == ["--out", str(dino.out), "--resume"]
+
+
+def test_jobs_wait_for_what_they_need(job, tmp_path) -> None:
+    first = job("first", f"import time; time.sleep(0.3); {FINISH}")
+    needs = f"import os; assert os.path.exists({str(tmp_path / 'first' / checkpoint.WEIGHTS)!r})"
+    second = job("second", f"{needs}\n{FINISH}", after=("first",))
+    said = run([second, first])
+    assert first.done and second.done
+    assert said.index("first: done") < said.index("second: done")
+
+
+def test_what_is_done_is_not_done_again(job) -> None:
+    done = job("done", "raise SystemExit(1)")
+    done.out.mkdir()
+    (done.out / checkpoint.WEIGHTS).touch()
+    other = job("other", after=("done",))
+    run([done, other])
+    assert other.done
+
+
+def test_no_more_jobs_at_once_than_asked_for(job, tmp_path) -> None:
+    alone = f"""
+import os, time
+os.mkdir({str(tmp_path / "lock")!r})
+time.sleep(0.1)
+os.rmdir({str(tmp_path / "lock")!r})
+{FINISH}"""
+    jobs = [job(name, alone) for name in "abc"]
+    run(jobs, at_once=1)
+    assert all(j.done for j in jobs)
+
+
+def test_a_failure_names_the_run_and_ends_the_others(job) -> None:
+    wait = "import os, time\nwhile not os.path.exists(OUT + '/../slow/pid'): time.sleep(0.02)"
+    slow = job("slow", SLEEP)
+    bad = job("bad", f"{wait}\nimport sys; sys.exit('error: the disk is full.')")
+    never = job("never", after=("bad",))
+    begun = time.monotonic()
+    with pytest.raises(RunError) as error:
+        run([slow, bad, never])
+    assert time.monotonic() - begun < 30
+    assert "bad failed (error: the disk is full.)" in str(error.value)
+    assert str(bad.out / "console.log") in str(error.value)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((slow.out / "pid").read_text()), 0)
+    assert not never.out.exists()
+
+
+def test_a_run_that_says_nothing(job) -> None:
+    with pytest.raises(RunError, match="it said nothing"):
+        run([job("bad", "raise SystemExit(1)")])
+
+
+def test_progress_is_read_from_a_log_that_is_being_written(job) -> None:
+    record = '{"step": 7, "epoch": 1.5, "loss": 2.0, "images_per_s": 100.0}'
+    write = f"open(OUT + '/log.jsonl', 'w').write({record!r} + chr(10) + '{{\"step\": ')"
+    said = run([job("one", f"{write}\n{FINISH}")])
+    assert "one: 50%  loss 2.000  100 images/s" in said

@@ -1,0 +1,199 @@
+"""Recipes are typed: every key and value is checked, and nothing is lost on the way to disk."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from sslbench import plugins
+from sslbench.config import (
+    OptimConfig,
+    Recipe,
+    TrainConfig,
+    config_files,
+    find_config,
+    load_recipe,
+    recipe_from_dict,
+    typed,
+)
+from sslbench.errors import UserError
+from tests.training import small
+
+
+@dataclass(frozen=True)
+class Inner:
+    rate: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.rate > 1:
+            raise ValueError(f"rate {self.rate} is over 1")
+
+
+@dataclass(frozen=True)
+class Outer:
+    count: int = 1
+    flag: bool = False
+    name: str = "x"
+    limit: float | None = 3.0
+    pair: tuple[float, float] = (0.0, 1.0)
+    many: tuple[int, ...] = ()
+    grid: tuple[tuple[float, float], ...] = ()
+    inner: Inner = field(default_factory=Inner)
+
+
+def read(**values: object) -> Outer:
+    return typed(Outer, values, "outer")
+
+
+def test_defaults_and_values() -> None:
+    assert read() == Outer()
+    assert read(count=2, flag=True, name="y") == Outer(2, True, "y")
+    assert read(inner={"rate": 0.25}).inner == Inner(0.25)
+
+
+def test_whole_numbers_stand_for_floats() -> None:
+    value = read(limit=2, pair=[0, 1], inner={"rate": 1})
+    assert value == Outer(limit=2.0, pair=(0.0, 1.0), inner=Inner(1.0))
+    assert isinstance(value.limit, float) and isinstance(value.pair[0], float)
+
+
+def test_lists_become_tuples() -> None:
+    value = read(many=[1, 2, 3], grid=[[0, 0.5]])
+    assert (value.many, value.grid) == ((1, 2, 3), ((0.0, 0.5),))
+    assert read(many=[]).many == ()
+
+
+def test_none_only_where_it_may_be() -> None:
+    assert read(limit=None).limit is None
+    with pytest.raises(UserError, match=r"outer\.count=None is NoneType, expected int\."):
+        read(count=None)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"cuont": 1}, r"unknown key 'outer\.cuont': did you mean 'count'\?"),
+        ({"inner": {"raet": 1}}, r"unknown key 'outer\.inner\.raet': did you mean 'rate'\?"),
+        ({"count": True}, r"outer\.count=True is bool, expected int\."),
+        ({"limit": True}, r"outer\.limit=True is bool, expected float\."),
+        ({"flag": 1}, r"outer\.flag=1 is int, expected bool\."),
+        ({"count": 1.5}, r"outer\.count=1\.5 is float, expected int\."),
+        ({"name": 3}, r"outer\.name=3 is int, expected str\."),
+        ({"many": "12"}, r"outer\.many='12' is str, expected tuple\[int, \.\.\.\]\."),
+        ({"many": [1, "2"]}, r"outer\.many='2' is str, expected int\."),
+        ({"pair": [1, 2, 3]}, r"outer\.pair=\[1, 2, 3\] is list, expected tuple\[float, float\]\."),
+        ({"inner": 3}, r"outer\.inner is a section with the keys rate\."),
+        ({"inner": {"rate": 2}}, r"outer\.inner: rate 2\.0 is over 1\."),
+    ],
+)
+def test_wrong_values_are_named(values, message) -> None:
+    with pytest.raises(UserError, match=f"^{message}"):
+        read(**values)
+
+
+def changed(*changes: str) -> Recipe:
+    values = small.settings("dino", Path("data"))
+    return recipe_from_dict(values, plugins.METHODS, changes)
+
+
+@pytest.mark.parametrize(
+    ("change", "read", "value"),
+    [
+        ("train.epochs=10", lambda r: r.train.epochs, 10.0),
+        ("optim.lr=5e-4", lambda r: r.optim.lr, 5e-4),
+        ("optim.clip=none", lambda r: r.optim.clip, None),
+        ("optim.clip=None", lambda r: r.optim.clip, None),
+        ("optim.scale_lr=true", lambda r: r.optim.scale_lr, True),
+        ("optim.scale_lr=False", lambda r: r.optim.scale_lr, False),
+        ("optim.no_decay=('a', 'b')", lambda r: r.optim.no_decay, ("a", "b")),
+        ("method.views.blur=(0,0,1)", lambda r: r.method.views.blur, (0.0, 0.0, 1.0)),
+        ("data.source=my/folder=1", lambda r: r.data.source, "my/folder=1"),
+        ("name=mine", lambda r: r.name, "mine"),
+    ],
+)
+def test_set_changes_one_value(change, read, value) -> None:
+    assert read(changed(change)) == value
+    assert type(read(changed(change))) is type(value)
+
+
+def test_the_last_change_wins_and_the_given_dict_stays() -> None:
+    values = small.settings("dino", Path("data"))
+    before = json.dumps(values)
+    recipe = recipe_from_dict(values, changes=["train.seed=1", "train.seed=2"])
+    assert recipe.train.seed == 2
+    assert json.dumps(values) == before
+
+
+@pytest.mark.parametrize("change", ["train.epochs", "=3", ""])
+def test_a_change_needs_a_key_and_a_value(change) -> None:
+    with pytest.raises(UserError, match=r"is not of the form key=value, e\.g\. train\.epochs=10"):
+        changed(change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("train.epochs=-1", r"train\.epochs=-1\.0 must be greater than 0"),
+        ("train.epochs=1e999", "must be greater than 0 and finite"),
+        ("train.batch_size=0", r"train\.batch_size=0 must be"),
+        ("run.save_every=0", r"run\.save_every=0 must be"),
+        ("optim.clip_by=tensr", "did you mean 'tensor'"),
+        ("train.precision=fp16", r"train\.precision='fp16'"),
+        ("needs=3", "needs=3 is a value"),
+    ],
+)
+def test_impossible_values(change, message) -> None:
+    with pytest.raises(UserError, match=message):
+        changed(change)
+
+
+def test_a_recipe_without_a_method() -> None:
+    with pytest.raises(UserError, match=r"names no method; set method\.name"):
+        recipe_from_dict({"name": "x"})
+
+
+@pytest.mark.parametrize("method", small.METHODS)
+def test_a_recipe_survives_json(method) -> None:
+    group = small.group_of(method)
+    needs = {"needs": {"tokenizer": "runs/x"}} if method == "beit" else {}
+    changes = {"no_decay": ["pos_embed"], "clip": None}
+    recipe = small.recipe(method, Path("data"), optim=changes, **needs)
+    again = recipe_from_dict(json.loads(json.dumps(recipe.to_dict())), group)
+    assert again == recipe
+    assert again.optim.no_decay == ("pos_embed",)
+
+
+@pytest.mark.parametrize("name", config_files())
+def test_every_config_that_is_shipped_reads(name) -> None:
+    tokenizer = name.rsplit("/", 1)[-1].split("_")[0] in plugins.available(plugins.TOKENIZERS)
+    recipe = load_recipe(name, group=plugins.TOKENIZERS if tokenizer else plugins.METHODS)
+    assert recipe.name == name
+
+
+def test_bases_are_no_recipes() -> None:
+    assert {"shapes/dino", "papers/ibot_vits16"} <= set(config_files())
+    assert not [name for name in config_files() if "_base" in name or "__init__" in name]
+
+
+def test_a_config_inherits_and_a_file_is_known_by_its_stem(tmp_path) -> None:
+    small.write_config(tmp_path / "_base.py", "dino", Path("data"))
+    (tmp_path / "mine.py").write_text("_base_ = '_base.py'\ntrain = dict(seed=7)\n")
+    recipe = load_recipe(str(tmp_path / "mine.py"), "dino", ["train.epochs=2"])
+    assert recipe.train == TrainConfig(epochs=2.0, batch_size=8, seed=7, precision="fp32")
+    assert recipe.name == "small/dino"
+    assert recipe.optim == OptimConfig(lr=1e-3, scale_lr=False, warmup_epochs=0.5)
+
+
+def test_a_nameless_config_is_named_after_its_file(tmp_path) -> None:
+    (tmp_path / "mine.py").write_text("method = dict(name='dino')\n")
+    assert load_recipe(str(tmp_path / "mine.py")).name == "mine"
+
+
+def test_find_config(tmp_path) -> None:
+    assert find_config("shapes/dino").name == "dino.py"
+    assert find_config(str(small.write_config(tmp_path / "a.py", "dino", tmp_path))).exists()
+    with pytest.raises(UserError, match="did you mean 'shapes/ibot'"):
+        find_config("shape/ibot")

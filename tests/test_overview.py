@@ -1,0 +1,61 @@
+"""`list` and `doctor` go on where a plugin is broken, and say which."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from sslbench import overview, plugins
+
+
+@pytest.fixture
+def broken(monkeypatch):
+    """Every group gets a plugin "bad" that cannot be imported."""
+    available = plugins.available
+
+    def with_bad(group):
+        bad = EntryPoint("bad", "no_such_package.bad:Bad", group)
+        return {**available(group), "bad": bad}
+
+    monkeypatch.setattr(plugins, "available", with_bad)
+
+
+def test_everything_installed_is_listed() -> None:
+    listed = overview.inventory()
+    assert set(listed["methods"]) == set(plugins.available(plugins.METHODS))
+    assert listed["methods"]["dino"].startswith("DINO: self-distillation with no labels")
+    assert listed["tokenizers"]["dvae"].startswith("A small discrete VAE")
+    assert listed["benchmarks"]["knn"].startswith("version ")
+    assert "frozen" in listed["benchmarks"]["knn"]
+    assert listed["configs"]["shapes/dino"].startswith("DINO in minutes")
+    assert listed["backbones"]["vit_small"] == "width 384, depth 12, heads 6"
+    assert {"shapes", "digits"} <= set(listed["datasets"])
+    assert all(line for names in listed.values() for line in names.values())
+
+
+def test_a_broken_plugin_does_not_hide_the_others(broken) -> None:
+    listed = overview.inventory()
+    for kind in ("methods", "tokenizers", "benchmarks"):
+        assert listed[kind]["bad"].startswith("broken: ")
+        assert "ModuleNotFoundError: No module named 'no_such_package'" in listed[kind]["bad"]
+        assert len(listed[kind]) > 1
+
+
+def test_a_healthy_machine() -> None:
+    found = overview.diagnosis()
+    assert found["python"][0] and found["torch"][0]
+    assert "bad" not in found
+
+
+def test_a_broken_plugin_is_diagnosed(broken) -> None:
+    good, about = overview.diagnosis()["bad"]
+    assert not good
+    assert "no_such_package" in about
+
+
+def test_a_missing_package_is_diagnosed(monkeypatch) -> None:
+    monkeypatch.setattr(overview, "PACKAGES", ("torch", "no-such-package"))
+    found = overview.diagnosis()
+    assert found["torch"][0]
+    assert found["no-such-package"] == (False, "missing; run `make setup`")

@@ -1,0 +1,100 @@
+"""Many processes, or many micro-batches, are one batch: losses, centres, gradients and weights.
+
+Momenta stand for gradients: after five steps `exp_avg` is their running mean. A third of every
+qkv.bias, the keys', has an exactly-zero gradient, so its updated weights are AdamW's round-off.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from sslbench.config import Recipe
+from sslbench.errors import UserError
+from sslbench.training import checkpoint
+from sslbench.training.distributed import World
+from sslbench.training.log import read_log
+from sslbench.training.train import load_views, set_up
+
+from . import small
+
+LR_SUM = 5e-3  # five steps at most 1e-3 long: as far as a weight may have gone
+SPLITTING_METHODS = ("dino", "ibot")  # BEiT averages over masked patches per process (trap T4)
+
+
+def recipe(method: str, images: Path, accumulate: int = 1) -> Recipe:
+    return small.recipe(
+        method,
+        images,
+        backbone={"drop_path": 0.0},
+        optim={"clip": None},
+        train={"epochs": 1, "accumulate": accumulate},
+    )
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, images):
+    """The runs of one process, by method."""
+    folder = tmp_path_factory.mktemp("alone")
+    return {m: small.train(recipe(m, images), folder / m) for m in SPLITTING_METHODS}
+
+
+def assert_same_run(out: Path, reference: Path) -> None:
+    """Five steps, equal up to rounding."""
+    assert_same_losses(out, reference)
+    state, wanted = checkpoint.load_state(out), checkpoint.load_state(reference)
+    for mine, theirs in zip(momenta(state), momenta(wanted), strict=True):
+        assert (mine - theirs).norm() <= 1e-4 * theirs.norm() + 1e-7
+    for name, value in wanted["method"].items():
+        if not name.endswith("qkv.bias"):
+            moved = 1e-2 if "student" in name else 1e-4  # AdamW turns rounding into whole steps
+            assert torch.allclose(state["method"][name], value, rtol=0, atol=moved * LR_SUM), name
+
+
+def momenta(state: dict) -> list[Tensor]:
+    return [entry["exp_avg"] for entry in state["optimizer"]["state"].values()]
+
+
+def assert_same_losses(out: Path, reference: Path) -> None:
+    mine, theirs = read_log(out), read_log(reference)
+    assert len(mine) == len(theirs) == 5
+    for key in ("loss", "teacher_entropy", "grad_norm"):
+        got, wanted = ([record[key] for record in run] for run in (mine, theirs))
+        assert got == pytest.approx(wanted, rel=2e-5), key
+
+
+@pytest.mark.parametrize("method", SPLITTING_METHODS)
+def test_two_processes_equal_one(tmp_path, images, alone, method) -> None:
+    out = small.train_together(2, recipe(method, images), tmp_path)
+    assert_same_run(out, alone[method])
+
+
+@pytest.mark.parametrize("method", SPLITTING_METHODS)
+def test_two_micro_batches_equal_one(tmp_path, images, alone, method) -> None:
+    out = small.train(recipe(method, images, accumulate=2), tmp_path)
+    assert_same_run(out, alone[method])
+
+
+def test_the_comparison_sees_a_changed_step(tmp_path, images, alone) -> None:
+    other = small.recipe(
+        "dino", images, backbone={"drop_path": 0.0}, train={"epochs": 1}, optim={"clip": 0.01}
+    )
+    out = small.train(other, tmp_path)
+    with pytest.raises(AssertionError):
+        assert_same_run(out, alone["dino"])
+
+
+def test_two_processes_with_two_micro_batches_each(tmp_path, images, alone) -> None:
+    out = small.train_together(2, recipe("ibot", images, accumulate=2), tmp_path)
+    assert_same_run(out, alone["ibot"])
+
+
+def test_a_batch_must_be_shareable(images) -> None:
+    run = set_up(recipe("dino", images), Path("unused"), small.ALONE)
+    run = replace(run, world=World(0, 3, torch.device("cpu")))
+    with pytest.raises(UserError, match=r"batch_size=8 cannot be shared by 3 processes .* of 3\."):
+        load_views(run, 0)

@@ -1,0 +1,176 @@
+"""What the loop does when numbers go wrong, and what a run leaves behind."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from sslbench import plugins
+from sslbench.backbones.load import load_backbone
+from sslbench.errors import RunError, UserError
+from sslbench.method import ViewBatch
+from sslbench.training import checkpoint
+from sslbench.training.log import LOG, read_log
+from sslbench.training.train import build_method, step_seed, use_bf16
+
+from . import small
+
+EVERY_STEP = {"train": {"epochs": 1}, "run": {"save_every": 1}}
+
+
+class NotANumber(ViewBatch):
+    def images(self, name):
+        return super().images(name) * float("nan")
+
+
+@pytest.fixture
+def spoil(monkeypatch):
+    """spoil(steps): DINO sees images that are not numbers in these steps, counted from 0."""
+    dino = plugins.load(plugins.METHODS, "dino")
+    loss = dino.loss
+
+    def apply(steps):
+        def spoilt(self, batch, progress):
+            kind = NotANumber if progress.step in steps else ViewBatch
+            return loss(self, kind(**vars(batch)), progress)
+
+        monkeypatch.setattr(dino, "loss", spoilt)
+
+    return apply
+
+
+def notes(out):
+    lines = (out / LOG).read_text().splitlines()
+    return [r["note"] for r in map(json.loads, lines) if "note" in r]
+
+
+def assert_equal_trees(a, b):
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b)
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_equal_trees(a[key], b[key])
+    elif isinstance(a, list):
+        for one, other in zip(a, b, strict=True):
+            assert_equal_trees(one, other)
+
+
+def test_a_step_that_is_not_finite_changes_nothing(tmp_path, images, spoil) -> None:
+    spoil({4})
+    batch_norm = {"head_batch_norm": True}  # its running statistics would keep the NaN
+    small.train(small.recipe("dino", images, **EVERY_STEP, method=batch_norm), tmp_path)
+    before = torch.load(tmp_path / checkpoint.PREVIOUS, weights_only=True)
+    after = torch.load(tmp_path / checkpoint.STATE, weights_only=True)
+    assert (before["step"], after["step"]) == (4, 5)
+    assert_equal_trees(before["method"], after["method"])
+    assert_equal_trees(before["optimizer"]["state"], after["optimizer"]["state"])
+    assert notes(tmp_path) == ["step 5 skipped: not finite: loss, teacher_entropy (1 in a row)"]
+
+
+def test_skipped_steps_are_forgotten_by_a_good_one(tmp_path, images, spoil) -> None:
+    spoil({0, 1, 3})
+    small.train(small.recipe("dino", images, **EVERY_STEP), tmp_path)
+    counts = [note.rpartition("(")[2] for note in notes(tmp_path)]
+    assert counts == ["1 in a row)", "2 in a row)", "1 in a row)"]
+    assert len(read_log(tmp_path)) == 5
+
+
+def test_three_in_a_row_end_the_run(tmp_path, images, spoil) -> None:
+    spoil({7, 8, 9})
+    with pytest.raises(RunError) as error:
+        small.train(small.recipe("dino", images), tmp_path)
+    text = str(error.value)
+    assert "3 steps in a row were not finite (step 10, loss, teacher_entropy)" in text
+    assert str(tmp_path / checkpoint.STATE) in text
+    state = checkpoint.load_state(tmp_path)
+    assert state["step"] == 9
+    method = build_method(small.recipe("dino", images))
+    method.load_state_dict(state["method"])
+    assert all(torch.isfinite(value).all() for value in method.state_dict().values())
+    assert not (tmp_path / checkpoint.WEIGHTS).exists()
+
+
+def test_a_gradient_that_is_not_finite_is_named(tmp_path, images, monkeypatch) -> None:
+    dino = plugins.load(plugins.METHODS, "dino")
+    monkeypatch.setattr(dino, "loss", infinite_slope(dino.loss))
+    with pytest.raises(RunError, match=r"\(step 3, gradient\)"):
+        small.train(small.recipe("dino", images), tmp_path)
+
+
+def infinite_slope(loss):
+    def sloped(self, batch, progress):
+        values = loss(self, batch, progress)
+        zero = values["loss"] - values["loss"].detach()
+        return {**values, "loss": values["loss"] + zero.sqrt()}
+
+    return sloped
+
+
+def test_collapse_is_said_while_it_happens(tmp_path, images) -> None:
+    cold = {"teacher_temp": 1e-5, "warmup_teacher_temp": 1e-5}  # a one-hot teacher
+    small.train(small.recipe("dino", images, method=cold), tmp_path)
+    said = [note for note in notes(tmp_path) if note.startswith("collapse: teacher_entropy")]
+    assert len(said) == 1
+    assert "every image gets the same prototype" in said[0]
+
+
+def test_the_time_left_is_estimated_once(tmp_path, images) -> None:
+    small.train(small.recipe("dino", images), tmp_path)
+    said = [note for note in notes(tmp_path) if note.startswith("estimate after 10 steps: 15")]
+    assert len(said) == 1
+
+
+def test_the_exported_weights_are_the_teachers_and_load(tmp_path, images) -> None:
+    recipe = small.recipe("ibot", images, train={"epochs": 1})
+    small.train(recipe, tmp_path)
+    state = checkpoint.load_state(tmp_path)["method"]
+    model = load_backbone(tmp_path)
+    for name, value in model.backbone.state_dict().items():
+        assert torch.equal(value, state[f"teacher.backbone.{name}"])
+    assert model.head is not None
+    assert (model.card.steps, model.card.epochs) == (5, 1.0)
+    assert model.card.effective_epochs == 2.25  # two global crops and a local one of half the side
+
+
+def test_fresh_weights_depend_on_the_seed_alone(images) -> None:
+    recipe = small.recipe("ibot", images)
+    first = build_method(recipe).state_dict()
+    torch.manual_seed(99)
+    torch.rand(3)
+    assert_equal_trees(first, build_method(recipe).state_dict())
+    other = build_method(small.recipe("ibot", images, train={"seed": 1})).state_dict()
+    name = "student.backbone.patch_embed.weight"
+    assert not torch.equal(first[name], other[name])
+
+
+def test_step_seeds_differ() -> None:
+    seeds = {step_seed(s, t, r) for s in range(3) for t in range(50) for r in range(8)}
+    assert len(seeds) == 3 * 50 * 8
+
+
+@pytest.mark.parametrize(("precision", "bf16"), [("bf16", True), ("fp32", False)])
+def test_precision_is_what_was_asked_for(precision, bf16) -> None:
+    assert use_bf16(precision, torch.device("cpu")) is bf16
+
+
+def test_bf16_changes_the_numbers(tmp_path, images) -> None:
+    recipes = {
+        p: small.recipe("dino", images, train={"epochs": 1, "precision": p})
+        for p in ("fp32", "bf16")
+    }
+    full, half = (small.losses(small.train(r, tmp_path / p)) for p, r in recipes.items())
+    assert full[0]["loss"] != half[0]["loss"]
+    assert full[0]["loss"] == pytest.approx(half[0]["loss"], rel=0.02)
+
+
+def test_a_method_without_its_tokenizer_says_how_to_get_one(images) -> None:
+    with pytest.raises(UserError, match=r"sslbench tokenizer train.*needs.tokenizer=DIR"):
+        build_method(small.recipe("beit", images))
+
+
+def test_a_method_that_cannot_be_built_says_why(images) -> None:
+    with pytest.raises(UserError, match="downsample 6 is not a power of two"):
+        build_method(small.recipe("dvae", images, method={"downsample": 6}), plugins.TOKENIZERS)
