@@ -12,5 +12,5 @@ optim = dict(
     clip=3.0,
     clip_by="global",
 )
-train = dict(epochs=5.0, batch_size=64)
-run = dict(workers=1, threads=1, log_every=20, save_every=200)
+train = dict(epochs=2.4, batch_size=64)
+run = dict(workers=1, log_every=20, save_every=200)

@@ -9,3 +9,4 @@ method = dict(
     hidden_dim=128,
     views=dict(size=64, scale=(0.4, 1.0)),
 )
+train = dict(epochs=1.2)

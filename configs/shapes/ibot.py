@@ -2,4 +2,4 @@
 
 _base_ = ["_base.py", "_multicrop.py"]
 
-method = dict(name="ibot", teacher_patch_temp=0.04, mask=dict(start_epoch=2.0))
+method = dict(name="ibot", teacher_patch_temp=0.04, mask=dict(start_epoch=1.0))

@@ -1,0 +1,121 @@
+"""Is the embedded dataset worth something: labels teach its class, floors do not know it."""
+
+import time
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sslbench.backbones.vit import BackboneConfig, build_backbone
+from sslbench.config import IMAGENET_MEAN, IMAGENET_STD
+from sslbench.data.images import open_dataset
+from sslbench.training.schedules import cosine_schedule
+
+STEPS, BATCH, LR, SIDE = 600, 64, 2e-3, 64
+FLOOR, SUPERVISED, SECONDS = 35.0, 80.0, 180.0
+
+
+def load(split: str) -> tuple[Tensor, Tensor]:
+    """uint8 (N, 3, 64, 64) and labels."""
+    data = open_dataset("shapes", split)
+    pixels = np.stack([np.asarray(data.image(i)) for i in range(len(data))])
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2), torch.from_numpy(data.labels)
+
+
+@pytest.fixture(scope="module")
+def splits():
+    return load("train"), load("validation")
+
+
+def normalised(pixels: Tensor) -> Tensor:
+    mean, std = (torch.tensor(s).view(3, 1, 1) for s in (IMAGENET_MEAN, IMAGENET_STD))
+    return (pixels.float() / 255 - mean) / std
+
+
+def knn(bank: Tensor, labels: Tensor, query: Tensor, truth: Tensor) -> float:
+    """Weighted k-NN top-1 in percent, k=20, T=0.07."""
+    bank, query = F.normalize(bank, dim=1), F.normalize(query, dim=1)
+    similarity, neighbours = (query @ bank.T).topk(20)
+    votes = torch.zeros(len(query), 10)
+    votes.scatter_add_(1, labels[neighbours], (similarity / 0.07).exp())
+    return 100 * (votes.argmax(1) == truth).double().mean().item()
+
+
+def histogram(pixels: Tensor) -> Tensor:
+    """8 x 8 x 8 colour histogram per image."""
+    bins = (pixels.long() // 32 * torch.tensor([64, 8, 1]).view(3, 1, 1)).sum(1).flatten(1)
+    counts = torch.zeros(len(bins), 512)
+    return counts.scatter_add_(1, bins, torch.ones(bins.shape))
+
+
+def backbone(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return build_backbone(BackboneConfig("vit_nano", 8, SIDE, drop_path=0.0))
+
+
+@torch.no_grad()
+def features(model: nn.Module, pixels: Tensor, pool: str) -> Tensor:
+    tokens = [model(normalised(batch)) for batch in pixels.split(500)]
+    return torch.cat([t.cls if pool == "cls" else t.patches.mean(1) for t in tokens])
+
+
+def augmented(pixels: Tensor) -> Tensor:
+    """A random crop of 3/4 to the whole side, the same for the batch, and flips."""
+    side = int(torch.randint(SIDE * 3 // 4, SIDE + 1, ()))
+    top, left = torch.randint(0, SIDE - side + 1, (2,)).tolist()
+    crop = normalised(pixels[:, :, top : top + side, left : left + side])
+    crop = F.interpolate(crop, SIDE, mode="bilinear", antialias=True)
+    flip = torch.rand(len(crop), 1, 1, 1) < 0.5
+    return torch.where(flip, crop.flip(-1), crop)
+
+
+def train_supervised(pixels: Tensor, labels: Tensor) -> nn.Module:
+    model = nn.Sequential(backbone(), nn.Identity())
+    head = nn.Linear(128, 10)
+    optimizer = torch.optim.AdamW([*model.parameters(), *head.parameters()], weight_decay=0.05)
+    for step in range(STEPS):
+        for group in optimizer.param_groups:
+            group["lr"] = cosine_schedule(step, STEPS, LR, 0.0, STEPS // 10)
+        rows = torch.randint(len(pixels), (BATCH,))
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = head(model(augmented(pixels[rows])).cls).float()
+        F.cross_entropy(logits, labels[rows]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return nn.Sequential(model, _Cls(), head)
+
+
+class _Cls(nn.Module):
+    def forward(self, tokens):
+        return tokens.cls
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("floor", ["pixels", "histogram", "random [CLS]", "random mean patch"])
+def test_floors_stay_low(splits, floor):
+    (train, labels), (judged, truth) = splits
+    describe = {
+        "pixels": lambda x: normalised(x).flatten(1),
+        "histogram": histogram,
+        "random [CLS]": lambda x: features(backbone(), x, "cls"),
+        "random mean patch": lambda x: features(backbone(), x, "mean"),
+    }[floor]
+    top1 = knn(describe(train), labels, describe(judged), truth)
+    print(f"{floor}: k-NN top-1 {top1:.1f}")
+    assert top1 < FLOOR
+
+
+@pytest.mark.slow
+def test_labels_teach_the_class_in_minutes(splits):
+    (train, labels), (judged, truth) = splits
+    began = time.monotonic()
+    model = train_supervised(train, labels)
+    seconds = time.monotonic() - began
+    with torch.no_grad():
+        guesses = torch.cat([model(normalised(b)).argmax(1) for b in judged.split(500)])
+    top1 = 100 * (guesses == truth).double().mean().item()
+    print(f"supervised: top-1 {top1:.1f} after {STEPS} steps, {seconds:.0f} s")
+    assert top1 > SUPERVISED
+    assert seconds < SECONDS
