@@ -9,7 +9,7 @@ from sslbench.benchmark import Benchmark, Context, Splits
 from sslbench.reporting.result import Result
 
 TOP = 5  # deepest rank reported
-LEAST_CLASSES = 10  # top-5 says little below this number of classes
+LEAST_CLASSES = 50  # top-5 says little below this number of classes
 
 
 def ranked(scores: Tensor) -> Tensor:
@@ -20,7 +20,7 @@ def ranked(scores: Tensor) -> Tensor:
 def accuracy_results(
     benchmark: Benchmark, data: Splits, context: Context, setting: str, ranks: Tensor, y: Tensor
 ) -> list[Result]:
-    """Records "top1" and, from 10 classes on, "top5" in percent. ranks: (N, <= 5), y: (N,)."""
+    """Records "top1" and, from 50 classes on, "top5" in percent. ranks: (N, <= 5), y: (N,)."""
     hits = ranks.cpu() == y[:, None]
     metrics = {"top1": hits[:, 0]}
     if len(data.classes) >= LEAST_CLASSES:

@@ -119,6 +119,8 @@ def _train(
     if resume:
         if out is None:
             raise UserError("--resume needs --out DIR, the run to go on with.")
+        if config or data:
+            raise UserError("--resume goes on with the run's own recipe; drop --config and --data.")
         recipe, said = workflow.resumed_recipe(out, method, changes, group), ""
     else:
         recipe, said = workflow.choose_recipe(method, config, data, changes, group)

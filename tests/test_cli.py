@@ -186,6 +186,7 @@ def test_commands_refuse(sslbench, tmp_path, places, typed, pattern) -> None:
         ("run", "--method dino", "already holds a run; add --resume"),
         ("run", "--method ibot --resume", "is a run of 'dino', not 'ibot'; pass --method dino"),
         ("run", "--method dino --resume --set train.epochs=9", "only run.* may change"),
+        ("run", "--method dino --resume --data shapes", "drop --config and --data"),
         ("cut", "--method dino --resume", r"state\.pt is truncated or damaged; replace it by"),
         ("records", "--method dino --resume", r"config\.json is missing"),
     ],

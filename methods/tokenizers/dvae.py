@@ -46,6 +46,10 @@ class DiscreteVAE(Method):
         halvings = int(math.log2(config.downsample))
         if 2**halvings != config.downsample:
             raise ValueError(f"downsample {config.downsample} is not a power of two")
+        if config.views.size % config.downsample:
+            raise ValueError(
+                f"views.size {config.views.size} is no multiple of downsample {config.downsample}"
+            )
         widths = [max(32, config.hidden_dim >> (halvings - 1 - i)) for i in range(halvings)]
         self.encoder = _encoder(widths, config.num_codes)
         self.codebook = nn.Conv2d(config.num_codes, widths[-1], 1, bias=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -90,7 +91,11 @@ class RunLog:
 
     def _put(self, record: Mapping[str, Any]) -> None:
         try:
-            self._file.write(json.dumps(record) + "\n")
+            # JSON knows neither NaN nor infinity
+            plain = {
+                k: v if isinstance(v, str) or math.isfinite(v) else None for k, v in record.items()
+            }
+            self._file.write(json.dumps(plain) + "\n")
             self._file.flush()
         except OSError as error:
             raise UserError(

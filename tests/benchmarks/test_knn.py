@@ -37,14 +37,14 @@ def test_a_class_without_votes_is_no_prediction():
 
 
 def test_records_every_k_that_fits_and_no_other():
-    context = FakeContext(blobs(60, 10, 8, 1), blobs(40, 10, 8, 2))
-    found = figures(KNN().run(None, splits(10), context))
+    context = FakeContext(blobs(60, 50, 8, 1), blobs(50, 50, 8, 2))
+    found = figures(KNN().run(None, splits(50), context))
     assert set(found) == {(f"k={k}", m) for k in (10, 20) for m in ("top1", "top5")}
     assert all(found[k, "top1"] <= found[k, "top5"] for k in ("k=10", "k=20"))
     assert ("k=20", "top1") in KNN.main
 
 
-def test_top5_is_left_out_below_ten_classes():
+def test_top5_is_left_out_below_fifty_classes():
     context = FakeContext(blobs(60, 4, 8, 1), blobs(40, 4, 8, 2))
     assert {m for _, m in figures(KNN().run(None, splits(4), context))} == {"top1"}
 

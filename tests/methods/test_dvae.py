@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from sslbench.data.views import PlainCropConfig
 from sslbench.method import ViewBatch
 from sslbench.methods.tokenizers.dvae import DiscreteVAE, DVAEConfig
 from tests.methods.small import MEAN, STD, at
@@ -97,3 +98,8 @@ def test_a_few_steps_reduce_the_loss():
     assert sum(errors[-5:]) < 0.3 * sum(errors[:5])
     assert all(p.requires_grad for p in method.parameters())
     assert method.backbone() is method
+
+
+def test_a_size_that_codes_do_not_fill_is_refused():
+    with pytest.raises(ValueError, match="size 18 is no multiple of downsample 4"):
+        make_dvae(views=PlainCropConfig(size=18))
