@@ -13,6 +13,8 @@ from sslbench.config import IMAGENET_MEAN, IMAGENET_STD
 from sslbench.data.images import open_dataset
 from sslbench.training.schedules import cosine_schedule
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
 STEPS, BATCH, LR, SIDE = 600, 64, 2e-3, 64
 FLOOR, SUPERVISED, SECONDS = 35.0, 80.0, 180.0
 
@@ -92,7 +94,6 @@ class _Cls(nn.Module):
         return tokens.cls
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("floor", ["pixels", "histogram", "random [CLS]", "random mean patch"])
 def test_floors_stay_low(splits, floor):
     (train, labels), (judged, truth) = splits
@@ -107,7 +108,6 @@ def test_floors_stay_low(splits, floor):
     assert top1 < FLOOR
 
 
-@pytest.mark.slow
 def test_labels_teach_the_class_in_minutes(splits):
     (train, labels), (judged, truth) = splits
     began = time.monotonic()
