@@ -119,9 +119,9 @@ def _train(
     if resume:
         if out is None:
             raise UserError("--resume needs --out DIR, the run to go on with.")
+        recipe, said = workflow.resumed_recipe(out, method, changes, group), ""
         if config or data:
             raise UserError("--resume goes on with the run's own recipe; drop --config and --data.")
-        recipe, said = workflow.resumed_recipe(out, method, changes, group), ""
     else:
         recipe, said = workflow.choose_recipe(method, config, data, changes, group)
         out = out or workflow.free_folder(RUNS, recipe)
