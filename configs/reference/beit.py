@@ -1,5 +1,5 @@
-"""BEiT for `make reference`: shapes/beit for 750 steps."""
+"""BEiT for `make reference`: shapes/beit for 1,250 steps."""
 
 _base_ = "../shapes/beit.py"
 
-train = dict(epochs=6.0)
+train = dict(epochs=10.0)
