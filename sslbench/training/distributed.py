@@ -57,14 +57,6 @@ def relaunch(arguments: Sequence[str], processes: int) -> int:
     return subprocess.run(command, check=False).returncode
 
 
-def all_mean(value: torch.Tensor, world: World) -> torch.Tensor:
-    """Mean over processes, in place."""
-    if world.size > 1:
-        dist.all_reduce(value)
-        value /= world.size
-    return value
-
-
 def barrier(world: World) -> None:
     if world.size > 1:
         dist.barrier()
