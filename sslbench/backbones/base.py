@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -19,12 +20,19 @@ class Tokens(NamedTuple):
 
 
 class Backbone(nn.Module):
-    """Base class of all backbones; any input size that is a multiple of the patch is accepted."""
+    """Base class of all backbones; any input size that is a multiple of the patch is accepted.
+
+    dense: whether it can be fine-tuned for detection and segmentation: only then do the methods
+    below `intermediate` work. checkpointing: while training, blocks keep their inputs only and
+    are computed a second time in the backward pass (less memory, about a third more time).
+    """
 
     embed_dim: int
     patch_size: int
     depth: int
     init_std: float
+    dense: bool = False
+    checkpointing: bool = False
 
     def forward(self, images: Tensor, mask: Tensor | None = None) -> Tokens:
         """Tokens after the final norm.
@@ -36,3 +44,28 @@ class Backbone(nn.Module):
     def intermediate(self, images: Tensor, n: int, norm: bool = True) -> list[Tokens]:
         """Tokens of the last `n` blocks, first to last, each through the final norm if `norm`."""
         raise NotImplementedError
+
+    def feature_pyramid(
+        self, images: Tensor, blocks: Sequence[int], norm: bool = False
+    ) -> list[Tensor]:
+        """Patch tokens after the named blocks (0-based), in the order named, as (B, D, h, w) maps.
+
+        norm: each through the final norm. Nothing after the last named block is computed.
+        """
+        raise NotImplementedError(f"{type(self).__name__} gives no feature maps")
+
+    def set_drop_path(self, rate: float) -> None:
+        """Drop path rising linearly over depth from 0 to `rate`, as if it had been built so."""
+        raise NotImplementedError(f"{type(self).__name__} has no drop path")
+
+    def layer_of(self, parameter: str) -> int:
+        """Depth of a parameter by name: 0 the embeddings, i + 1 block i, depth + 1 the rest."""
+        raise NotImplementedError(f"{type(self).__name__} has no layers")
+
+    def prune(self, depth: int, norm: bool) -> None:
+        """Drops for good what `feature_pyramid` of the first `depth` blocks leaves unused.
+
+        That is later blocks, the mask token and, unless `norm`, the final norm, which becomes
+        the identity. What is left gets a gradient from the last block's map.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot be pruned")

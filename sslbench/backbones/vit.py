@@ -8,15 +8,18 @@ patch projection and before positions are added (the order of all three papers' 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from timm.layers import DropPath
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from sslbench.backbones.base import Backbone, Tokens
 from sslbench.errors import UserError, nearest
@@ -30,6 +33,7 @@ SIZES = {
     "vit_base": (768, 12, 12, 0.02),
     "vit_large": (1024, 24, 16, 0.02),
 }
+EMBEDDINGS = ("patch_embed", "cls_token", "pos_embed", "mask_token")
 
 
 @dataclass(frozen=True)
@@ -49,11 +53,13 @@ class BackboneConfig:
 
 
 class VisionTransformer(Backbone):
+    dense = True
+
     def __init__(self, config: BackboneConfig, mask_token: bool = False) -> None:
         super().__init__()
         self.config = config
         width, depth, heads, self.init_std = SIZES[config.name]
-        patch_size, drop_path = config.patch_size, config.drop_path
+        patch_size = config.patch_size
         self.embed_dim, self.depth, self.patch_size = width, depth, patch_size
         self.grid_size = config.image_size // patch_size
         self.patch_embed = nn.Conv2d(3, width, patch_size, stride=patch_size)
@@ -62,10 +68,10 @@ class VisionTransformer(Backbone):
         # (1, D): two-dimensional, hence weight-decayed like the papers' (recipe trap T10)
         self.mask_token = nn.Parameter(torch.zeros(1, width)) if mask_token else None
         norm: Any = partial(nn.LayerNorm, eps=1e-6)
-        rates = torch.linspace(0, drop_path, depth, device="cpu").tolist()  # also under "meta"
         self.blocks = nn.ModuleList(
-            Block(width, heads, qkv_bias=True, drop_path=rate, norm_layer=norm) for rate in rates
+            Block(width, heads, qkv_bias=True, norm_layer=norm) for _ in range(depth)
         )
+        self.set_drop_path(config.drop_path)
         self.norm = norm(width)
         for module in self.modules():
             # cut at +-2 absolute, biases 0; convolutions keep torch's default
@@ -85,11 +91,41 @@ class VisionTransformer(Backbone):
         outputs = list(self._through_blocks(x))[-n:]
         return [_split(self.norm(x) if norm else x, grid) for x in outputs]
 
+    def feature_pyramid(
+        self, images: Tensor, blocks: Sequence[int], norm: bool = False
+    ) -> list[Tensor]:
+        if not all(0 <= i < self.depth for i in blocks):
+            raise ValueError(f"blocks {tuple(blocks)} of a backbone with {self.depth} blocks")
+        x, grid = self._embed(images, None)
+        outputs = enumerate(islice(self._through_blocks(x), max(blocks) + 1))
+        kept = {i: x for i, x in outputs if i in blocks}
+        return [_map(self.norm(kept[i]) if norm else kept[i], grid) for i in blocks]
+
+    def set_drop_path(self, rate: float) -> None:
+        rates = torch.linspace(0, rate, self.depth, device="cpu").tolist()  # also under "meta"
+        for block, drop in zip(self.blocks, rates, strict=True):
+            for name in ("drop_path1", "drop_path2"):
+                path = DropPath(drop) if drop else nn.Identity()
+                block.register_module(name, path.train(block.training))
+
+    def layer_of(self, parameter: str) -> int:
+        first, _, rest = parameter.partition(".")
+        if first == "blocks":
+            return int(rest.partition(".")[0]) + 1
+        return 0 if first in EMBEDDINGS else self.depth + 1
+
+    def prune(self, depth: int, norm: bool) -> None:
+        self.blocks, self.depth = self.blocks[:depth], depth
+        self.mask_token = None
+        if not norm:
+            self.norm = nn.Identity()
+
     def _through_blocks(self, x: Tensor) -> Iterator[Tensor]:
+        checkpointing = self.checkpointing and self.training and torch.is_grad_enabled()
         for block in self.blocks:
             # explicit attention wins on CPUs (in bf16 by about 2x, forward and backward)
             block.get_submodule("attn").fused_attn = x.is_cuda  # type: ignore[assignment]
-            x = block(x)
+            x = checkpoint(block, x, use_reentrant=False) if checkpointing else block(x)
             yield x
 
     def _embed(self, images: Tensor, mask: Tensor | None) -> tuple[Tensor, tuple[int, int]]:
@@ -144,3 +180,8 @@ def build_backbone(
 
 def _split(x: Tensor, grid: tuple[int, int]) -> Tokens:
     return Tokens(x[:, 0], x[:, 1:], grid)
+
+
+def _map(x: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(B, 1 + h*w, D) tokens as a (B, D, h, w) map without [CLS]."""
+    return x[:, 1:].transpose(1, 2).unflatten(2, grid).contiguous()

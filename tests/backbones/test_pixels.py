@@ -36,3 +36,10 @@ def test_declares_what_a_backbone_must():
     assert not list(model.parameters())
     (last,) = model.intermediate(images, 4)
     assert torch.equal(last.cls, model(images).cls)
+
+
+def test_pixels_are_not_for_dense_tasks():
+    model = RawPixels(16)
+    assert not model.dense
+    with pytest.raises(NotImplementedError, match="RawPixels gives no feature maps"):
+        model.feature_pyramid(torch.randn(1, 3, 16, 16), [0])

@@ -119,13 +119,135 @@ def test_intermediate_ends_with_the_forward():
     assert not torch.equal(raw.patches, expected.patches)
 
 
+@pytest.mark.parametrize("norm", [True, False])
+def test_maps_are_the_patches_of_the_blocks(norm):
+    model, images = make_vit(), torch.randn(2, 3, 8, 20)
+    maps = model.feature_pyramid(images, (0, 1), norm)
+    for a, tokens in zip(maps, model.intermediate(images, 2, norm), strict=True):
+        assert a.shape == (2, 16, 2, 5) and a.is_contiguous()
+        assert torch.equal(a.flatten(2).transpose(1, 2), tokens.patches)
+        assert torch.equal(a[:, :, 1, 3], tokens.patches[:, 8])
+
+
+def test_maps_come_as_named():
+    model, images = make_vit(), torch.randn(1, 3, 8, 8)
+    first, last = model.feature_pyramid(images, (0, 1))
+    for a, b in zip(model.feature_pyramid(images, (1, 0, 1)), (last, first, last), strict=True):
+        assert torch.equal(a, b)
+    assert not torch.equal(first, last)
+    for blocks in ((2,), (-1,)):
+        with pytest.raises(ValueError, match="with 2 blocks"):
+            model.feature_pyramid(images, blocks)
+
+
+def test_nothing_after_the_last_named_block_is_computed():
+    model, images = make_vit(), torch.randn(1, 3, 8, 8)
+    (expected,) = model.feature_pyramid(images, (0,))
+    model.blocks[1] = model.norm = None  # a call would fail
+    assert torch.equal(model.feature_pyramid(images, (0,))[0], expected)
+
+
+@pytest.mark.parametrize("norm", [True, False])
+def test_what_is_pruned_was_not_used(norm):
+    model, images = make_vit(mask_token=True), torch.randn(2, 3, 8, 12)
+    (expected,) = model.feature_pyramid(images, (0,), norm)
+    model.prune(1, norm)
+    (found,) = model.feature_pyramid(images, (0,), norm)
+    assert torch.equal(found, expected) and model.depth == 1
+    found.square().sum().backward()
+    names = {name for name, p in model.named_parameters() if p.grad is not None}
+    assert names == {name for name, _ in model.named_parameters()}
+    assert ("norm.weight" in names) == norm
+
+
+def test_layers_are_counted_from_the_embeddings():
+    with torch.device("meta"):
+        model = build_backbone(BackboneConfig("vit_small", 16, 224), mask_token=True)
+    layers = {name: model.layer_of(name) for name, _ in model.named_parameters()}
+    at = {depth: {n for n, layer in layers.items() if layer == depth} for depth in range(14)}
+    embeddings = {"cls_token", "pos_embed", "mask_token", "patch_embed.weight", "patch_embed.bias"}
+    assert at[0] == embeddings and at[13] == {"norm.weight", "norm.bias"}
+    assert "blocks.1.attn.qkv.weight" in at[2] and "blocks.11.mlp.fc2.bias" in at[12]
+    assert {len(at[depth]) for depth in range(1, 13)} == {12}
+
+
+def pyramid_gradients(model, images, seed=0):
+    """Loss and gradients of a weighted sum over both maps; `seed` is drop path's."""
+    torch.manual_seed(seed)
+    model.zero_grad()
+    maps = torch.stack(model.feature_pyramid(images, (0, 1), norm=True))
+    loss = (maps * torch.linspace(-1, 1, maps.numel()).view_as(maps)).sum()
+    loss.backward()
+    return loss.detach(), {n: p.grad.clone() for n, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("drop_path", [0.0, 0.6])
+def test_checkpointing_changes_no_gradient(monkeypatch, drop_path):
+    model, images = make_vit(drop_path=drop_path).train(), torch.randn(6, 3, 8, 12)
+    loss, expected = pyramid_gradients(model, images)
+    calls = []
+    forward = type(model.blocks[0]).forward
+    counted = lambda *args: calls.append(0) or forward(*args)  # noqa: E731
+    monkeypatch.setattr(type(model.blocks[0]), "forward", counted)
+    model.checkpointing = True
+    again, gradients = pyramid_gradients(model, images)
+    assert len(calls) == 4  # twice a block
+    assert torch.equal(again, loss)
+    for name, gradient in expected.items():
+        assert torch.equal(gradients[name], gradient), name
+    other, _ = pyramid_gradients(model, images, seed=1)
+    assert torch.equal(other, loss) == (drop_path == 0)
+
+
+def test_checkpointing_is_for_training_alone(monkeypatch):
+    model, images = make_vit(), torch.randn(1, 3, 8, 8)
+    model.checkpointing = True
+    monkeypatch.setattr("sslbench.backbones.vit.checkpoint", None)  # a call would fail
+    model.feature_pyramid(images, (0, 1))
+    with torch.no_grad():
+        model.train().feature_pyramid(images, (0, 1))
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_bf16_maps_are_close_to_fp32(checkpointing):
+    model, images = make_vit().train(), torch.randn(2, 3, 8, 20)
+    model.checkpointing = checkpointing
+    loss, expected = pyramid_gradients(model, images)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, gradients = pyramid_gradients(model, images)
+    assert not torch.equal(found, loss)
+    for name, gradient in expected.items():
+        error = (gradients[name] - gradient).norm() / gradient.norm()
+        assert float(error) < 0.05, name
+
+
 def test_drop_path_rises_linearly_and_can_be_overridden():
     config = BackboneConfig("vit_small", 16, 32, drop_path=0.22)
     for override, expected in ((None, 0.22), (0.0, 0.0)):
         with torch.device("meta"):
             model = build_backbone(config, drop_path=override)
-        rates = [getattr(b.drop_path1, "drop_prob", 0.0) for b in model.blocks]
-        assert rates == pytest.approx(np.linspace(0, expected, 12).tolist(), abs=1e-6)
+        assert drop_rates(model) == pytest.approx(np.linspace(0, expected, 12).tolist(), abs=1e-6)
+
+
+def drop_rates(model):
+    pairs = [(b.drop_path1, b.drop_path2) for b in model.blocks]
+    rates = [[getattr(path, "drop_prob", 0.0) for path in pair] for pair in pairs]
+    assert all(first == second for first, second in rates)
+    return [first for first, _ in rates]
+
+
+def test_drop_path_can_be_set_later():
+    built, images = make_vit(drop_path=0.5), torch.randn(8, 3, 8, 8)
+    model = make_vit()
+    model.load_state_dict(built.state_dict())
+    model.set_drop_path(0.5)
+    assert drop_rates(model) == drop_rates(built) == [0.0, 0.5]
+    assert torch.equal(model(images).cls, built(images).cls)  # in eval mode as before
+    assert (
+        pyramid_gradients(model.train(), images)[0] == pyramid_gradients(built.train(), images)[0]
+    )
+    model.set_drop_path(0.0)
+    assert drop_rates(model) == [0.0, 0.0]
 
 
 def test_fresh_weights_follow_the_recipe():

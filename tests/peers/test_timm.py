@@ -8,9 +8,9 @@ from sslbench.backbones.vit import build_backbone
 from tests.methods.small import backbone_config, shake
 
 
-def timm_vit():
+def timm_vit(size=16):
     model = VisionTransformer(
-        img_size=16, patch_size=4, embed_dim=16, depth=2, num_heads=2, num_classes=0
+        img_size=size, patch_size=4, embed_dim=16, depth=2, num_heads=2, num_classes=0
     )
     return shake(model).eval()
 
@@ -52,6 +52,18 @@ def test_intermediate_layers_are_the_same(norm):
     for tokens, (patches, prefix) in zip(ours.intermediate(images, 2, norm), theirs, strict=True):
         torch.testing.assert_close(tokens.patches, patches, rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(tokens.cls, prefix[:, 0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", [True, False])
+def test_feature_maps_of_a_rectangle_are_the_same(norm):
+    ours, peer = pair("from")[0], timm_vit((8, 20))
+    positions = ours._positions((2, 5))  # timm resamples them in another way (trap T16)
+    peer.load_state_dict(to_timm(ours.state_dict() | {"pos_embed": positions}))
+    images = torch.randn(2, 3, 8, 20)
+    theirs = peer.forward_intermediates(images, [0, 1], norm=norm, intermediates_only=True)
+    for a, b in zip(ours.feature_pyramid(images, (0, 1), norm), theirs, strict=True):
+        assert a.shape == (2, 16, 2, 5)
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
 
 
 def test_gradients_are_the_same():
