@@ -10,17 +10,15 @@ is what lets a joint-embedding method find it. An image is a pure function of (s
 from __future__ import annotations
 
 import hashlib
-import json
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from sslbench.data.generated import identity, publish, read_manifest
 from sslbench.errors import UserError
 
 VERSION = "1"
@@ -146,20 +144,22 @@ def coverage(
     return mask
 
 
-def _between(rng: np.random.Generator, bounds: tuple[float, float]) -> float:
+def between(rng: np.random.Generator, bounds: tuple[float, float]) -> float:
+    """Uniform within the bounds."""
     return bounds[0] + (bounds[1] - bounds[0]) * rng.random()
 
 
-def _integer(rng: np.random.Generator, bounds: tuple[int, int]) -> int:
+def integer(rng: np.random.Generator, bounds: tuple[int, int]) -> int:
+    """Uniform within the bounds, inclusive."""
     return bounds[0] + int(rng.random() * (bounds[1] - bounds[0] + 1))
 
 
-def _colour(rng: np.random.Generator, luminance: tuple[float, float]) -> Array:
+def colour(rng: np.random.Generator, luminance: tuple[float, float]) -> Array:
     """A random hue of a random luminance within the bounds."""
     weights = np.array([0.299, 0.587, 0.114])
     hue = rng.random(3)
     hue -= weights @ hue
-    level = _between(rng, luminance)
+    level = between(rng, luminance)
     room = min(level, 1.0 - level) / max(np.abs(hue).max(), 1e-6)
     return level + hue * min(SATURATION, room)
 
@@ -176,31 +176,51 @@ def _centres(rng: np.random.Generator, count: int, gap: float, side: int) -> lis
     return centres
 
 
-def _ground(rng: np.random.Generator, side: int) -> Array:
+def ground(rng: np.random.Generator, side: int) -> Array:
     """Soft clouds of dark colours: a coarse grid of colours, interpolated to (side, side, 3)."""
-    grid = np.array([_colour(rng, GROUND) for _ in range(CLOUDS * CLOUDS)])
+    grid = np.array([colour(rng, GROUND) for _ in range(CLOUDS * CLOUDS)])
     axis = np.linspace(0.0, CLOUDS - 1.0, side)
     hats = np.clip(1.0 - np.abs(axis[:, None] - np.arange(CLOUDS)), 0.0, 1.0)
     return np.einsum("yi,xj,ijc->yxc", hats, hats, grid.reshape(CLOUDS, CLOUDS, 3), optimize=True)
 
 
+def image_rng(seed: int, block: int, index: int) -> np.random.Generator:
+    """The stream of image `index` of a block (a split of one dataset), both >= 0."""
+    key = np.array([seed, (block << 32) + index], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=key))
+
+
+def paint(rng: np.random.Generator, image: Array, mask: Array) -> None:
+    """Lay a bright random colour over `image` (H, W, 3), as opaque as `mask` (H, W) says."""
+    image += mask[..., None] * (colour(rng, OBJECT) - image)
+
+
+def backdrop(rng: np.random.Generator, side: int) -> Array:
+    """What objects are drawn on: clouds with clutter dots, (side, side, 3) in [0, 1]."""
+    image = ground(rng, side)
+    for _ in range(integer(rng, CLUTTER)):
+        centre = side * rng.random(2)
+        radius = side * between(rng, (0.012, 0.024))
+        paint(rng, image, coverage("disk", tuple(centre), radius, 0.0, side))
+    return image
+
+
+def developed(rng: np.random.Generator, image: Array) -> Array:
+    """`image` with pixel noise, as uint8."""
+    noisy = image + NOISE * (2.0 * rng.random((*image.shape[:2], 1)) - 1.0)
+    return np.round(255.0 * np.clip(noisy, 0.0, 1.0)).astype(np.uint8)
+
+
 def render(config: ShapesConfig, split: str, index: int) -> tuple[Array, int]:
     """Image `index` of a split: uint8 (side, side, 3) and its class number."""
     side, label = config.image_size, index % len(CLASSES)
-    key = np.array([config.seed, (SPLITS.index(split) << 32) + index], dtype=np.uint64)
-    rng = np.random.Generator(np.random.Philox(key=key))
-    image = _ground(rng, side)
-    for _ in range(_integer(rng, CLUTTER)):
-        centre = side * rng.random(2)
-        mask = coverage("disk", tuple(centre), side * _between(rng, (0.012, 0.024)), 0.0, side)
-        image += mask[..., None] * (_colour(rng, OBJECT) - image)
-    for centre in _centres(rng, _integer(rng, COUNT), SPACING * side, side):
-        radius = side * _between(rng, RADIUS)
+    rng = image_rng(config.seed, SPLITS.index(split), index)
+    image = backdrop(rng, side)
+    for centre in _centres(rng, integer(rng, COUNT), SPACING * side, side):
+        radius = side * between(rng, RADIUS)
         angle = np.deg2rad(ROTATION) * (2.0 * rng.random() - 1.0)
-        mask = coverage(CLASSES[label], tuple(centre), radius, angle, side)
-        image += mask[..., None] * (_colour(rng, OBJECT) - image)
-    image += NOISE * (2.0 * rng.random((side, side, 1)) - 1.0)
-    return np.round(255.0 * np.clip(image, 0.0, 1.0)).astype(np.uint8), label
+        paint(rng, image, coverage(CLASSES[label], tuple(centre), radius, angle, side))
+    return developed(rng, image), label
 
 
 def _files(root: Path, config: ShapesConfig, split: str) -> Iterator[Path]:
@@ -221,74 +241,26 @@ def _write_split(root: Path, config: ShapesConfig, split: str) -> str:
     return digest.hexdigest()
 
 
-def _identity(config: ShapesConfig) -> dict[str, object]:
-    """The part of the manifest that is known before an image is drawn."""
-    return {"dataset": "shapes", "version": VERSION, "config": asdict(config)}
-
-
-def _read_manifest(root: Path) -> dict | None:
-    """The manifest under `root`, or None where there is none."""
-    try:
-        return json.loads((root / "manifest.json").read_text())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except ValueError:
-        raise UserError(f"{root}/manifest.json is damaged; remove {root} and run again.") from None
-
-
-def _is_complete(root: Path, config: ShapesConfig) -> bool:
-    """Whether `root` already holds this very dataset; anything else there is an error."""
-    manifest = _read_manifest(root)
-    if manifest is None:
-        if root.exists() and (not root.is_dir() or any(root.iterdir())):
-            raise UserError(f"{root} is not a `shapes` dataset; remove it or name another folder.")
-        return False
-    for key, wanted in _identity(config).items():
-        if manifest.get(key) != wanted:
-            raise UserError(
-                f"{root} holds a dataset of another {key}; remove {root} and run again."
-            )
-    return True
-
-
-def _publish(draft: Path, root: Path, config: ShapesConfig) -> None:
-    """Rename the draft; where another process was faster, its copy stands."""
-    try:
-        draft.rename(root)
-    except OSError:
-        if not _is_complete(root, config):
-            raise
-
-
 def generate(root: Path, config: ShapesConfig | None = None) -> Path:
     """Write the dataset as `root/<split>/<class>/<index>.png` with a manifest; return `root`.
 
-    Images appear under `root` all at once: they are written to a sibling folder that is renamed
-    at the end. A dataset of the same version and config already at `root` is left as it is;
-    anything else there raises UserError.
+    What is there already, and how files appear, is as in `generated.publish`.
     """
-    root, config = Path(root).absolute(), config or ShapesConfig()
-    if _is_complete(root, config):
-        return root
-    root.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
-    try:
-        draft.chmod(0o755)
+    config = config or ShapesConfig()
+
+    def write(draft: Path) -> dict[str, object]:
         counts = {split: getattr(config, split) for split in SPLITS}
         sums = {split: _write_split(draft, config, split) for split in SPLITS}
-        manifest = _identity(config) | {"classes": CLASSES, "counts": counts, "sha256": sums}
-        (draft / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
-        _publish(draft, root, config)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    return root
+        return {"classes": CLASSES, "counts": counts, "sha256": sums}
+
+    return publish(root, identity("shapes", VERSION, config), write)
 
 
 def verify(root: Path) -> None:
     """Recompute the checksums; raise UserError if an image is missing or changed."""
     root = Path(root)
     remedy = f"remove {root} and generate it again."
-    manifest = _read_manifest(root)
+    manifest = read_manifest(root)
     if manifest is None or manifest.get("version") != VERSION:
         raise UserError(f"{root} does not hold `shapes` of version {VERSION}; {remedy}")
     config = ShapesConfig(**manifest["config"])

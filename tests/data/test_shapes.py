@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sslbench.data import shapes
+from sslbench.data import generated, shapes
 from sslbench.data.shapes import CLASSES, SPLITS, ShapesConfig, coverage, generate, render, verify
 from sslbench.errors import UserError
 
@@ -60,7 +60,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(shapes, "_publish", stop)
+    monkeypatch.setattr(generated, "_publish", stop)
     with pytest.raises(KeyboardInterrupt):
         generate(tmp_path / "shapes", SMALL)
     assert list(tmp_path.iterdir()) == []
