@@ -7,15 +7,19 @@ Two runs with equal weights, protocol, data and seed give equal records.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from threading import Event
 from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from sslbench.backbones.base import Backbone
+from sslbench.backbones.load import LoadedModel
 from sslbench.data.dataset import ImageDataset
-from sslbench.reporting.result import Result
+from sslbench.data.dense import DenseData
+from sslbench.reporting.result import ModelCard, Result
 
 
 @dataclass(frozen=True)
@@ -56,11 +60,21 @@ class Splits:
     split: str = "test"
 
 
+Data = Splits | DenseData  # what benchmarks read, by their kind
+
+
 class Context(Protocol):
-    """What the engine offers a benchmark while it runs."""
+    """What the engine offers a benchmark while it runs.
+
+    model: what is judged; work_dir: a folder for this very job (weights, protocol, data and seed),
+    made by who needs it; cancelled: set when the suite ends early, so end your processes and raise.
+    """
 
     seed: int
     device: torch.device
+    model: LoadedModel
+    work_dir: Path
+    cancelled: Event
 
     def features(self, backbone: Backbone, data: Splits, part: str, spec: FeatureSpec) -> Features:
         """Features of `part` ("train" or "test"), from the shared cache where they exist."""
@@ -70,12 +84,24 @@ class Context(Protocol):
         """The method's (B, D) -> (B, K) head for the [CLS] token, where the source has one."""
         ...
 
+    def progress(self, done: int, total: int) -> None:
+        """Tells whoever watches how far the job is."""
+        ...
+
     def result(
-        self, benchmark: Benchmark, data: Splits, setting: str, metric: str, value: float, n: int
+        self,
+        benchmark: Benchmark,
+        data: Data,
+        setting: str,
+        metric: str,
+        value: float,
+        n: int,
+        model: ModelCard | None = None,
     ) -> Result:
         """A complete record of one number: provenance, versions, hardware and time are filled in.
 
-        Accuracies are given in percent; their 95 % Wilson interval is added from n.
+        Accuracies are given in percent; their 95 % Wilson interval is added from n. model: a
+        stand-in without `source` that is no model, e.g. a floor that only needs the data.
         """
         ...
 
@@ -87,6 +113,9 @@ class Benchmark:
     suites: the suites it belongs to; Protocol: frozen dataclass of every choice that moves the
     number, with a field `pool` where frozen features are used.
     main: (setting, metric) pairs shown by the default table, in order.
+    kind: the data it reads, "images" (Splits), "coco" or "ade20k" (DenseData).
+    apart: it works in processes of its own, so several of its jobs run at a time, each in a thread.
+    libraries: distributions whose versions its records hold besides the engine's.
     """
 
     name: ClassVar[str]
@@ -94,9 +123,35 @@ class Benchmark:
     suites: ClassVar[tuple[str, ...]] = ("full",)
     Protocol: ClassVar[type]
     main: ClassVar[tuple[tuple[str, str], ...]] = ()
+    kind: ClassVar[str] = "images"
+    apart: ClassVar[bool] = False
+    libraries: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, protocol: Any = None) -> None:
         self.protocol = protocol if protocol is not None else self.Protocol()
 
-    def run(self, backbone: Backbone, data: Splits, context: Context) -> list[Result]:
+    @classmethod
+    def diagnosis(cls) -> dict[str, tuple[bool, str]]:
+        """What it needs of the installation: name -> (fine, what was found).
+
+        Suites leave it out where one is not fine; `doctor` shows all.
+        """
+        return {}
+
+    def protocols(self, model: LoadedModel, data: Any) -> list[Any]:
+        """Every protocol to run `model` with; none where the benchmark does not apply to it.
+
+        By default one for each pooling of the model, where the protocol has a pool.
+        """
+        if any(f.name == "pool" for f in fields(self.protocol)):
+            return [replace(self.protocol, pool=pool) for pool in model.poolings]
+        return [self.protocol]
+
+    @property
+    def variant(self) -> str:
+        """What tells its protocols apart where a job is named: by default the pool."""
+        return getattr(self.protocol, "pool", "")
+
+    def run(self, backbone: Backbone, data: Any, context: Context) -> list[Result]:
+        """The records of the protocol; `data` is of the benchmark's kind."""
         raise NotImplementedError

@@ -160,7 +160,7 @@ def _without(arguments: list[str], *options: str) -> list[str]:
 
 @app.command()
 def evaluate(
-    suite: Annotated[str, typer.Option(help="frozen or full (see `list`).")] = "full",
+    suite: Annotated[str, typer.Option(help="full, frozen or dense (see `list`).")] = "full",
     benchmark: Annotated[
         list[str] | None, typer.Option(help="Single benchmarks instead of a suite; repeatable.")
     ] = None,
@@ -169,15 +169,29 @@ def evaluate(
         str | None,
         typer.Option(help="Labelled images as for pretrain; unset: what the models trained on."),
     ] = None,
+    coco: Annotated[
+        str | None,
+        typer.Option(help="A COCO folder; unset: embedded scenes beside embedded images."),
+    ] = None,
+    ade20k: Annotated[
+        str | None,
+        typer.Option(help="An ADE20K folder; unset: embedded scenes beside embedded images."),
+    ] = None,
     split: Annotated[str, typer.Option(help="The split to judge on: validation or test.")] = "test",
     out: Annotated[Path, typer.Option(help="Where records and tables go.")] = RESULTS / "mine",
     force: Annotated[bool, typer.Option(help="Compute again what has a record already.")] = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Detectors and such trained at a time; unset: 2, or 1 on a GPU."),
+    ] = None,
 ) -> None:
-    """Judge frozen features with the papers' protocols; floors are always measured too."""
+    """Judge backbones with the papers' protocols; floors are always measured too."""
     from sslbench import workflow
 
     sources = model or workflow.newest_runs(RUNS)
-    results = workflow.evaluate(sources, benchmark or suite, data, split, out, force, console)
+    given = {workflow.IMAGES: data, "coco": coco, "ade20k": ade20k}
+    asked = benchmark or suite
+    results = workflow.evaluate(sources, asked, given, split, out, force, console, jobs)
     _show(workflow.write_tables(out, results))
     _say(f"records and tables are in {out}")
 
@@ -196,7 +210,7 @@ def table(
 
 @app.command()
 def demo(
-    jobs: Annotated[int, typer.Option(min=1, help="Runs trained at a time.")] = 2,
+    jobs: Annotated[int, typer.Option(min=1, help="Models trained at a time.")] = 2,
 ) -> None:
     """All methods, the full suite and the tables on the embedded dataset."""
     _campaign("shapes", RUNS / "demo", [0], RESULTS / "demo", jobs)
@@ -204,7 +218,7 @@ def demo(
 
 @app.command()
 def reference(
-    jobs: Annotated[int, typer.Option(min=1, help="Runs trained at a time.")] = 2,
+    jobs: Annotated[int, typer.Option(min=1, help="Models trained at a time.")] = 2,
     seeds: Annotated[int, typer.Option(min=1, help="Runs a method, seeds 0, 1, ...")] = 3,
 ) -> None:
     """The reference runs of the embedded dataset: longer recipes, several seeds, resumable."""
@@ -220,7 +234,8 @@ def _campaign(folder: str, runs: Path, seeds: list[int], out: Path, at_once: int
     planned = campaign.plan(folder, runs, seeds)
     campaign.run(planned, at_once, console)
     sources = [str(job.out) for job in planned if job.group == METHODS]
-    results = workflow.evaluate(sources, "full", "shapes", "test", out, False, console)
+    given = {workflow.IMAGES: "shapes"}
+    results = workflow.evaluate(sources, "full", given, "test", out, False, console, at_once)
     _show(workflow.write_tables(out, results))
     _say(f"records and tables are in {out}")
 
@@ -276,7 +291,9 @@ def main() -> None:
         sentence, code = told
         typer.echo(f"error: {' '.join(sentence.split())}", err=True)
     if code == INTERRUPTED:
-        typer.echo("interrupted; go on with --resume where a run was training.", err=True)
+        typer.echo(
+            "interrupted; repeat it, or go on with --resume where a run was training.", err=True
+        )
     sys.exit(code)
 
 

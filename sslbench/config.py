@@ -110,9 +110,29 @@ SECTIONS |= {"train": TrainConfig, "run": RunConfig}
 
 
 def config_files() -> dict[str, Path]:
-    """name ("shapes/dino") -> file, over every package in the entry-point group `sslbench.configs`.
+    """name ("shapes/dino") -> file of every recipe, over the packages in `sslbench.configs`.
 
-    Files and folders whose names start with an underscore are bases, not recipes.
+    A folder named like a benchmark holds that benchmark's configs instead, see `benchmark_configs`.
+    """
+    benchmarks = plugins.available(plugins.BENCHMARKS)
+    return {
+        name: path
+        for name, path in _all_configs().items()
+        if "/" not in name or name.partition("/")[0] not in benchmarks
+    }
+
+
+def benchmark_configs(benchmark: str) -> dict[str, Path]:
+    """name ("coco_vits16") -> file of the configs in the folder named like a benchmark."""
+    prefix = f"{benchmark}/"
+    found = _all_configs().items()
+    return {name.removeprefix(prefix): path for name, path in found if name.startswith(prefix)}
+
+
+def _all_configs() -> dict[str, Path]:
+    """Every config of every package in the entry-point group `sslbench.configs`.
+
+    Files and folders whose names start with an underscore are bases, no configs.
     """
     found = {}
     for entry in entry_points(group="sslbench.configs"):

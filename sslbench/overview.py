@@ -7,12 +7,13 @@ import platform
 import shutil
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import torch
 
 from sslbench import plugins
 from sslbench.backbones.vit import SIZES
-from sslbench.config import config_files
+from sslbench.config import benchmark_configs, config_files
 from sslbench.data.images import home
 from sslbench.errors import UserError
 from sslbench.training.train import use_bf16
@@ -35,7 +36,10 @@ def inventory() -> dict[str, dict[str, str]]:
         suites = ", ".join(found.suites)
         benchmarks[name] = f"version {found.version}, suites {suites}: {_first_line(found.__doc__)}"
     listed["benchmarks"] = benchmarks
-    listed["configs"] = {name: _config_line(name) for name in config_files()}
+    listed["configs"] = {name: _config_line(path) for name, path in config_files().items()}
+    for name in benchmarks:
+        if own := benchmark_configs(name):
+            listed[f"configs of {name}"] = {n: _config_line(path) for n, path in own.items()}
     listed["backbones"] = {
         n: f"width {w}, depth {d}, heads {h}" for n, (w, d, h, _) in SIZES.items()
     }
@@ -60,8 +64,8 @@ def _first_line(text: str | None) -> str:
     return next(iter((text or "").strip().splitlines()), "")
 
 
-def _config_line(name: str) -> str:
-    for line in config_files()[name].read_text().splitlines():
+def _config_line(path: Path) -> str:
+    for line in path.read_text().splitlines():
         if line.startswith('"""'):
             return line.strip('"')
         if line and not line.startswith("#"):
@@ -92,7 +96,10 @@ def diagnosis() -> dict[str, tuple[bool, str]]:
     for group in (plugins.METHODS, plugins.TOKENIZERS, plugins.BENCHMARKS):
         for name in plugins.available(group):
             try:
-                plugins.load(group, name)
+                plugin = plugins.load(group, name)
             except UserError as error:
                 found[name] = (False, str(error))
+                continue
+            if group == plugins.BENCHMARKS:
+                found |= plugin.diagnosis()
     return found

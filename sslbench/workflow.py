@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from sslbench import plugins
 from sslbench.backbones.load import PIXELS, LoadedModel, load_backbone, random_source, read_card
-from sslbench.benchmark import Splits
+from sslbench.benchmark import Data, Splits
 from sslbench.config import Recipe, config_files, load_recipe, recipe_from_dict
+from sslbench.data.dense import KINDS, open_dense
 from sslbench.data.images import open_dataset
 from sslbench.errors import UserError, nearest
-from sslbench.evaluation.suite import find_benchmarks, run_suite
+from sslbench.evaluation.jobs import lacking
+from sslbench.evaluation.suite import WORK_DIR, find_benchmarks, run_suite
+from sslbench.evaluation.watcher import ConsoleWatcher
 from sslbench.reporting.formats import to_csv, to_latex, to_markdown
 from sslbench.reporting.result import Result, digest
 from sslbench.reporting.store import Store
@@ -24,6 +28,7 @@ from sslbench.training.checkpoint import CONFIG, WEIGHTS, has_state, write_atomi
 
 RECORDS = "records.jsonl"
 EMBEDDED = "shapes"
+IMAGES = "images"  # the kind of data that is no dense kind
 FORMATS: dict[str, tuple[str, Callable[..., str]]] = {
     "md": ("table.md", to_markdown),
     "latex": ("table.tex", to_latex),
@@ -159,34 +164,58 @@ def open_splits(source: str, split: str) -> Splits:
     return Splits(train.name, fingerprint, train.classes, train, judged, split)
 
 
+def open_data(
+    kinds: Iterable[str], given: Mapping[str, str | None], sources: Sequence[str], split: str
+) -> dict[str, Data]:
+    """The data of each kind that `kinds` asks for and that is known, checked before any work.
+
+    given: kind -> source. Images default to what the models behind `sources` were trained on, the
+    others to the embedded scenes where the images are embedded too. Raises UserError.
+    """
+    kinds = set(kinds)
+    images = given.get(IMAGES) or pretraining_data(sources)
+    opened: dict[str, Data] = {}
+    if IMAGES in kinds:
+        opened[IMAGES] = open_splits(images, split)
+    for kind in KINDS:
+        source = given.get(kind) or (EMBEDDED if images == EMBEDDED else None)
+        if kind in kinds and source:
+            opened[kind] = open_dense(kind, source, split)
+    return opened
+
+
 def evaluate(
     sources: Sequence[str],
     suite: str | Sequence[str],
-    data: str | None,
+    data: Mapping[str, str | None],
     split: str,
     out: Path,
     force: bool,
     console: Console,
+    at_once: int | None = None,
+    work_dir: Path = WORK_DIR,
 ) -> list[Result]:
     """Judges `sources` and their floors; records go to `out`/records.jsonl.
 
-    data None: what the models were trained on.
+    data: kind -> source, see `open_data`. at_once: jobs with processes of their own that run at a
+    time; None: one with a GPU, else two.
     """
     benchmarks = find_benchmarks(suite)
     store = Store(out / RECORDS)
     store.load()  # a damaged file is found before hours of work
-    splits = open_splits(data or pretraining_data(sources), split)
+    opened = open_data({b.kind for b in benchmarks if not lacking(b)}, data, sources, split)
     models = with_floors([load_backbone(s) for s in sources])
-    with console.status("evaluating") as status:
-
-        def show(what: str, done: int, total: int) -> None:
-            status.update(f"{what} {done}/{total}")
-            if not console.is_terminal and " on " in what:
-                console.print(f"{done + 1}/{total} {what}", highlight=False)
-
-        cache = cache_folder()
+    with ConsoleWatcher(console) as watcher:
         return run_suite(
-            models, splits, benchmarks, store, force=force, cache_dir=cache, on_progress=show
+            models,
+            opened,
+            benchmarks,
+            store,
+            force=force,
+            cache_dir=cache_folder(),
+            work_dir=work_dir,
+            jobs_at_once=at_once or (1 if torch.cuda.is_available() else 2),
+            watcher=watcher,
         )
 
 

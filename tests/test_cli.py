@@ -7,13 +7,17 @@ import resource
 import shutil
 import subprocess
 import sys
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 
-from sslbench import cli
+from sslbench import cli, plugins, workflow
+from sslbench.data.dense import DenseData
+from sslbench.errors import UserError
 from sslbench.training import checkpoint
 from sslbench.training.log import LOG, read_log
+from tests.evaluation.fakes import dense
 from tests.training import small
 
 
@@ -321,6 +325,46 @@ def test_models_are_evaluated_and_tabled(sslbench, tmp_path, places) -> None:
     records = (tmp_path / "out" / "records.jsonl").read_bytes()
     assert sslbench("evaluate", "--benchmark", "knn", *given).code == 0
     assert (tmp_path / "out" / "records.jsonl").read_bytes() == records
+
+
+@pytest.fixture
+def boxes(monkeypatch) -> None:
+    """A benchmark of the kind "coco" is installed, and any folder but nowhere is opened."""
+    available = plugins.available
+    entry = EntryPoint("boxes", "tests.evaluation.fakes:Boxes", plugins.BENCHMARKS)
+
+    def with_boxes(group: str) -> dict[str, EntryPoint]:
+        return {**available(group), **({"boxes": entry} if group == plugins.BENCHMARKS else {})}
+
+    def opened(kind: str, source: str, split: str) -> DenseData:
+        if source == "nowhere":
+            raise UserError("The folder nowhere does not exist.")
+        return dense(kind, split=split)
+
+    monkeypatch.setattr(plugins, "available", with_boxes)
+    monkeypatch.setattr(workflow, "open_dense", opened)
+
+
+def test_a_benchmark_of_scenes_needs_a_folder(sslbench, tmp_path, places, boxes) -> None:
+    given = ("evaluate", "--model", places["run"], "--data", places["labelled"], "--out", "out")
+    sentence = "boxes will not run: no coco data is given; name its folder with --coco DIR."
+    assert_one_sentence(sslbench(*given, "--benchmark", "boxes"), re.escape(sentence))
+    assert_one_sentence(sslbench(*given, "--benchmark", "boxes", "--coco", "nowhere"), "nowhere")
+    assert files(tmp_path) == []
+    both = sslbench(*given, "--benchmark", "boxes", "--benchmark", "knn")
+    assert both.code == 0, both.err
+    assert sentence in both.out.splitlines() and "| dino |" in both.out
+
+
+def test_scenes_alone_are_evaluated(sslbench, tmp_path, places, boxes) -> None:
+    given = ("evaluate", "--benchmark", "boxes", "--model", places["run"], "--out", "out")
+    ended = sslbench(*given, "--coco", "mine", "--jobs", 3)
+    assert ended.code == 0, ended.err
+    assert "1/3 boxes on pixels" in ended.out
+    assert "boxes on dino ViT-Nano/8 seed 0: AP^b 31.2" in ended.out
+    again = sslbench(*given, "--coco", "mine")
+    assert again.code == 0 and "1/3" not in again.out
+    assert again.out.endswith(ended.out[ended.out.index("###") :])
 
 
 def test_list_and_doctor(sslbench) -> None:

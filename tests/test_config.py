@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 
-from sslbench import plugins
+from sslbench import config, plugins
 from sslbench.config import (
     OptimConfig,
     Recipe,
     TrainConfig,
+    benchmark_configs,
     config_files,
     find_config,
     load_recipe,
@@ -176,6 +178,21 @@ def test_every_config_that_is_shipped_reads(name) -> None:
 def test_bases_are_no_recipes() -> None:
     assert {"shapes/dino", "papers/ibot_vits16"} <= set(config_files())
     assert not [name for name in config_files() if "_base" in name or "__init__" in name]
+
+
+def test_a_benchmark_s_folder_holds_no_recipes(monkeypatch, tmp_path) -> None:
+    package = tmp_path / "own_configs"
+    for name in ("boxes/__init__", "boxes/small", "boxes/_base", "small/boxes", "boxes"):
+        path = package / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text('"""A config."""\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    entry = EntryPoint("own", "own_configs", "sslbench.configs")
+    monkeypatch.setattr(config, "entry_points", lambda group: [entry])
+    monkeypatch.setattr(plugins, "available", lambda group: {"boxes": None, "knn": None})
+    assert set(config_files()) == {"boxes", "small/boxes"}
+    assert benchmark_configs("boxes") == {"small": package / "boxes" / "small.py"}
+    assert benchmark_configs("knn") == {}
 
 
 def test_a_config_inherits_and_a_file_is_known_by_its_stem(tmp_path) -> None:

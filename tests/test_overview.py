@@ -6,7 +6,33 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from sslbench import overview, plugins
+from sslbench import config, overview, plugins
+from sslbench.benchmark import Benchmark
+from sslbench.config import config_files
+
+
+class Boxes(Benchmark):
+    """Boxes."""
+
+    name, version = "boxes", "1"
+
+    @classmethod
+    def diagnosis(cls):
+        return {"boxlib": (False, "missing"), "operators": (True, "torchvision's")}
+
+
+@pytest.fixture
+def boxes(monkeypatch):
+    """A benchmark with needs and configs of its own."""
+    available, all_configs = plugins.available, config._all_configs
+    entry = EntryPoint("boxes", f"{__name__}:Boxes", plugins.BENCHMARKS)
+    own = config_files()["shapes/dino"]
+
+    def with_boxes(group):
+        return {**available(group), **({"boxes": entry} if group == plugins.BENCHMARKS else {})}
+
+    monkeypatch.setattr(plugins, "available", with_boxes)
+    monkeypatch.setattr(config, "_all_configs", lambda: {**all_configs(), "boxes/small": own})
 
 
 @pytest.fixture
@@ -46,6 +72,19 @@ def test_a_healthy_machine() -> None:
     found = overview.diagnosis()
     assert found["python"][0] and found["torch"][0]
     assert "bad" not in found
+
+
+def test_a_benchmark_says_what_it_needs(boxes) -> None:
+    found = overview.diagnosis()
+    assert found["boxlib"] == (False, "missing")
+    assert found["operators"] == (True, "torchvision's")
+
+
+def test_configs_of_a_benchmark_are_listed_apart(boxes) -> None:
+    listed = overview.inventory()
+    assert listed["configs of boxes"]["small"].startswith("DINO in minutes")
+    assert not [name for name in listed["configs"] if name.startswith("boxes")]
+    assert "configs of knn" not in listed
 
 
 def test_a_broken_plugin_is_diagnosed(broken) -> None:

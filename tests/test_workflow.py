@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 from pathlib import Path
@@ -11,10 +12,13 @@ from rich.console import Console
 
 from sslbench import workflow
 from sslbench.backbones.load import load_backbone
+from sslbench.benchmarks.knn import KNN
 from sslbench.config import config_files
 from sslbench.errors import UserError
 from sslbench.plugins import METHODS, TOKENIZERS
+from sslbench.reporting.table import build
 from sslbench.training import checkpoint
+from tests.evaluation.fakes import Boxes, dense
 from tests.training import small
 
 
@@ -118,8 +122,8 @@ def test_every_model_is_judged_against_its_floors(dino_run) -> None:
 def test_an_evaluation_is_recorded_once(tmp_path, dino_run, labelled) -> None:
     def run():
         quiet = Console(quiet=True)
-        given = ([str(dino_run)], ["knn"], str(labelled), "test", tmp_path, False, quiet)
-        return workflow.evaluate(*given)
+        given = ([str(dino_run)], ["knn"], {"images": str(labelled)}, "test", tmp_path)
+        return workflow.evaluate(*given, False, quiet)
 
     results = run()
     assert {r.model.method for r in results} == {"pixels", "random-init", "dino"}
@@ -130,6 +134,81 @@ def test_an_evaluation_is_recorded_once(tmp_path, dino_run, labelled) -> None:
     markdown = workflow.write_tables(tmp_path, results)
     assert (tmp_path / "table.md").read_text() == markdown
     assert workflow.table(tmp_path, "frozen", "md") == markdown
+
+
+@pytest.fixture
+def scenes(monkeypatch) -> list[tuple[str, str, str]]:
+    """What dense data is opened, instead of opening it."""
+    asked = []
+
+    def opened(kind, source, split):
+        asked.append((kind, source, split))
+        return dense(kind, split=split)
+
+    monkeypatch.setattr(workflow, "open_dense", opened)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("kinds", "given", "expected"),
+    [
+        ({"coco", "ade20k"}, {"images": "shapes"}, {"coco": "shapes", "ade20k": "shapes"}),
+        ({"coco", "ade20k"}, {}, {"coco": "shapes", "ade20k": "shapes"}),  # of random weights
+        ({"coco"}, {"images": "shapes", "coco": "my/coco"}, {"coco": "my/coco"}),
+        ({"coco", "ade20k"}, {"images": "my/images", "coco": "shapes"}, {"coco": "shapes"}),
+        ({"coco", "other"}, {"images": "my/images"}, {}),
+        ({"other"}, {"images": "shapes", "coco": "my/coco"}, {}),
+    ],
+)
+def test_scenes_go_with_shapes_and_folders_are_named(scenes, kinds, given, expected) -> None:
+    found = workflow.open_data(kinds, given, ["random-init:vit_nano/8@32"], "validation")
+    assert sorted(scenes) == sorted((k, source, "validation") for k, source in expected.items())
+    assert {kind: data.kind for kind, data in found.items()} == {k: k for k in expected}
+
+
+def test_scenes_go_with_models_of_shapes(scenes, monkeypatch) -> None:
+    trained_on = {"a": "shapes", "b": "my/images"}
+    monkeypatch.setattr(workflow, "pretraining_data", lambda sources: trained_on[sources[0]])
+    assert set(workflow.open_data({"coco"}, {}, ["a"], "test")) == {"coco"}
+    assert set(workflow.open_data({"coco"}, {}, ["b"], "test")) == set()
+
+
+def test_images_and_scenes_are_judged_into_one_table(scenes, tmp_path, dino_run, labelled) -> None:
+    screen = io.StringIO()
+    data = {"images": str(labelled), "coco": "my/coco"}
+    folders = []
+
+    class Kept(Boxes):
+        def work(self, context):
+            folders.append(context.work_dir)
+
+    given = ([str(dino_run)], [KNN(), Kept()], data, "test", tmp_path, False)
+    results = workflow.evaluate(*given, Console(file=screen), 2, tmp_path / "work")
+    assert {(r.benchmark, r.dataset) for r in results} == {
+        ("knn", str(labelled)),
+        ("boxes", "scenes-coco"),
+    }
+    assert {r.model.method for r in results} == {"pixels", "random-init", "dino", "all-background"}
+    (section,) = build(results, "all").sections
+    assert len(section.sources) == 2
+    assert {folder.parent for folder in folders} == {tmp_path / "work"}
+    assert all(folder.is_absolute() for folder in folders)
+    assert "boxes on dino ViT-Nano/8 seed 0: AP^b 31.2" in screen.getvalue().splitlines()
+
+
+def test_what_is_not_installed_costs_no_opening_of_data(scenes, tmp_path, dino_run, labelled):
+    class Uninstalled(Boxes):
+        @classmethod
+        def diagnosis(cls):
+            return {"boxlib": (False, "missing")}
+
+    screen = io.StringIO()
+    data = {"images": str(labelled), "coco": "my/coco"}
+    given = ([str(dino_run)], [KNN(), Uninstalled()], data, "test", tmp_path, False)
+    results = workflow.evaluate(*given, Console(file=screen, width=20))
+    assert {r.benchmark for r in results} == {"knn"}
+    assert screen.getvalue().splitlines()[0] == "boxes will not run: boxlib: missing."
+    assert scenes == []
 
 
 def test_shipped_recipes_stand_for_every_method() -> None:

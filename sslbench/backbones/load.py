@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,10 @@ FLOORS = (PIXELS, RANDOM)
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A backbone ready to be judged, and everything that must travel with its weights."""
+    """A backbone ready to be judged, and everything that must travel with its weights.
+
+    source: what `load_backbone` was given, absolute where it is a path; it stays on this machine.
+    """
 
     backbone: Backbone
     card: ModelCard
@@ -42,16 +45,17 @@ class LoadedModel:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     head: nn.Module | None = None
+    source: str = ""
 
 
 def load_backbone(source: str | Path) -> LoadedModel:
     """The model behind `source`, in eval mode; UserError if it is not one."""
     text = str(source)
     if text.startswith(f"{RANDOM}:"):
-        return _random(text)
+        return replace(_random(text), source=text)
     if text.startswith(f"{PIXELS}:"):
-        return _pixels(text)
-    return _run(_weights_file(text))
+        return replace(_pixels(text), source=text)
+    return replace(_run(_weights_file(text)), source=str(Path(text).expanduser().absolute()))
 
 
 def read_card(source: str | Path) -> dict[str, Any]:
@@ -118,7 +122,7 @@ def _run(path: Path) -> LoadedModel:
         effective_epochs=round(card["effective_epochs"], 2),
         steps=card["steps"],
         seed=recipe.train.seed,
-        source=path.parent.name,
+        source=path.absolute().parent.name,
     )
     size = recipe.backbone.image_size
     return LoadedModel(

@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
+from threading import Event
 from typing import Any
 
 import torch
@@ -14,7 +16,7 @@ from torch import nn
 
 from sslbench.backbones.base import Backbone
 from sslbench.backbones.load import LoadedModel
-from sslbench.benchmark import Benchmark, Features, FeatureSpec, Splits
+from sslbench.benchmark import Benchmark, Data, Features, FeatureSpec, Splits
 from sslbench.data.dataset import ImageDataset
 from sslbench.evaluation.cache import FeatureCache
 from sslbench.evaluation.features import (
@@ -26,17 +28,17 @@ from sslbench.evaluation.features import (
     silent,
     warn_dropped,
 )
-from sslbench.evaluation.provenance import Provenance
-from sslbench.reporting.result import Result
+from sslbench.evaluation.provenance import Provenance, library_versions
+from sslbench.reporting.result import ModelCard, Result
 
 PROPORTIONS = ("top1", "top5")  # metrics that count independent hits, hence have an interval
 
 
 @dataclass
 class EvalContext:
-    """One model under one seed; shared by its benchmarks, so that features are computed once.
+    """One model under one seed; its copies share features, so that they are computed once.
 
-    cache is None to keep features in memory only; on_progress(what, done, total).
+    cache is None to keep features in memory only; on_progress(what, done, total), "" = the job.
     """
 
     model: LoadedModel
@@ -45,6 +47,8 @@ class EvalContext:
     provenance: Provenance
     cache: FeatureCache | None = None
     on_progress: OnProgress = silent
+    work_dir: Path = Path()
+    cancelled: Event = field(default_factory=Event)
     _banks: dict[str, Bank] = field(default_factory=dict, repr=False)
 
     def features(self, backbone: Backbone, data: Splits, part: str, spec: FeatureSpec) -> Features:
@@ -57,12 +61,27 @@ class EvalContext:
         """See `Context.head`."""
         return self.model.head
 
+    def progress(self, done: int, total: int) -> None:
+        """See `Context.progress`."""
+        self.on_progress("", done, total)
+
+    def forget(self) -> None:
+        """Frees the memory of the features; the cache on disk stays."""
+        self._banks.clear()
+
     def result(
-        self, benchmark: Benchmark, data: Splits, setting: str, metric: str, value: float, n: int
+        self,
+        benchmark: Benchmark,
+        data: Data,
+        setting: str,
+        metric: str,
+        value: float,
+        n: int,
+        model: ModelCard | None = None,
     ) -> Result:
         """See `Context.result`; `seconds` is filled in by the suite."""
         return Result(
-            model=self.model.card,
+            model=model or self.model.card,
             benchmark=benchmark.name,
             version=benchmark.version,
             dataset=data.name,
@@ -77,14 +96,19 @@ class EvalContext:
             seed=self.seed,
             interval=wilson(value, n) if metric in PROPORTIONS else None,
             code_version=self.provenance.code_version,
-            versions=self.provenance.versions,
+            versions={**self.provenance.versions, **library_versions(benchmark.libraries)},
             hardware=self.provenance.hardware,
             date=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
-    def protocol(self, benchmark: Benchmark, data: Splits) -> dict[str, Any]:
-        """The benchmark's protocol and the input it was run at, as JSON gives them back."""
-        shown = {"image_size": self.model.image_size, "crop_ratio": data.test.crop_ratio}
+    def protocol(self, benchmark: Benchmark, data: Data) -> dict[str, Any]:
+        """The benchmark's protocol as JSON gives it back, with the input images were judged at.
+
+        A dense benchmark's own protocol says at which size it reads images.
+        """
+        shown: dict[str, Any] = {}
+        if isinstance(data, Splits):
+            shown = {"image_size": self.model.image_size, "crop_ratio": data.test.crop_ratio}
         return json.loads(json.dumps({**asdict(benchmark.protocol), **shown}))
 
     def _bank(self, data: Splits, part: str, norm: bool) -> Bank:

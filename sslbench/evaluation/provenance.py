@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 
 import sslbench
 
+# what can move any number; benchmarks name what else moves theirs
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn")
 
 
@@ -26,7 +28,8 @@ class Provenance:
     @classmethod
     def here(cls, device: torch.device) -> Provenance:
         """The running code, the installed libraries and `device`."""
-        return cls(code_version(), library_versions(), hardware(device))
+        versions = {"python": platform.python_version(), **library_versions(LIBRARIES)}
+        return cls(code_version(), versions, hardware(device))
 
 
 def code_version() -> str:
@@ -39,10 +42,10 @@ def code_version() -> str:
     return f"{sslbench.__version__}+{described}" if described else sslbench.__version__
 
 
-def library_versions() -> dict[str, str]:
-    """name -> version of what can move a number; "" where a library is missing."""
-    found = {"python": platform.python_version()}
-    for name in LIBRARIES:
+def library_versions(names: Iterable[str]) -> dict[str, str]:
+    """name -> version of an installed distribution; "" where it is missing."""
+    found = {}
+    for name in names:
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
+from threading import Event
 from typing import NamedTuple
 
 import torch
 
 from sslbench import plugins
 from sslbench.backbones.load import LoadedModel
-from sslbench.benchmark import Benchmark, Splits
+from sslbench.benchmark import Benchmark, Data
 from sslbench.errors import RunError, UserError, nearest
 from sslbench.evaluation.cache import FeatureCache
 from sslbench.evaluation.context import EvalContext
-from sslbench.evaluation.features import OnProgress, silent
+from sslbench.evaluation.jobs import Job, Work, plan, runnable
 from sslbench.evaluation.provenance import Provenance
+from sslbench.evaluation.watcher import Watcher
 from sslbench.reporting.result import Result
 from sslbench.reporting.store import Store, latest
 
+WORK_DIR = Path("runs") / "evaluate"
 log = logging.getLogger(__name__)
 
 
@@ -44,7 +50,7 @@ def find_benchmarks(asked: str | Sequence[str | Benchmark]) -> list[Benchmark]:
 
 def run_suite(
     models: Sequence[LoadedModel],
-    data: Splits,
+    data: Mapping[str, Data],
     benchmarks: str | Sequence[str | Benchmark],
     store: Store,
     *,
@@ -52,99 +58,149 @@ def run_suite(
     seed: int = 0,
     device: torch.device | None = None,
     cache_dir: str | Path | None = None,
-    on_progress: OnProgress = silent,
+    work_dir: str | Path = WORK_DIR,
+    jobs_at_once: int = 1,
+    watcher: Watcher | None = None,
 ) -> list[Result]:
-    """All records asked for, old and new: every model x its poolings x every benchmark.
+    """All records asked for, old and new: every model x every protocol of every benchmark.
 
-    A benchmark whose records are in `store` is not run again unless `force`; new records are
-    appended when their benchmark ends. UserError and RunError end the suite at once; any other
-    error ends one benchmark of one model and is named in a RunError after the rest has run.
+    data: by `Benchmark.kind`. work_dir: where jobs keep run directories. Benchmarks that work
+    `apart` run after the others, `jobs_at_once` jobs at a time. A benchmark without data of its
+    kind or with a gap in its installation is left out, and `watcher` is told why.
+    A job whose records are in `store` is not run again unless `force`, which also empties its run
+    directory; new records are appended when their job ends. UserError and RunError end the suite
+    and the jobs that are running; any other error ends one job and is named in a RunError after
+    the rest has run.
     """
+    watcher, cancelled = watcher or Watcher(), Event()
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    fit = runnable(find_benchmarks(benchmarks), data, watcher)
     provenance = Provenance.here(device)
     cache = FeatureCache(cache_dir) if cache_dir is not None else None
-    known = {} if force else _by_work(store.load())
-    jobs = list(_jobs(models, find_benchmarks(benchmarks)))
-    results: list[Result] = []
-    failures: list[str] = []
-    context = None
-    for number, job in enumerate(jobs):
-        on_progress(str(job), number, len(jobs))
-        if context is None or context.model is not job.model:
-            context = EvalContext(job.model, seed, device, provenance, cache, on_progress)
-        # a blank record tells what the real ones will be known by
-        work = _Work.of(context.result(job.benchmark, data, "", "", 0.0, 1))
-        if work not in known:
-            known[work] = _run(job, data, context, failures)
-            store.append(known[work])
-        results += known[work]
-    on_progress("suite", len(jobs), len(jobs))
-    if failures:
+    contexts = [
+        EvalContext(model, seed, device, provenance, cache, cancelled=cancelled) for model in models
+    ]
+    jobs = plan(contexts, fit, data, watcher, Path(work_dir).absolute())
+    records = _Records(store, [] if force else store.load())
+    todo = [job for job in jobs if job.work not in records.by_work]
+    if force:
+        for job in todo:
+            shutil.rmtree(job.context.work_dir, ignore_errors=True)
+    _run(todo, jobs_at_once, cancelled, watcher, records)
+    if records.failures:
         raise RunError(
-            f"{len(failures)} of {len(jobs)} evaluations failed, the records of the others are in "
-            f"{store.path}: {'; '.join(failures)}."
+            f"{len(records.failures)} of {len(jobs)} evaluations failed, the records of the others "
+            f"are in {store.path}: {'; '.join(records.failures)}."
         )
-    return results
+    return records.of(jobs)
 
 
-@dataclass(frozen=True)
-class _Job:
-    """One benchmark, set to one pooling, on one model."""
+class _Outcome(NamedTuple):
+    """What a job gave: its records, or what went wrong."""
 
-    model: LoadedModel
-    benchmark: Benchmark
-
-    def __str__(self) -> str:
-        card, pool = self.model.card, getattr(self.benchmark.protocol, "pool", "")
-        return " ".join(filter(None, (self.benchmark.name, pool, "on", card.method, card.arch)))
+    records: list[Result]
+    failure: str = ""
 
 
-class _Work(NamedTuple):
-    """What one run of one benchmark is known by; all its settings and metrics share it."""
+class _Records:
+    """The newest records of every run of a benchmark, kept in the store as they come."""
 
-    sha256: str
-    benchmark: str
-    protocol_hash: str
-    dataset_fingerprint: str
-    split: str
-    seed: int
+    def __init__(self, store: Store, known: Iterable[Result]) -> None:
+        self.store = store
+        self.failures: list[str] = []
+        self.by_work: dict[Work, list[Result]] = {}
+        for result in latest(known):
+            self.by_work.setdefault(Work.of(result), []).append(result)
 
-    @classmethod
-    def of(cls, r: Result) -> _Work:
-        what = (r.model.sha256, r.benchmark, r.protocol_hash)
-        return cls(*what, r.dataset_fingerprint, r.split, r.seed)
+    def add(self, job: Job, outcome: _Outcome) -> None:
+        """Stores what a job found, less the floors that another model's job has recorded."""
+        if outcome.failure:
+            self.failures.append(f"{job.name}: {outcome.failure}")
+            return
+        new = [r for r in outcome.records if Work.of(r) not in self.by_work]
+        self.store.append(new)
+        self.by_work.setdefault(job.work, [])
+        for result in new:
+            self.by_work.setdefault(Work.of(result), []).append(result)
 
-
-def _by_work(results: Iterable[Result]) -> dict[_Work, list[Result]]:
-    """The newest records of every run of a benchmark."""
-    groups: dict[_Work, list[Result]] = {}
-    for result in latest(results):
-        groups.setdefault(_Work.of(result), []).append(result)
-    return groups
-
-
-def _jobs(models: Iterable[LoadedModel], benchmarks: Sequence[Benchmark]) -> Iterator[_Job]:
-    """Model by model, so that its features are computed once; then pooling by pooling."""
-    for model in models:
-        for pool in model.poolings:
-            for benchmark in benchmarks:
-                if any(f.name == "pool" for f in fields(benchmark.protocol)):
-                    yield _Job(model, type(benchmark)(replace(benchmark.protocol, pool=pool)))
-        for benchmark in benchmarks:
-            if not any(f.name == "pool" for f in fields(benchmark.protocol)):
-                yield _Job(model, benchmark)
+    def of(self, jobs: Sequence[Job]) -> list[Result]:
+        """The records of `jobs`, then those of the stand-ins for models under their protocols."""
+        works = {job.work: None for job in jobs}
+        runs = {work._replace(sha256="") for work in works}
+        for work, results in self.by_work.items():
+            if not results[0].model.source and work._replace(sha256="") in runs:
+                works.setdefault(work)
+        return [result for work in works for result in self.by_work[work]]
 
 
-def _run(job: _Job, data: Splits, context: EvalContext, failures: list[str]) -> list[Result]:
-    """The job's records, each with the seconds of the whole job; [] and a failure noted."""
+def _run(
+    jobs: Sequence[Job], at_once: int, cancelled: Event, watcher: Watcher, records: _Records
+) -> None:
+    """Runs `jobs`: first those of this process, model by model, then those that work apart."""
+    here = [job for job in jobs if not job.benchmark.apart]
+    apart = [job for job in jobs if job.benchmark.apart]
+    numbers = {job.work: number for number, job in enumerate([*here, *apart], start=1)}
+
+    def attempt(job: Job) -> _Outcome:
+        watcher.starts(job.name, numbers[job.work], len(jobs))
+        outcome = _attempt(job)
+        watcher.ends(job.name, outcome.failure or job.summary(outcome.records))
+        return outcome
+
+    for _, group in groupby(here, key=lambda job: id(job.context.model)):
+        for job in group:
+            records.add(job, attempt(job))
+        job.context.forget()
+    torch.cuda.empty_cache()  # of more use to other processes
+    _run_apart(apart, at_once, attempt, records, cancelled)
+
+
+def _attempt(job: Job) -> _Outcome:
+    """The job's records, each with the seconds of the whole job; or the failure of this job."""
     start = time.perf_counter()
     try:
-        found = job.benchmark.run(job.model.backbone, data, context)
+        found = job.run()
     except (UserError, RunError):
         raise
     except Exception as error:  # one benchmark's defect must not cost the others their records
-        log.debug("%s failed", job, exc_info=True)
-        failures.append(f"{job}: {type(error).__name__}: {error}")
-        return []
+        log.debug("%s failed", job.name, exc_info=True)
+        return _Outcome([], f"{type(error).__name__}: {error}")
     seconds = round(time.perf_counter() - start, 2)
-    return [replace(result, seconds=seconds) for result in found]
+    return _Outcome([replace(result, seconds=seconds) for result in found])
+
+
+def _run_apart(
+    jobs: Sequence[Job],
+    at_once: int,
+    attempt: Callable[[Job], _Outcome],
+    records: _Records,
+    cancelled: Event,
+) -> None:
+    """Runs `jobs` in threads; whatever ends the suite ends the jobs that run, Ctrl-C too."""
+
+    def attempt_if_wanted(job: Job) -> _Outcome:
+        if cancelled.is_set():
+            raise RunError(f"{job.name} was not begun.")
+        try:
+            return attempt(job)
+        except BaseException as error:
+            causes.append(error)
+            cancelled.set()  # at once: this thread would take the next job
+            raise
+
+    causes: list[BaseException] = []  # the first one counts: jobs that are ended raise too
+    waiting: dict[Future[_Outcome], Job] = {}
+    with ThreadPoolExecutor(at_once) as pool:
+        try:
+            for job in jobs:
+                waiting[pool.submit(attempt_if_wanted, job)] = job
+            for future in as_completed(list(waiting)):
+                records.add(waiting.pop(future), future.result())
+        except BaseException as error:
+            causes.append(error)
+            cancelled.set()
+            pool.shutdown(cancel_futures=True)
+            for future, job in waiting.items():  # some may have ended well meanwhile
+                if not future.cancelled() and future.exception() is None:
+                    records.add(job, future.result())
+            raise causes[0] from None

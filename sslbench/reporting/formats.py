@@ -6,7 +6,7 @@ import csv
 import io
 import re
 import unicodedata
-from itertools import groupby
+from itertools import groupby, zip_longest
 
 from sslbench.reporting.table import Cell, Header, RowKey, Section, Table
 
@@ -25,6 +25,8 @@ LATEX_SPECIAL = {
     "×": r"$\times$",
     **{c: f"\\{c}" for c in "&%$#_{}"},
 }
+
+INDEXED = re.compile(r"\^([A-Za-z0-9])(?:_([A-Za-z0-9]+))?")  # AP^b, AP^m_75
 
 
 def to_markdown(table: Table) -> str:
@@ -48,13 +50,15 @@ def to_csv(table: Table) -> str:
             for (key, header), cell in zip(s.columns, row.cells, strict=True):
                 notes = " ".join(s.notes[i - 1] for i in (*header.notes, *cell.notes))
                 value = (cell.mean, cell.std, cell.n, int(cell.bold), notes)
-                writer.writerow((s.dataset, s.split, s.fingerprint, *row.key, *key, *value))
+                source = s.source(key.benchmark)
+                where = (source.dataset, s.split, source.fingerprint)
+                writer.writerow((*where, *row.key, *key, *value))
     return file.getvalue()
 
 
 def _markdown_section(s: Section) -> str:
     head = [_markdown(h, h.text) for h in s.labels]
-    head += [_markdown(h, f"{key.benchmark} {h.text}") for key, h in s.columns]
+    head += [_markdown(h, f"{h.group} {h.text}") for _, h in s.columns]
     align = ["---"] * len(s.labels) + ["---:"] * len(s.columns)
     body = [
         [*map(_escape_markdown, row.labels), *(_markdown(c, c.text) for c in row.cells)]
@@ -74,17 +78,16 @@ def _markdown(item: Header | Cell, text: str) -> str:
 
 
 def _escape_markdown(text: str) -> str:
-    text = re.sub(r"([\\|*<`])", r"\\\1", " ".join(text.split()))
-    return re.sub(r"\^(\w)", r"<sup>\1</sup>", text)  # AP^b, AP^m
+    return re.sub(r"([\\|*<`])", r"\\\1", " ".join(text.split()))
 
 
 def _latex_section(s: Section) -> str:
-    groups = [(b, list(g)) for b, g in groupby(s.columns, key=lambda c: c[0].benchmark)]
+    groups = [(name, len(list(g))) for name, g in groupby(s.columns, key=lambda c: c[1].group)]
     top, rules, at = ["" for _ in s.labels], [], len(s.labels)
-    for benchmark, group in groups:
-        top.append(rf"\multicolumn{{{len(group)}}}{{c}}{{{_escape_latex(benchmark)}}}")
-        rules.append(rf"\cmidrule(lr){{{at + 1}-{at + len(group)}}}")
-        at += len(group)
+    for name, width in groups:
+        top.append(rf"\multicolumn{{{width}}}{{c}}{{{_escape_latex(name)}}}")
+        rules.append(rf"\cmidrule(lr){{{at + 1}-{at + width}}}")
+        at += width
     head = [_latex(h) for h in (*s.labels, *(h for _, h in s.columns))]
     body = [[*map(_escape_latex, row.labels), *map(_latex, row.cells)] for row in s.rows]
     remarks = [_escape_latex(r) for r in s.remarks]
@@ -116,10 +119,14 @@ def _latex(item: Header | Cell) -> str:
 
 
 def _escape_latex(text: str) -> str:
-    """ASCII that compiles under any engine; AP^b keeps its superscript."""
-    parts = re.split(r"\^(\w)", " ".join(text.split()))
-    plain = ["".join(map(_latex_character, part)) for part in parts]
-    return "".join(rf"\textsuperscript{{{p}}}" if i % 2 else p for i, p in enumerate(plain))
+    """ASCII that compiles under any engine; AP^b and AP^b_50 keep their indices."""
+    parts = INDEXED.split(" ".join(text.split()))  # plain, ^, _, plain, ^, _, plain, ...
+    plain = ["".join(map(_latex_character, part)) for part in parts[::3]]
+    indices = [
+        f"$^{{{above}}}_{{{below}}}$" if below else f"$^{{{above}}}$"
+        for above, below in zip(parts[1::3], parts[2::3], strict=True)
+    ]
+    return "".join(a + b for a, b in zip_longest(plain, indices, fillvalue=""))
 
 
 def _latex_character(c: str) -> str:
@@ -130,4 +137,6 @@ def _latex_character(c: str) -> str:
 
 
 def _title(s: Section) -> str:
-    return f"{s.dataset}, {s.split} split (data {s.fingerprint[:12]})"
+    names = " + ".join(source.dataset for source in s.sources)
+    prints = " + ".join(source.fingerprint[:12] for source in s.sources)
+    return f"{names}, {s.split} split (data {prints})"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from sslbench import plugins
 from sslbench.reporting.result import Result
 
-FLOORS = ("random-init", "pixels")  # what a trained model has to beat
+# What a trained model has to beat. The last is no model: it stands for what a segmentation is worth
+# that calls every pixel the same, and only the benchmarks that record it have it.
+FLOORS = ("random-init", "pixels", "all-background")
 LAYOUTS = ("frozen", "all")
 BLANK = "–"
 
@@ -46,13 +48,21 @@ def main_columns(benchmarks: Iterable[str]) -> dict[str, Pairs]:
     return {name: plugins.load(plugins.BENCHMARKS, name).main for name in wanted}
 
 
-def group_rows(records: list[Result]) -> dict[RowKey, list[Result]]:
-    """Records by row, in the order of the table: floors, then methods by name."""
+def group_rows(records: Iterable[Result]) -> dict[RowKey, list[Result]]:
+    """Records by row, in the order of the table: floors, then methods by name.
+
+    Records without a pool stand in every row of a model that has pools, else in a row of their own.
+    """
     groups = defaultdict(list)
     for r in records:
         m = r.model
         run = (m.method, m.arch, m.pretrain_data, m.recipe, m.epochs, m.effective_epochs, m.steps)
         groups[RowKey(*run, r.pool)].append(r)
+    for key in [k for k in groups if not k.pool]:
+        if pooled := [k for k in groups if k.pool and k._replace(pool="") == key]:
+            shared = groups.pop(key)
+            for row in pooled:
+                groups[row] += shared
     rows = defaultdict(list)
     for key, members in groups.items():
         runs = {(r.model.seed, r.model.sha256) for r in members}
@@ -73,12 +83,16 @@ def trained_only(keys: Iterable[RowKey]) -> list[RowKey]:
 
 
 def choose_columns(
-    records: list[Result], layout: str, main: Mapping[str, Pairs]
+    records: Collection[Result], layout: str, main: Mapping[str, Pairs]
 ) -> list[ColumnKey]:
-    """Columns by benchmark, main ones first, then in natural order ("k=5" before "k=20")."""
+    """Columns by benchmark, main ones first, then in natural order ("k=5" before "k=20").
+
+    Benchmarks of pooled features come before the others.
+    """
     columns: list[ColumnKey] = []
     found = {ColumnKey(r.benchmark, r.setting, r.metric) for r in records}
-    for benchmark in sorted({c.benchmark for c in found}):
+    pooled = {r.benchmark for r in records if r.pool}
+    for benchmark in sorted({c.benchmark for c in found}, key=lambda b: (b not in pooled, b)):
         first = [ColumnKey(benchmark, *pair) for pair in main.get(benchmark, ())]
         rest = sorted((c for c in found - set(first) if c.benchmark == benchmark), key=_natural)
         # Nobody says what matters of a benchmark without main columns: it is shown whole.

@@ -13,7 +13,8 @@ class ModelCard:
     """Which weights were judged.
 
     sha256 is over the weights themselves; method is "dino", "random-init", "pixels", ...;
-    recipe is the config's name; epochs and effective_epochs are 0 where nothing was trained.
+    recipe is the config's name; epochs and effective_epochs are 0 where nothing was trained; source
+    says where the weights came from and is empty for a stand-in that is no model.
     """
 
     sha256: str

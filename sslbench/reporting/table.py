@@ -1,14 +1,15 @@
 """The comparison table as a pure function of records; `formats` prints it.
 
 A table never hides what it mixes: missing records are blank, and differing protocols, epochs,
-features or seed counts carry a footnote. Another dataset, split or fingerprint is another section.
+features or seed counts carry a footnote. Another dataset, split or fingerprint is another section,
+unless it completes the first (see `sources`).
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
@@ -30,6 +31,7 @@ from sslbench.reporting.layout import (
     trained_only,
 )
 from sslbench.reporting.result import Result, digest
+from sslbench.reporting.sources import Part, Source, partition
 from sslbench.reporting.store import latest
 
 LEGEND = "Bold: best trained model of a column. ±: sample standard deviation over n seeds."
@@ -37,10 +39,11 @@ LEGEND = "Bold: best trained model of a column. ±: sample standard deviation ov
 
 @dataclass(frozen=True)
 class Header:
-    """A column's name and the numbers of its footnotes."""
+    """A column's name, the numbers of its footnotes and what it stands below: its benchmark."""
 
     text: str
     notes: tuple[int, ...] = ()
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,16 +67,22 @@ class Row:
 
 @dataclass(frozen=True)
 class Section:
-    """The results of one dataset; notes[i] is footnote i + 1, remarks have no number."""
+    """The results of datasets that complete each other, usually of one.
 
-    dataset: str
+    notes[i] is footnote i + 1, remarks have no number.
+    """
+
+    sources: tuple[Source, ...]
     split: str
-    fingerprint: str
     labels: tuple[Header, ...]
     columns: tuple[tuple[ColumnKey, Header], ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
     remarks: tuple[str, ...]
+
+    def source(self, benchmark: str) -> Source:
+        """The dataset that `benchmark` was run on."""
+        return next(s for s in self.sources if benchmark in s.benchmarks)
 
 
 @dataclass(frozen=True)
@@ -83,8 +92,9 @@ class Table:
 
 @dataclass(frozen=True)
 class _Measure:
-    """The records behind one cell: one value per weights, all under one protocol."""
+    """The records behind one cell: one value per weights, all under one protocol and pool."""
 
+    pool: str
     values: tuple[float, ...]
     protocol: Mapping[str, object]
     evaluations: tuple[int, ...]  # evaluation seeds averaged for each value
@@ -130,41 +140,38 @@ def build(
         raise UserError(f"unknown layout {layout!r}: {nearest(layout, LAYOUTS)}.")
     records = latest(results)
     pairs = main_columns({r.benchmark for r in records}) if main is None else main
-    datasets = defaultdict(list)
-    for r in records:
-        datasets[r.dataset, r.split, r.dataset_fingerprint].append(r)
-    variants = Counter(dataset for dataset, _, _ in datasets)
-    return Table(
-        tuple(
-            _section(name, datasets[name], layout, pairs, variants[name[0]])
-            for name in sorted(datasets)
-        )
+    versions = Counter(
+        d for d, *_ in {(r.dataset, r.split, r.dataset_fingerprint) for r in records}
     )
+    several = {dataset for dataset, count in versions.items() if count > 1}
+    return Table(tuple(_section(part, layout, pairs, several) for part in partition(records)))
 
 
-def _section(
-    name: tuple[str, str, str],
-    records: list[Result],
-    layout: str,
-    main: Mapping[str, Pairs],
-    variants: int,
-) -> Section:
-    rows, columns = group_rows(records), choose_columns(records, layout, main)
+def _section(part: Part, layout: str, main: Mapping[str, Pairs], several: set[str]) -> Section:
+    rows, columns = group_rows(part.records), choose_columns(part.records, layout, main)
     fields = label_fields(list(rows))
     notes = _Footnotes()
     labels = tuple(Header(label_heading(f), notes.mark(_mixed(f, rows))) for f in fields)
     grid = {c: {k: m for k in rows if (m := _measure(rows[k], c))} for c in columns}
-    headers = tuple((c, Header(heading(c), notes.mark(_judge(grid[c])))) for c in columns)
+    headers = tuple(
+        (c, Header(heading(c), notes.mark(_judge(grid[c])), _group(c, part))) for c in columns
+    )
     best = {c: _best(grid[c]) for c in columns}
     filled = []
     for key, members in rows.items():
         seeds = len({r.model.sha256 for r in members})
         cells = tuple(_cell(grid[c], key, best[c], seeds, notes) for c in columns)
         filled.append(Row(key, tuple(label(key, f) for f in fields), cells))
-    remarks = (LEGEND, *_missing_floors(list(rows)))
-    if variants > 1:
-        remarks += ("This dataset has other splits or versions; their numbers do not compare.",)
-    return Section(*name, labels, headers, tuple(filled), tuple(notes.texts), remarks)
+    remarks = (LEGEND, *_unpooled(rows), *_missing_floors(part.records), *_others(part, several))
+    return Section(
+        part.sources, part.split, labels, headers, tuple(filled), tuple(notes.texts), remarks
+    )
+
+
+def _group(column: ColumnKey, part: Part) -> str:
+    """The column's benchmark, with its dataset where that is not the section's first."""
+    named = {b: f"{b} ({s.dataset})" for s in part.sources[1:] for b in s.benchmarks}
+    return named.get(column.benchmark, column.benchmark)
 
 
 def _mixed(field: str, keys: Iterable[RowKey]) -> list[str]:
@@ -190,7 +197,7 @@ def _measure(members: list[Result], column: ColumnKey) -> _Measure | None:
         by_weights[r.model.sha256].append(r.value)
     repeats = tuple(sorted({len(v) for v in by_weights.values()}))
     means = tuple(sorted(fmean(v) for v in by_weights.values()))
-    return _Measure(means, newest, repeats, len(current) < len(found))
+    return _Measure(current[0].pool, means, newest, repeats, len(current) < len(found))
 
 
 def _protocol(result: Result) -> dict[str, object]:
@@ -211,7 +218,9 @@ def _best(cells: Mapping[RowKey, _Measure]) -> float | None:
 
 
 def _rivals(cells: Mapping[RowKey, _Measure]) -> list[float]:
-    return [m for k in trained_only(cells) if math.isfinite(m := cells[k].mean)]
+    """The means of trained models; one that stands in several rows is no rival of itself."""
+    means = {k._replace(pool=cells[k].pool): cells[k].mean for k in trained_only(cells)}
+    return [m for m in means.values() if math.isfinite(m)]
 
 
 def _judge(cells: Mapping[RowKey, _Measure]) -> list[str]:
@@ -253,8 +262,33 @@ def _span(counts: tuple[int, ...]) -> str:
     return f"{counts[0]}" if len(counts) == 1 else f"{counts[0]}–{counts[-1]}"
 
 
-def _missing_floors(keys: list[RowKey]) -> list[str]:
-    missing = [f for f in FLOORS if f not in {k.method for k in keys}]
-    if not trained_only(keys) or not missing:
+def _missing_floors(records: Collection[Result]) -> list[str]:
+    """The remark on floors nobody measured; the pixels only have one of pooled features."""
+    present = {r.model.method for r in records}
+    wanted = ("random-init", "pixels") if any(r.pool for r in records) else ("random-init",)
+    missing = [f for f in wanted if f not in present]
+    if present <= set(FLOORS) or not missing:
         return []
     return [f"No number without its floor: {' and '.join(missing)} not measured here."]
+
+
+def _unpooled(rows: Mapping[RowKey, list[Result]]) -> list[str]:
+    """The remark on numbers in rows whose features column does not speak of them."""
+    names = sorted(
+        {r.benchmark for k, found in rows.items() if k.pool for r in found if not r.pool}
+    )
+    if not names:
+        return []
+    return [
+        f"{' and '.join(names)}: no pooled features, so all rows of a model show the same number, "
+        "whatever its features column says."
+    ]
+
+
+def _others(part: Part, several: set[str]) -> list[str]:
+    """The remark on datasets with another section."""
+    names = [s.dataset for s in part.sources if s.dataset in several]
+    if not names:
+        return []
+    what = "This dataset has" if len(part.sources) == 1 else f"{' and '.join(names)}: there are"
+    return [f"{what} other splits or versions; their numbers do not compare."]

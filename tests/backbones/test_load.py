@@ -55,6 +55,20 @@ def test_random_init_is_ready_to_be_judged():
     assert model.backbone(torch.randn(1, 3, 16, 16)).cls.shape == (1, 16)
 
 
+def test_a_loaded_model_knows_what_to_load_again(run, monkeypatch):
+    monkeypatch.chdir(run.parent)
+    for given in (run, run.name, f"{run.name}/{WEIGHTS}"):
+        model = load_backbone(given)
+        assert load_backbone(model.source).card == model.card
+        assert model.source == str(run.parent / given)
+        assert model.card.source == run.name
+        assert model.source not in str(model.card)
+    monkeypatch.chdir(run)
+    assert load_backbone(WEIGHTS).card.source == run.name
+    assert load_backbone(RANDOM).source == RANDOM
+    assert load_backbone("pixels:32").source == "pixels:32"
+
+
 def test_random_source_is_understood():
     source = random_source(BackboneConfig("vit_nano", 4, 16), seed=9)
     assert load_backbone(source).card.source == source == f"{RANDOM}?seed=9"

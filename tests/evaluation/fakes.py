@@ -1,17 +1,20 @@
-"""A backbone, a model and a dataset small enough to be judged in milliseconds."""
+"""A backbone, a model, data and benchmarks small enough to be judged in milliseconds."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from sslbench.backbones.base import Backbone, Tokens
-from sslbench.benchmark import Splits
+from sslbench.benchmark import Benchmark, Splits
 from sslbench.data.dataset import ArrayImages, BrokenImage
-from sslbench.reporting.result import ModelCard
+from sslbench.data.dense import DenseData, DenseSplit
+from sslbench.evaluation.watcher import Watcher
+from sslbench.reporting.result import ModelCard, Result
 
 SIDE, CLASSES = 8, 3
 
@@ -49,10 +52,11 @@ class FakeModel:
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.25, 0.25, 0.25)
     head: nn.Module | None = None
+    source: str = "/somewhere/fake"
 
 
 def model(sha256: str = "aa", poolings: tuple[str, ...] = ("cls",), **more: object) -> FakeModel:
-    card = ModelCard(sha256, method="fake", arch="tiny")
+    card = ModelCard(sha256, method="fake", arch="tiny", source="fake")
     return FakeModel(TinyBackbone(), card, poolings, **more)  # type: ignore[arg-type]
 
 
@@ -84,3 +88,62 @@ class Images(ArrayImages):
 
 def splits(train: int = 60, test: int = 30) -> Splits:
     return Splits("colours", "f00d", "abc", Images(train, 0, "train"), Images(test, 1, "test"))
+
+
+def dense(kind: str = "coco", **changes: object) -> DenseData:
+    part = DenseSplit(Path("images"), Path("annotations"), 7)
+    given = {"name": f"scenes-{kind}", "fingerprint": f"{kind}0", "classes": tuple("ab")}
+    given |= {"train": part, "test": part, "split": "test"}
+    return DenseData(kind, **{**given, **changes})  # type: ignore[arg-type]
+
+
+STAND_IN = ModelCard("nothing", method="all-background", arch="none")
+
+
+@dataclass(frozen=True)
+class BoxesProtocol:
+    size: int = 3
+
+
+class Boxes(Benchmark):
+    """Works apart, needs no pool, records a stand-in beside the model; counts its calls."""
+
+    name, version, kind, apart = "boxes", "1", "coco", True
+    Protocol = BoxesProtocol
+    main = (("", "AP^b"),)
+    calls: list[str] = []
+
+    def __init_subclass__(cls) -> None:
+        cls.calls = []
+
+    def run(self, backbone: Backbone, data: DenseData, context) -> list[Result]:
+        self.calls.append(context.model.card.sha256)
+        self.work(context)
+        n = data.test.count
+        floor = context.result(self, data, "", "AP^b", 1.0, n, model=STAND_IN)
+        return [context.result(self, data, "", "AP^b", 31.2, n), floor]
+
+    def work(self, context) -> None:
+        """What a test makes of it."""
+
+
+class Recorder(Watcher):
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.begun: list[tuple[str, int, int]] = []
+        self.seen: list[tuple[str, str, int, int]] = []
+        self.ended: dict[str, str] = {}
+
+    def say(self, sentence: str) -> None:
+        self.said.append(sentence)
+
+    def starts(self, job: str, number: int, total: int) -> None:
+        self.begun.append((job, number, total))
+
+    def progress(self, job: str, what: str, done: int, total: int) -> None:
+        self.seen.append((job, what, done, total))
+
+    def ends(self, job: str, outcome: str) -> None:
+        self.ended[job] = outcome

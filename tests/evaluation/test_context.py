@@ -6,7 +6,7 @@ from sslbench.benchmarks.knn import KNN
 from sslbench.evaluation.cache import FeatureCache
 from sslbench.evaluation.context import EvalContext, wilson
 from sslbench.evaluation.provenance import Provenance
-from tests.evaluation.fakes import TinyBackbone, model, splits
+from tests.evaluation.fakes import STAND_IN, Boxes, TinyBackbone, dense, model, splits
 
 CPU = torch.device("cpu")
 
@@ -51,6 +51,35 @@ def test_a_record_is_complete():
     assert result.hardware
     assert result.code_version.startswith("0.")
     assert context(model()).result(KNN(), splits(), "", "NMI", 75.0, 400).interval is None
+
+
+def test_a_dense_record_has_no_pool_and_no_size_of_crops():
+    boxes = Boxes(Boxes.Protocol(size=5))
+    result = context(model()).result(boxes, dense(split="validation"), "", "AP^b", 31.2, 7)
+    assert (result.pool, result.split, result.protocol) == ("", "validation", {"size": 5})
+    assert (result.dataset, result.dataset_fingerprint) == ("scenes-coco", "coco0")
+    assert result.interval is None
+
+
+def test_a_record_may_be_a_stand_in_s():
+    result = context(model()).result(Boxes(), dense(), "", "mIoU", 20.0, 7, model=STAND_IN)
+    assert result.model == STAND_IN
+
+
+def test_only_a_benchmark_s_own_records_hold_the_versions_of_its_libraries():
+    class Wide(Boxes):
+        libraries = ("rich", "no-such-library")
+
+    narrow, wide = (context(model()).result(b(), dense(), "", "x", 1.0, 7) for b in (Boxes, Wide))
+    assert set(wide.versions) - set(narrow.versions) == {"rich", "no-such-library"}
+    assert wide.versions["rich"] and wide.versions["no-such-library"] == ""
+    assert {"python", "torch", "scikit-learn"} <= set(narrow.versions)
+
+
+def test_progress_of_the_job_itself_has_no_name():
+    seen = []
+    context(model(), on_progress=lambda *at: seen.append(at)).progress(3, 10)
+    assert seen == [("", 3, 10)]
 
 
 def test_wilson_stays_inside_the_scale():

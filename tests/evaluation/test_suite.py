@@ -10,14 +10,14 @@ from sslbench.benchmarks.linear import Linear, LinearProtocol, Probe
 from sslbench.errors import RunError, UserError
 from sslbench.evaluation.suite import find_benchmarks, run_suite
 from sslbench.reporting.store import Store
-from tests.evaluation.fakes import model, splits
+from tests.evaluation.fakes import Recorder, model, splits
 
 CPU = torch.device("cpu")
 QUICK = [KNN(), Linear(LinearProtocol(Probe(epochs=2))), Clustering()]
 
 
 def run(models, store, benchmarks=QUICK, **more):
-    return run_suite(models, splits(), benchmarks, store, device=CPU, **more)
+    return run_suite(models, {"images": splits()}, benchmarks, store, device=CPU, **more)
 
 
 def timeless(results):
@@ -62,15 +62,17 @@ def test_features_are_extracted_once_per_model_and_part():
 def test_a_second_run_resumes_and_force_computes_again(tmp_path):
     store, first = Store(tmp_path / "r.jsonl"), model()
     half = run([first], store, QUICK[:1])
-    steps = []
-    full = run([model()], store, on_progress=lambda *at: steps.append(at))
+    watcher = Recorder()
+    full = run([model()], store, watcher=watcher)
     assert full[: len(half)] == half  # dates included: not computed again
     assert len(store.load()) == len(full)
     untouched = model()
     assert timeless(run([untouched], store)) == timeless(full)
     assert untouched.backbone.calls == 0
-    assert steps[0] == ("knn cls on fake tiny", 0, 3)
-    assert steps[-1] == ("suite", 3, 3)
+    jobs = ("linear cls on fake tiny", "clustering cls on fake tiny")
+    assert watcher.begun == [(jobs[0], 1, 2), (jobs[1], 2, 2)]
+    assert watcher.seen[0] == (jobs[0], "features of colours train", 60, 60)
+    assert watcher.ended[jobs[0]].startswith("best of 45 lr top1 ")
     forced = model()
     again = run([forced], store, force=True)
     assert forced.backbone.calls == 2
@@ -94,6 +96,24 @@ def test_anything_that_moves_the_number_is_computed_anew(tmp_path, change, more)
     judged = model(**more)
     run([judged], store, change.get("benchmarks", [KNN()]), seed=seed)
     assert judged.backbone.calls == 2
+
+
+def test_features_of_one_model_are_forgotten_before_the_next(tmp_path):
+    banks = []
+
+    class Peek(KNN):
+        def run(self, backbone, data, context):
+            found = super().run(backbone, data, context)
+            banks.append(context._banks)
+            return found
+
+    run([model("aa"), model("bb")], Store(tmp_path / "r.jsonl"), [Peek()])
+    assert banks == [{}, {}] and banks[0] is not banks[1]
+
+
+def test_a_model_asked_for_twice_is_judged_once(tmp_path):
+    results = run([model(), model()], Store(tmp_path / "r.jsonl"), [KNN()])
+    assert len({r.setting for r in results}) == len(results)
 
 
 def test_a_failing_benchmark_costs_only_its_own_records(tmp_path):

@@ -9,13 +9,28 @@ from sslbench.reporting.result import ModelCard, Result
 MODEL = set(ModelCard.__dataclass_fields__)
 
 
+DENSE = {"pool": "", "setting": "", "protocol": {"config": "small"}}
+
+
+def boxes(method: str = "alpha", value: float = 30.0, **changes: Any) -> Result:
+    """A record of a benchmark "boxes" without a pool, on scenes."""
+    where = {"benchmark": "boxes", "dataset": "scenes-coco", "dataset_fingerprint": "c1"}
+    return record(method, value, **{**DENSE, **where, "metric": "AP^b", **changes})
+
+
+def masks(method: str = "alpha", value: float = 40.0, **changes: Any) -> Result:
+    """A record of a benchmark "masks" without a pool, on other annotations of the scenes."""
+    where = {"benchmark": "masks", "dataset": "scenes-ade20k", "dataset_fingerprint": "a1"}
+    return record(method, value, **{**DENSE, **where, "metric": "mIoU", **changes})
+
+
 def record(method: str = "alpha", value: float = 50.0, **changes: Any) -> Result:
     """A record of a trained model, or of a floor where `method` is one; weights follow the seed.
 
     `changes` go to the model card where it has the field ("seed" is the model's), else to the
     record; "evaluation_seed" is the record's own.
     """
-    floor = method in ("random-init", "pixels")
+    floor = method in ("random-init", "pixels", "all-background")
     model = {"method": method, "arch": "vit_tiny", "seed": 0}
     if not floor:
         model |= {"recipe": "small", "pretrain_data": "shapes", "epochs": 10.0, "steps": 100}

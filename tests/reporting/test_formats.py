@@ -14,10 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sslbench.reporting.formats import to_csv, to_latex, to_markdown
+from sslbench.reporting.store import Store
 from sslbench.reporting.table import Table, build
 
-from .records import record
+from .records import boxes, masks, record
 
+ROOT = Path(__file__).parents[2]
 AWKWARD = r"[*a_b & 50% #1 {x} ~ \end{table} ^ $ | <i> * `é± 蝶 AP^b" + '"'
 
 
@@ -47,11 +49,43 @@ def test_latex_is_well_formed() -> None:
     assert text.count(r"\begin{table}") == text.count("\n\\end{table}") == 2
     for name in ("toprule", "midrule", "bottomrule", "end{tabular}"):
         assert text.count(f"\n\\{name}\n") == 2
-    assert r"\textbf{60.0}" in text and r"AP\textsuperscript{b}" in text and r"1\% labels" in text
+    assert r"\textbf{60.0}" in text and r"AP$^{b}$" in text and r"1\% labels" in text
     for spec, body in re.findall(r"tabular}\{([lr]+)}\n(.*?)\\end\{tabular", text, flags=re.S):
         rows = [line for line in body.splitlines() if line.endswith(r" \\")]
         for row in rows[1:]:  # the first row has \multicolumn groups
             assert len(re.findall(r"(?<!\\)&", row)) == len(spec) - 1
+
+
+def merged() -> Table:
+    results = [record("alpha"), boxes("alpha"), boxes("beta"), masks("alpha")]
+    return build([*results, boxes("alpha", 20.0, metric="AP^b_50")], "all", {})
+
+
+def test_datasets_of_a_section_are_named_in_every_format() -> None:
+    title = "shapes + scenes-coco + scenes-ade20k, test split (data f1 + c1 + a1)"
+    markdown, latex = to_markdown(merged()), to_latex(merged())
+    assert f"### {title}" in markdown.splitlines()
+    assert (
+        "| near k=20 top-1 | boxes (scenes-coco) AP^b | boxes (scenes-coco) AP^b_50 |" in markdown
+    )
+    assert rf"\caption{{{title}}}" in latex
+    assert r"\multicolumn{1}{c}{near} & \multicolumn{2}{c}{boxes (scenes-coco)} & " in latex
+    assert r"k=20 top-1 & AP$^{b}$ & AP$^{b}_{50}$ & mIoU \\" in latex
+    rows = list(csv.DictReader(io.StringIO(to_csv(merged()))))
+    assert {(r["benchmark"], r["dataset"], r["fingerprint"]) for r in rows} == {
+        ("near", "shapes", "f1"),
+        ("boxes", "scenes-coco", "c1"),
+        ("masks", "scenes-ade20k", "a1"),
+    }
+    assert {r["metric"] for r in rows if r["benchmark"] == "boxes"} == {"AP^b", "AP^b_50"}
+
+
+@pytest.mark.parametrize("style", ["md", "tex", "csv"])
+def test_the_reference_tables_are_what_their_records_give(style: str) -> None:
+    folder = ROOT / "results" / "shapes"
+    render = {"md": to_markdown, "tex": to_latex, "csv": to_csv}[style]
+    table = build(Store(folder / "records.jsonl").load())
+    assert render(table) == (folder / f"table.{style}").read_text()
 
 
 @given(st.text())
@@ -67,7 +101,8 @@ def test_latex_escapes_any_text(name: str) -> None:
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed")
 def test_latex_compiles(tmp_path: Path) -> None:
     head = r"\documentclass{article}\usepackage{booktabs}\begin{document}"
-    (tmp_path / "t.tex").write_text(head + to_latex(table()) + r"\end{document}")
+    body = to_latex(table()) + to_latex(merged())
+    (tmp_path / "t.tex").write_text(head + body + r"\end{document}")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:]

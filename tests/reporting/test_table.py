@@ -13,7 +13,7 @@ from sslbench.reporting.layout import main_columns
 from sslbench.reporting.result import Result
 from sslbench.reporting.table import Cell, Section, build
 
-from .records import record
+from .records import boxes, masks, record
 
 MAIN = {"near": (("k=20", "top-1"),)}
 FLOORS = [record("random-init", 20.0), record("pixels", 15.0, arch="")]
@@ -150,7 +150,7 @@ def test_datasets_splits_and_fingerprints_are_sections() -> None:
         record(dataset_fingerprint="2"),
     ]
     sections = build(runs, "frozen", MAIN).sections
-    assert [(s.dataset, s.split, s.fingerprint) for s in sections] == [
+    assert [(x.dataset, s.split, x.fingerprint) for s in sections for x in s.sources] == [
         ("digits", "test", "d1"),
         ("shapes", "test", "2"),
         ("shapes", "test", "f1"),
@@ -163,6 +163,110 @@ def test_missing_floors_are_said() -> None:
     (s,) = build([record(), FLOORS[0]], "frozen", MAIN).sections
     assert s.remarks[-1] == "No number without its floor: pixels not measured here."
     assert not any("floor" in r for r in section(record()).remarks)
+
+
+def whole(*more: Result, layout: str = "frozen") -> Section:
+    """A full suite of two trained models, one of which has two poolings, and all floors."""
+    runs = [*FLOORS, record("alpha"), record("alpha", 45.0, pool="mean"), record("beta", 60.0)]
+    runs += [boxes("random-init", 10.0), boxes("alpha", 30.0), boxes("beta", 25.0)]
+    runs += [masks("alpha"), masks("random-init", 21.0), masks("all-background", 20.0, arch="none")]
+    (only,) = build([*runs, *more], layout, MAIN).sections
+    return only
+
+
+def test_datasets_that_complete_each_other_share_a_section() -> None:
+    s = whole()
+    assert [(x.dataset, x.fingerprint, x.benchmarks) for x in s.sources] == [
+        ("shapes", "f1", ("near",)),
+        ("scenes-coco", "c1", ("boxes",)),
+        ("scenes-ade20k", "a1", ("masks",)),
+    ]
+    assert [(h.group, h.text) for _, h in s.columns] == [
+        ("near", "k=20 top-1"),
+        ("boxes (scenes-coco)", "AP^b"),
+        ("masks (scenes-ade20k)", "mIoU"),
+    ]
+    assert s.source("masks").dataset == "scenes-ade20k"
+
+
+def test_numbers_without_a_pool_stand_in_every_row_of_their_model() -> None:
+    s = whole()
+    rows = [(row.key.method, row.key.pool, *(cell.text for cell in row.cells)) for row in s.rows]
+    assert rows == [
+        ("random-init", "cls", "20.0", "10.0", "21.0"),
+        ("pixels", "cls", "15.0", "–", "–"),
+        ("all-background", "", "–", "–", "20.0"),
+        ("alpha", "cls", "50.0", "30.0", "40.0"),
+        ("alpha", "mean", "45.0", "30.0", "40.0"),
+        ("beta", "cls", "60.0", "25.0", "–"),
+    ]
+    said = "boxes and masks: no pooled features, so all rows of a model show the same number"
+    assert [r for r in s.remarks if r.startswith(said)]
+    assert not [r for r in s.remarks if "floor" in r]
+    assert not [r for r in section(record()).remarks if "pooled" in r]
+
+
+def test_a_model_in_two_rows_is_no_rival_of_itself() -> None:
+    bold = {(r.key.method, r.key.pool) for r in whole().rows if r.cells[1].bold}
+    assert bold == {("alpha", "cls"), ("alpha", "mean")}
+    assert not any(row.cells[2].bold for row in whole().rows)  # alpha alone has masks
+
+
+def test_seeds_that_a_row_lacks_are_said_for_shared_numbers_too() -> None:
+    s = whole(record("beta", 62.0, seed=1))
+    cell = s.rows[-1].cells[1]
+    assert [s.notes[i - 1] for i in cell.notes] == ["1 of this row's 2 seeds."]
+
+
+def test_a_model_without_pooled_records_has_a_row_of_its_own() -> None:
+    (s,) = build([boxes(), boxes("random-init", 5.0), masks()], "frozen", {}).sections
+    assert [(row.key.method, row.key.pool) for row in s.rows] == [
+        ("random-init", ""),
+        ("alpha", ""),
+    ]
+    assert [h.group for _, h in s.columns] == ["boxes", "masks (scenes-ade20k)"]
+    assert not [r for r in s.remarks if "pool" in r or "floor" in r]  # pixels have no boxes
+
+
+def test_the_all_background_floor_is_a_floor() -> None:
+    (s,) = build([masks(), masks("beta", 19.0), masks("all-background", 41.0)], "all", {}).sections
+    assert "The floor all-background is above every trained model." in s.notes
+    assert not s.rows[0].cells[0].bold
+
+
+def names(results: list[Result]) -> list[list[str]]:
+    return [[x.dataset for x in s.sources] for s in build(results, "frozen", {}).sections]
+
+
+def test_rivals_stay_alone_and_nothing_is_given_to_one_of_them() -> None:
+    rest = [boxes(), masks()]
+    assert names([record(), *rest, record(dataset="digits", dataset_fingerprint="d1")]) == [
+        ["digits"],
+        ["scenes-coco", "scenes-ade20k"],
+        ["shapes"],
+    ]
+    newer = boxes(dataset_fingerprint="c2")
+    assert names([record(), *rest, newer]) == [["scenes-coco"]] * 2 + [["shapes", "scenes-ade20k"]]
+
+
+def test_pooled_features_of_two_datasets_never_share_a_section() -> None:
+    other = record(benchmark="far", dataset="digits", dataset_fingerprint="d1")
+    assert names([record(), other]) == [["digits"], ["shapes"]]
+
+
+def test_versions_of_one_dataset_never_share_a_section() -> None:
+    newer = boxes(benchmark="more boxes", dataset_fingerprint="c2")
+    sections = build([boxes(), newer], "frozen", {}).sections
+    assert len(sections) == 2
+    assert all(s.remarks[-1].startswith("This dataset has other splits") for s in sections)
+
+
+def test_splits_never_share_a_section() -> None:
+    sections = build([record(), boxes(split="validation"), boxes()], "frozen", {}).sections
+    assert [(len(s.sources), s.split) for s in sections] == [(1, "validation"), (2, "test")]
+    assert sections[1].remarks[-1] == (
+        "scenes-coco: there are other splits or versions; their numbers do not compare."
+    )
 
 
 def test_layouts_and_order_of_columns() -> None:
@@ -220,9 +324,18 @@ runs = st.builds(
     dataset_fingerprint=st.sampled_from(["f1", "f2"]),
     date=st.dates().map(str),
 )
+scenes = st.builds(
+    boxes,
+    method=st.sampled_from(["alpha", "beta", "random-init", "all-background"]),
+    value=st.floats(0, 100),
+    seed=st.sampled_from([None, 0, 1]),
+    dataset=st.sampled_from(["shapes", "scenes-coco"]),
+    dataset_fingerprint=st.sampled_from(["f1", "c1"]),
+    date=st.dates().map(str),
+)
 
 
-@given(st.lists(runs, unique_by=lambda r: r.date), st.randoms(use_true_random=False))
+@given(st.lists(runs | scenes, unique_by=lambda r: r.date), st.randoms(use_true_random=False))
 def test_the_order_of_records_does_not_matter(results: list[Result], rng: random.Random) -> None:
     shuffled = rng.sample(results, len(results))
     for layout in ("frozen", "all"):
