@@ -1,0 +1,151 @@
+"""Any backbone of ours as a backbone of mmdet and mmseg.
+
+Taps and pyramid are the papers' (`ibot/evaluation/object_detection/mmcv_custom/
+register_backbone.py:70-87,174-193`). The strides follow the patch size p: p/4, p/2, p, 2p; a patch
+of 8 gets maps twice as fine as one of 16, where the papers' code would give both the same strides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn import build_norm_layer
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from sslbench.backbones.base import Backbone
+from sslbench.backbones.load import load_backbone
+from sslbench.backbones.vit import BackboneConfig, build_backbone
+from sslbench.errors import UserError
+
+# recipes 5.6 and 5.7; a depth of 4 has one block a map
+TAPS = {12: (3, 5, 7, 11), 24: (7, 11, 15, 23), 4: (0, 1, 2, 3)}
+Arch = dict[str, Any]
+
+
+@MODELS.register_module()
+class SSLBackbone(BaseModule):
+    """Feature maps of a pretrained backbone for dense tasks; `model` is the backbone itself.
+
+    source: anything `load_backbone` takes; arch: keys of `BackboneConfig`, for fresh weights that a
+    checkpoint replaces (exactly one of the two). out_indices: 0-based blocks that are tapped;
+    what only later blocks use is dropped. out_norm: every tap through the final norm.
+    pyramid: four maps at strides p/4, p/2, p, 2p instead of all at p. frozen: the backbone (not
+    the pyramid) stays in eval mode and gets no gradient. norm_cfg: the norm inside the pyramid.
+    """
+
+    def __init__(
+        self,
+        source: str | None = None,
+        arch: Arch | None = None,
+        out_indices: Sequence[int] = (3, 5, 7, 11),
+        out_norm: bool = False,
+        pyramid: bool = True,
+        drop_path: float = 0.0,
+        frozen: bool = False,
+        checkpointing: bool = False,
+        norm_cfg: dict[str, Any] | None = None,
+        init_cfg: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.model = _backbone(source, arch)
+        self.out_indices, self.out_norm = tuple(out_indices), out_norm
+        self.pyramid, self.frozen = pyramid, frozen
+        _check_taps(self.out_indices, self.model.depth, pyramid)
+        self.model.set_drop_path(drop_path)  # before blocks are dropped: over the whole depth
+        self.model.prune(max(self.out_indices) + 1, out_norm)
+        self.model.checkpointing = checkpointing
+        self.model.requires_grad_(not frozen)
+        if pyramid:
+            self._add_pyramid(self.model.embed_dim, norm_cfg or {"type": "BN"})
+        self.train()
+
+    def _add_pyramid(self, dim: int, norm_cfg: dict[str, Any]) -> None:
+        """The four layers under the names they have in the papers' checkpoints."""
+        first, second, third = (nn.ConvTranspose2d(dim, dim, 2, stride=2) for _ in range(3))
+        norm = build_norm_layer(norm_cfg, dim)[1]
+        self.fpn1 = nn.Sequential(first, norm, nn.GELU(), second)
+        self.fpn2 = nn.Sequential(third)
+        self.fpn3 = nn.Identity()
+        self.fpn4 = nn.MaxPool2d(2, stride=2)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """(B, 3, H, W) normalised -> one (B, D, h, w) map per tap.
+
+        An H or W that is no multiple of the patch is padded with zeros on the right and below, so
+        at stride p, h is H / p rounded up.
+        """
+        height, width = images.shape[-2:]
+        patch = self.model.patch_size
+        images = F.pad(images, (0, -width % patch, 0, -height % patch))
+        with torch.no_grad() if self.frozen else nullcontext():
+            maps = self.model.feature_pyramid(images, self.out_indices, self.out_norm)
+        if self.pyramid:
+            layers = (self.fpn1, self.fpn2, self.fpn3, self.fpn4)
+            maps = [layer(x) for layer, x in zip(layers, maps, strict=True)]
+        return tuple(maps)
+
+    def train(self, mode: bool = True) -> SSLBackbone:
+        super().train(mode)
+        if self.frozen:
+            self.model.eval()
+        return self
+
+
+def taps(depth: int) -> tuple[int, ...]:
+    """The four blocks (0-based) a backbone of `depth` blocks is tapped at.
+
+    The papers' for 12 and 24; otherwise evenly spaced up to the last.
+    """
+    return TAPS.get(depth) or tuple(-(-k * depth // 4) - 1 for k in (1, 2, 3, 4))
+
+
+def arch_of(backbone: Backbone) -> Arch:
+    """What `SSLBackbone(arch=...)` needs to rebuild `backbone` without its weights."""
+    config = getattr(backbone, "config", None)
+    if not isinstance(config, BackboneConfig):
+        raise UserError(
+            f"{type(backbone).__name__} cannot be rebuilt from an `arch`; keep its `source`."
+        )
+    return {k: v for k, v in asdict(config).items() if k != "drop_path"}
+
+
+def _backbone(source: str | None, arch: Arch | None) -> Backbone:
+    if (source is None) == (arch is None):
+        raise UserError(
+            f"SSLBackbone got source={source!r} and arch={arch!r}; give exactly one of them."
+        )
+    if arch is not None:
+        try:
+            config = BackboneConfig(**arch)
+        except TypeError as error:
+            raise UserError(
+                f"SSLBackbone cannot use arch={dict(arch)}: {error}; give keys of BackboneConfig."
+            ) from error
+        return build_backbone(config, drop_path=0.0)
+    backbone = load_backbone(str(source)).backbone
+    if not backbone.dense:
+        raise UserError(
+            f"{source!r} gives no feature maps; detection and segmentation need a backbone that "
+            "does, such as a ViT."
+        )
+    return backbone
+
+
+def _check_taps(blocks: tuple[int, ...], depth: int, pyramid: bool) -> None:
+    if not blocks or not all(0 <= i < depth for i in blocks):
+        raise UserError(
+            f"out_indices={blocks} do not name blocks 0 to {depth - 1} of a backbone with {depth} "
+            f"blocks; use out_indices={taps(depth)}."
+        )
+    if pyramid and len(blocks) != 4:
+        raise UserError(
+            f"out_indices={blocks} are {len(blocks)} taps but the pyramid has 4 levels; use "
+            f"out_indices={taps(depth)} or pyramid=False."
+        )

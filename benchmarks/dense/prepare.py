@@ -1,0 +1,138 @@
+"""From a published-style mm config to the one config of one run: data, model, randomness, logs.
+
+What is set here does not belong to the protocol (where files lie, which backbone is judged) or
+follows from the backbone (channels, strides); everything else stays as the config says.
+"""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from sslbench.backbones.load import LoadedModel
+from sslbench.benchmarks.dense import install
+from sslbench.benchmarks.dense.backbone import taps
+from sslbench.config import benchmark_configs
+from sslbench.data.dense import DenseData, DenseSplit
+from sslbench.errors import UserError, nearest
+from sslbench.reporting.result import digest
+
+
+def read_config(benchmark: str, name: str) -> Config:
+    """The mm config `configs/<benchmark>/<name>.py`, or a .py file of the user's."""
+    install()  # before inheritance is resolved
+    known = benchmark_configs(benchmark)
+    path = Path(name) if name.endswith(".py") else known.get(name)
+    if path is None or not path.is_file():
+        raise UserError(f"unknown {benchmark} config {name!r}: {nearest(name, known)}.")
+    return deepcopy(_read(path))
+
+
+@cache
+def _read(path: Path) -> Config:
+    return Config.fromfile(path, lazy_import=False)
+
+
+def choose_config(data: DenseData, arch: str, published: dict[str, str], embedded: str) -> str:
+    """The config's name for a dataset and an architecture.
+
+    published: architecture -> config; embedded: the config of the embedded scenes. UserError where
+    none was published.
+    """
+    if data.name.startswith("shapes"):
+        return embedded
+    if arch not in published:
+        raise UserError(
+            f"there is no published config for {arch} on {data.name}, only for "
+            f"{', '.join(published)}; judge one of these or add a config to configs/."
+        )
+    return published[arch]
+
+
+def config_hash(config: Config) -> str:
+    """Hash of every value of a config, bases included."""
+    return digest(json.loads(json.dumps(config.to_dict(), default=str)))
+
+
+def prepare(config: Config, model: LoadedModel, data: DenseData, seed: int) -> Config:
+    """`config` for one backbone on one dataset, ready to be written into a run directory."""
+    config.model.backbone.update(source=model.source, out_indices=taps(model.backbone.depth))
+    config.model.data_preprocessor.update(
+        mean=[255.0 * value for value in model.mean], std=[255.0 * value for value in model.std]
+    )
+    fit = {"coco": fit_detector, "ade20k": fit_segmenter}[data.kind]
+    fit(config, model.backbone.embed_dim, model.backbone.patch_size, len(data.classes))
+    _read_from(config.train_dataloader, data.kind, data.train, data.classes)
+    _read_from(config.test_dataloader, data.kind, data.test, data.classes)
+    if data.kind == "coco":
+        config.test_evaluator.update(ann_file=str(data.test.annotations), classwise=True)
+    return _under_our_runner(config, seed)
+
+
+def fit_detector(config: Config, dim: int, patch: int, classes: int) -> None:
+    """Channels, strides and class counts; the pyramid lies at p/4, p/2, p and 2p, FPN adds 4p."""
+    strides = [patch // 4, patch // 2, patch, 2 * patch, 4 * patch]
+    detector, heads = config.model, config.model.roi_head
+    detector.neck.in_channels = [dim] * 4
+    detector.rpn_head.anchor_generator.strides = strides
+    for extractor in (heads.bbox_roi_extractor, heads.mask_roi_extractor):
+        extractor.featmap_strides = strides[:4]
+    for head in (*heads.bbox_head, heads.mask_head):
+        head.num_classes = classes
+
+
+def fit_segmenter(config: Config, dim: int, patch: int, classes: int) -> None:
+    """Channels and class counts; the linear head (no pyramid) is as wide as its maps together."""
+    head, auxiliary = config.model.decode_head, config.model.get("auxiliary_head")
+    head.update(in_channels=[dim] * len(head.in_channels), num_classes=classes)
+    if not config.model.backbone.get("pyramid", True):
+        head.channels = dim * len(head.in_channels)
+    if auxiliary:
+        auxiliary.update(in_channels=dim, num_classes=classes)
+
+
+def _read_from(loader: Any, kind: str, split: DenseSplit, classes: tuple[str, ...]) -> None:
+    """Points a data loader at the files of one split and at the classes they hold."""
+    images, labels, dataset = str(split.images), str(split.annotations), loader.dataset
+    dataset.update(data_root="", metainfo={"classes": list(classes)})
+    if kind == "coco":
+        dataset.update(ann_file=labels, data_prefix={"img": images + "/"})
+    else:
+        prefix = {"img_path": images, "seg_map_path": labels}
+        dataset.update(type="BaseSegDataset", reduce_zero_label=True, data_prefix=prefix)
+        dataset.update(img_suffix=".jpg", seg_map_suffix=".png")
+    if loader.num_workers == 0:
+        loader.persistent_workers = False
+
+
+def _under_our_runner(config: Config, seed: int) -> Config:
+    """Counter-based data, the step loop, one log, no validation while training."""
+    train = config.train_dataloader
+    by_aspect = "AspectRatio" in train.get("batch_sampler", {}).get("type", "")
+    train.dataset = {"type": "SeededDataset", "dataset": train.dataset, "seed": seed}
+    train.sampler = {"type": "StreamSampler", "seed": seed}
+    train.batch_sampler = {"type": "MicroBatches", "accumulate": 1, "by_aspect": by_aspect}
+    length = {k: v for k, v in config.train_cfg.items() if k in ("max_iters", "max_epochs")}
+    config.train_cfg = dict(type="StepLoop", seed=seed, **length)
+    for scheduler in config.param_scheduler:
+        if scheduler.get("by_epoch", True):
+            scheduler.convert_to_iter_based = True
+    config.val_dataloader = config.val_cfg = config.val_evaluator = None
+    config.default_hooks = {
+        "runtime_info": None,
+        "timer": None,
+        "sampler_seed": None,
+        "checkpoint": None,
+        "logger": None,
+    } | {"param_scheduler": {"type": "ParamSchedulerHook"}}
+    config.custom_hooks = [{"type": "RunLogHook"}]
+    config.visualizer = {"type": "Visualizer", "vis_backends": []}
+    config.randomness = {"seed": seed}
+    config.log_level = "WARNING"
+    config.resume, config.load_from = False, None
+    return Config(config.to_dict())

@@ -1,0 +1,183 @@
+"""The published configs build and run as they are: two training steps and a test.
+
+On images in the size of photographs, in float32 on a CPU, through mmengine's own Runner. What ViT-S
+has shown at full cost is not shown again with ViT-B: it sees smaller images and fewer regions.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import Runner
+from torch import Tensor
+
+from sslbench import plugins
+from sslbench.config import recipe_from_dict
+from sslbench.training.checkpoint import WEIGHTS, save_weights
+from tests.configs.reading import load
+from tests.configs.trees import write_ade20k, write_coco
+
+SMALL = {"type": "RandomChoiceResize", "scales": [(480, 1333)], "keep_ratio": True}
+SMALL_IMAGES = {
+    "train_dataloader.dataset.pipeline.3.transforms": [[SMALL]],
+    "test_dataloader.dataset.pipeline.1.scale": (1333, 480),
+    **{f"model.train_cfg.rcnn.{stage}.sampler.num": 64 for stage in range(3)},
+    "model.test_cfg.rpn.max_per_img": 100,
+}
+SMALL_CROPS = {
+    "train_dataloader.dataset.pipeline.3.crop_size": (256, 256),
+    "model.data_preprocessor.size": (256, 256),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """batch: UPerNet's pooling to 1x1 needs two images for its batch norm."""
+
+    benchmark: str
+    config: str
+    arch: str
+    batch: int
+    changes: dict[str, Any] = field(default_factory=dict)
+
+
+CASES = [
+    Case("detection", "coco_vits16", "vit_small", 1),
+    Case("detection", "coco_vitb16", "vit_base", 1, SMALL_IMAGES),
+    Case("segmentation", "ade20k_upernet_vits16", "vit_small", 2),
+    Case("segmentation", "ade20k_upernet_vitb16", "vit_base", 2, SMALL_CROPS),
+    Case("segmentation", "ade20k_linear_vits16", "vit_small", 1),
+]
+
+
+def official_weights(arch: str) -> dict[str, Tensor]:
+    """Random weights under the names and in the shapes of DINO's and iBOT's files."""
+    torch.manual_seed(0)
+    return timm.create_model(f"{arch}_patch16_224", num_classes=0).state_dict()
+
+
+def write_run(folder: Path, arch: str, official: dict[str, Tensor]) -> str:
+    """A run directory that holds `official`; only the patch projection has another name there."""
+    own = {k.replace("patch_embed.proj", "patch_embed"): v for k, v in official.items()}
+    backbone = {"name": arch, "patch_size": 16, "image_size": 224}
+    recipe = recipe_from_dict({"method": {"name": "dino"}, "backbone": backbone}, plugins.METHODS)
+    card = {"recipe": recipe.to_dict(), "data": "none", "steps": 0}
+    folder.mkdir()
+    tensors = {f"backbone.{k}": v for k, v in own.items()}
+    save_weights(folder / WEIGHTS, tensors, {**card, "epochs": 0.0, "effective_epochs": 0.0})
+    return str(folder)
+
+
+def shortened(case: Case, folder: Path, source: str) -> Config:
+    """The config on a tree of our own, for two steps, without validation and checkpoints."""
+    config = copy.deepcopy(load(case.benchmark, case.config))
+    config.merge_from_dict(case.changes)
+    config.model.backbone.source = source
+    write = write_coco if case.benchmark == "detection" else write_ade20k
+    data = write(folder / "data", train=2 * case.batch)
+    for loader, batch in ((config.train_dataloader, case.batch), (config.test_dataloader, 1)):
+        loader.update(batch_size=batch, num_workers=0, persistent_workers=False)
+        loader.dataset.data_root = f"{data}/"
+    if case.benchmark == "detection":
+        config.train_cfg.max_epochs = 1
+        config.test_evaluator.ann_file = str(data / "annotations/instances_val2017.json")
+        config.model.test_cfg.rcnn.score_thr = 0.0  # an untrained detector is sure of nothing
+    else:
+        config.train_cfg.max_iters = 2
+    config.train_cfg.pop("val_interval")
+    config.val_dataloader = config.val_cfg = config.val_evaluator = None
+    config.default_hooks.update(checkpoint=None, logger={"type": "LoggerHook", "interval": 1})
+    config.optim_wrapper.precision = "fp32"
+    config.randomness = {"seed": 0}
+    config.log_level = "WARNING"
+    config.work_dir = str(folder / "work")
+    return config
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.config)
+def test_two_steps_and_a_test(case: Case, tmp_path: Path) -> None:
+    official = official_weights(case.arch)
+    source = write_run(tmp_path / "run", case.arch, official)
+    runner = Runner.from_cfg(shortened(case, tmp_path, source))
+    check_weights(runner.model.backbone.model, official)
+    runner.train()
+    losses = runner.message_hub.get_scalar("train/loss").data[0]
+    assert runner.iter == len(losses) == 2 and all(map(math.isfinite, losses))
+    check_groups(runner)
+    check_metrics(runner.test())
+
+
+def check_weights(backbone: torch.nn.Module, official: dict[str, Tensor]) -> None:
+    """Every tensor was loaded; the norm is dropped where the taps do not use it."""
+    own = backbone.state_dict()
+    official = {k.replace("patch_embed.proj", "patch_embed"): v for k, v in official.items()}
+    assert set(official) - set(own) <= {"norm.weight", "norm.bias"}
+    assert all(torch.equal(own[name], official[name]) for name in own)
+
+
+def check_groups(runner: Runner) -> None:
+    """Rates and decays as recipes.md says (trap T29); every trained parameter got a gradient."""
+    settings, optimizer = runner.cfg.optim_wrapper, runner.optim_wrapper.optimizer
+    decay = settings.get("paramwise_cfg", {}).get("layer_decay")
+    names = {id(p): name for name, p in runner.model.named_parameters()}
+    trained = {name for name, p in runner.model.named_parameters() if p.requires_grad}
+    stepped = set()
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            name = names[id(parameter)]
+            if parameter in optimizer.state:
+                stepped.add(name)
+                assert optimizer.state[parameter]["exp_avg"].isfinite().all(), name
+            if decay is not None:
+                rate, weight_decay = settings.optimizer.lr * scale(name, decay), 0.05
+                if parameter.ndim == 1 or name.endswith(".bias"):
+                    weight_decay = 0.0
+                assert group["initial_lr"] == pytest.approx(rate), name
+                assert group["weight_decay"] == weight_decay, name
+    assert stepped == trained
+    assert any(name.startswith("backbone.") for name in trained) == (decay is not None)
+
+
+def scale(name: str, decay: float, depth: int = 12) -> float:
+    """The published learning rate of a parameter, in units of the heads'."""
+    if block := re.match(r"backbone\.model\.blocks\.(\d+)\.", name):
+        return decay ** (depth - int(block[1]))
+    embeddings = r"backbone\.model\.(patch_embed|cls_token|pos_embed)"
+    return decay ** (depth + 1) if re.match(embeddings, name) else 1.0
+
+
+def check_metrics(metrics: dict[str, float]) -> None:
+    """Every figure the tables need is there; small objects (-1) do not occur."""
+    if "mIoU" in metrics:
+        assert all(0 <= metrics[name] <= 100 for name in ("mIoU", "mAcc", "aAcc"))
+        return
+    for kind in ("bbox", "segm"):
+        assert all(0 <= metrics[f"coco/{kind}_mAP{k}"] <= 1 for k in ("", "_50", "_75", "_l"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("size", "width"), [("s", 384), ("b", 768), ("l", 1024)])
+def test_the_linear_head_is_one_convolution(size: str, width: int) -> None:
+    """Of 1x1 on the four maps together, and nothing else (recipe trap T31)."""
+    config = load("segmentation", f"ade20k_linear_vit{size}16")
+    init_default_scope("mmseg")
+    head = MODELS.build(config.model.decode_head)
+    shapes = {name: tuple(p.shape) for name, p in head.named_parameters()}
+    assert shapes == {"conv_seg.weight": (150, 4 * width, 1, 1), "conv_seg.bias": (150,)}
+    maps = [torch.randn(1, width, 2, 3) for _ in range(4)]
+    expected = torch.nn.functional.conv2d(
+        torch.cat(maps, 1), head.conv_seg.weight, head.conv_seg.bias
+    )
+    torch.testing.assert_close(head(maps), expected)
