@@ -30,9 +30,11 @@ clean: ## remove caches and runs; results, data and .venv stay
 	@rm -rf runs .cache .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-# One resolution for everything: torch and torchvision must come from the same index.
+# One resolution for the core: torch and torchvision must come from the same index. The extra `dense`
+# comes without one, for the sake of a single OpenCV (requirements/dense.txt).
 $(STAMP): $(BIN)/python pyproject.toml $(wildcard requirements/*.txt)
 	@$(BIN)/python -m pip install --disable-pip-version-check -c requirements/constraints.txt -e ".[dev]"
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-deps -r requirements/dense.txt
 	@touch $@
 
 # A python that is listed may still be too old, a shim without a version, or lack venv: try each.

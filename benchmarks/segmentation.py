@@ -1,0 +1,103 @@
+"""ADE20K-style semantic segmentation: UPerNet end to end, and a linear layer on frozen features.
+
+Source: iBOT (arXiv:2111.07832) section 4.2.1 and appendix D ("task layer" = linear), BEiT's and
+iBOT's `evaluation/semantic_segmentation`; the recipes are `configs/segmentation/<config>.py`.
+mIoU, mAcc and aAcc are mmseg's IoUMetric, in percent, over all pixels that are labelled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from sslbench.backbones.base import Backbone
+from sslbench.backbones.load import LoadedModel
+from sslbench.benchmark import Benchmark, Context
+from sslbench.benchmarks.dense.installation import LIBRARIES, diagnosis
+from sslbench.data.dense import DenseData
+from sslbench.reporting.result import ModelCard, Result
+
+METRICS = ("mIoU", "mAcc", "aAcc")
+HEADS = {"upernet": "UPerNet", "linear": "linear"}
+SIZES = {"ViT-S/16": "vits16", "ViT-B/16": "vitb16", "ViT-L/16": "vitl16"}
+FLOOR = ModelCard(sha256="all-background", method="all-background", arch="none")
+
+
+@dataclass(frozen=True)
+class SegmentationProtocol:
+    """head: "upernet" or "linear"; config: name below configs/segmentation/ or a .py file."""
+
+    head: str = ""
+    config: str = ""
+    config_hash: str = ""
+
+
+class Segmentation(Benchmark):
+    """UPerNet tuned end to end, and a linear layer on frozen features: mIoU, mAcc, aAcc.
+
+    Their floor is not 0: the mIoU of calling every pixel the most frequent class is recorded too.
+    """
+
+    name = "segmentation"
+    version = "1"
+    kind = "ade20k"
+    apart = True
+    suites = ("full", "dense")
+    libraries = LIBRARIES
+    Protocol = SegmentationProtocol
+    main = (("UPerNet", "mIoU"), ("linear", "mIoU"))
+
+    diagnosis = staticmethod(diagnosis)
+
+    @property
+    def variant(self) -> str:
+        return HEADS.get(self.protocol.head, "")
+
+    def protocols(self, model: LoadedModel, data: DenseData) -> list[SegmentationProtocol]:
+        """One per head, with the config made for the data and the architecture."""
+        from sslbench.benchmarks.dense.prepare import choose_config, config_hash, read_config
+
+        chosen: list[SegmentationProtocol] = []
+        if not model.backbone.dense:
+            return chosen
+        for head in [self.protocol.head] if self.protocol.head else HEADS:
+            published = {arch: f"ade20k_{head}_{size}" for arch, size in SIZES.items()}
+            name = self.protocol.config or choose_config(
+                data, model.card.arch, published, f"shapes_{head}"
+            )
+            found = config_hash(read_config(self.name, name))
+            chosen.append(replace(self.protocol, head=head, config=name, config_hash=found))
+        return chosen
+
+    def run(self, backbone: Backbone, data: DenseData, context: Context) -> list[Result]:
+        from sslbench.benchmarks.dense.job import train_and_test
+        from sslbench.benchmarks.dense.prepare import prepare, read_config
+
+        config, setting = read_config(self.name, self.protocol.config), HEADS[self.protocol.head]
+        metrics = train_and_test(prepare(config, context.model, data, context.seed), context)
+        records = [
+            context.result(self, data, setting, metric, metrics[metric], data.test.count)
+            for metric in METRICS
+        ]
+        floor = background_miou(data.test.annotations, len(data.classes))
+        count = data.test.count
+        return [*records, context.result(self, data, setting, "mIoU", floor, count, model=FLOOR)]
+
+
+@cache
+def background_miou(labels: Path, classes: int) -> float:
+    """mIoU in percent of calling every pixel the most frequent class.
+
+    labels: folder of PNGs, 0 = unlabelled (ignored), 1..`classes`. That class has as IoU its share
+    of the labelled pixels; the others that occur have 0.
+    """
+    counts = np.zeros(256, dtype=np.int64)
+    for path in sorted(labels.glob("*.png")):
+        with Image.open(path) as image:
+            counts += np.bincount(np.asarray(image).ravel(), minlength=256)
+    found = counts[1 : classes + 1]
+    return float(100 * found.max() / found.sum() / np.count_nonzero(found))
