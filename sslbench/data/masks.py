@@ -86,7 +86,8 @@ def random_mask(grid: Grid, ratio: float, rng: np.random.Generator) -> np.ndarra
     """Mask of exactly int(ratio * h * w) single patches, bool (h, w) (ibot/loader.py:102-107)."""
     cells = grid[0] * grid[1]
     mask = np.zeros(cells, dtype=bool)
-    mask[rng.permutation(cells)[: max(0, int(ratio * cells))]] = True
+    # the product in the official order: ratio * cells may round to the integer above
+    mask[rng.permutation(cells)[: max(0, int(ratio * grid[0] * grid[1]))]] = True
     return mask.reshape(grid)
 
 
