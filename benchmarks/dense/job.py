@@ -20,19 +20,24 @@ from sslbench.training.log import LOG, read_log
 
 CONFIG, METRICS, CONSOLE = "config.py", "metrics.json", "console.log"
 POLL_SECONDS = 0.5
+STARTED = "--- started"  # line of console.log between the attempts
+ERROR = "error: "  # begins the one sentence of a run that ends as planned for
 
 
 def train_and_test(config: Config, context: Context, processes: int | None = None) -> dict:
     """The metrics of `config`, trained and tested in processes of its own below context.work_dir.
 
     processes: one per GPU, or one where there is none, unless given. A run that was interrupted
-    goes on; one that ended is not repeated.
+    goes on; one that ended is not repeated. RunError where the suite is cancelled meanwhile;
+    UserError or RuntimeError, with the run's last words, where it fails.
     """
     folder = context.work_dir
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / METRICS).exists():
         write_atomically(folder / CONFIG, partial(Path.write_text, data=config.pretty_text))
-        _follow(_start(folder, processes or max(1, torch.cuda.device_count())), folder, context)
+        total = config.train_cfg.get("max_iters", 0)
+        process = _start(folder, processes or max(1, torch.cuda.device_count()))
+        _follow(process, folder, total, context)
     return json.loads((folder / METRICS).read_text())
 
 
@@ -42,13 +47,13 @@ def _start(folder: Path, processes: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, *(launcher if processes > 1 else []), *module]
     environment = {"OMP_NUM_THREADS": "1", **os.environ}
     with (folder / CONSOLE).open("ab") as log:
+        log.write(f"{STARTED}\n".encode())
+        log.flush()
         return subprocess.Popen(command, stdout=log, stderr=log, env=environment)
 
 
-def _follow(process: subprocess.Popen[bytes], folder: Path, context: Context) -> None:
+def _follow(process: subprocess.Popen[bytes], folder: Path, total: int, context: Context) -> None:
     """Waits for the run to end while reporting its steps; ends it when the suite is cancelled."""
-    config = Config.fromfile(folder / CONFIG)
-    total = config.train_cfg.get("max_iters", 0)
     try:
         while process.poll() is None and not context.cancelled.is_set():
             records = read_log(folder) if (folder / LOG).exists() else []
@@ -66,8 +71,11 @@ def _follow(process: subprocess.Popen[bytes], folder: Path, context: Context) ->
 
 
 def _failure(code: int, folder: Path) -> Exception:
-    lines = (folder / CONSOLE).read_text().strip().splitlines()
-    said = lines[-1].removeprefix("error: ") if lines else "it said nothing"
-    if code == 2:
-        return UserError(said)
+    """What this attempt said last; torchrun says more after the sentence of its processes."""
+    lines = (folder / CONSOLE).read_text(errors="replace").rpartition(STARTED)[2].split("\n")
+    lines = [line.strip() for line in lines if line.strip()]
+    sentences = [line.removeprefix(ERROR) for line in lines if line.startswith(ERROR)]
+    if code == 2 and sentences:
+        return UserError(sentences[-1])
+    said = [*lines, *sentences][-1] if lines else f"it ended with code {code} and said nothing"
     return RuntimeError(f"{said} (see {folder / CONSOLE})")

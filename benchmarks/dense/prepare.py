@@ -123,15 +123,10 @@ def _under_our_runner(config: Config, seed: int) -> Config:
         if scheduler.get("by_epoch", True):
             scheduler.convert_to_iter_based = True
     config.val_dataloader = config.val_cfg = config.val_evaluator = None
-    config.default_hooks = {
-        "runtime_info": None,
-        "timer": None,
-        "sampler_seed": None,
-        "checkpoint": None,
-        "logger": None,
-    } | {"param_scheduler": {"type": "ParamSchedulerHook"}}
+    quiet = ("runtime_info", "timer", "sampler_seed", "checkpoint", "logger")
+    config.default_hooks = {**config.get("default_hooks", {}), **dict.fromkeys(quiet)}
     config.custom_hooks = [{"type": "RunLogHook"}]
-    config.visualizer = {"type": "Visualizer", "vis_backends": []}
+    config.visualizer.vis_backends = []
     config.randomness = {"seed": seed}
     config.log_level = "WARNING"
     config.resume, config.load_from = False, None

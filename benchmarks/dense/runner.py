@@ -6,9 +6,12 @@ while it trains, then detector.py + detector.pth, which mm's own tools read, and
 
 from __future__ import annotations
 
+import fcntl
+import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,11 +36,11 @@ from sslbench.training.checkpoint import (
     save_state,
     write_atomically,
 )
-from sslbench.training.distributed import World, join_world
+from sslbench.training.distributed import World, barrier, is_first, join_world
 from sslbench.training.log import RunLog
 
 CONFIG, METRICS = "config.py", "metrics.json"
-EXPORT, EXPORT_CONFIG = "detector.pth", "detector.py"
+EXPORT, EXPORT_CONFIG, LOCK = "detector.pth", "detector.py", "run.lock"
 
 
 class DenseRunner(Runner):
@@ -74,6 +77,12 @@ class DenseRunner(Runner):
         self.train_loop._iter = state["step"]
         self._has_loaded = True
 
+    def load_export(self) -> None:
+        """Takes the weights of detector.pth, so that every process tests what was exported."""
+        path = Path(self.work_dir) / EXPORT
+        self.network.load_state_dict(torch.load(path, "cpu", weights_only=True)["state_dict"])
+        self._has_loaded = True  # otherwise testing would load state.pt, which may be older
+
 
 @HOOKS.register_module()
 class RunLogHook(Hook):
@@ -88,7 +97,7 @@ class RunLogHook(Hook):
     def before_train(self, runner: DenseRunner) -> None:
         loop = runner.train_loop
         folder = Path(runner.work_dir) if is_main_process() else None
-        self.log = RunLog(folder, loop.iter, loop.max_iters, Console())
+        self.log = RunLog(folder, loop.iter, loop.max_iters, Console(quiet=folder is None))
         self.log.__enter__()
         self.began = self.saved = time.monotonic()
         self.first, self.waited = loop.iter, 0.0
@@ -131,25 +140,40 @@ def run(folder: Path) -> dict[str, float]:
     if not (folder / CONFIG).exists():
         raise UserError(f"{folder} holds no {CONFIG}; name the run directory of a dense benchmark.")
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    with join_world() as world:
+    with held(folder), join_world() as world:
         if world.main:
             remove_leftovers(folder)
         config = localised(Config.fromfile(folder / CONFIG), folder, world)
         runner = DenseRunner.from_cfg(config)
-        if (folder / EXPORT).exists():
-            weights = torch.load(folder / EXPORT, map_location="cpu", weights_only=True)
-            runner.network.load_state_dict(weights["state_dict"])
-            runner._has_loaded = True
-        else:
+        if not (folder / EXPORT).exists():
             runner.train()
             if world.main:
                 export(runner, folder)
-        metrics = runner.test()
+            barrier(world)
+        runner.load_export()
+        metrics = {k: float(v) for k, v in runner.test().items() if math.isfinite(v)}
         if world.main:
-            save_json(folder / METRICS, {k: float(v) for k, v in metrics.items()})
+            save_json(folder / METRICS, metrics)
             for path in folder.glob("state*.pt"):
                 path.unlink()  # the optimiser's half is of no use any more
     return metrics
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keeps other runs out of `folder`; UserError where one is in it already.
+
+    The lock is the kernel's and ends with the process, however that ends.
+    """
+    with (folder / LOCK).open("a") as file:
+        try:
+            if is_first():
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            raise UserError(
+                f"another run works in {folder}; let it end, or stop it, and repeat the command."
+            ) from error
+        yield
 
 
 def localised(config: Config, folder: Path, world: World) -> Config:
@@ -206,5 +230,9 @@ def export(runner: DenseRunner, folder: Path) -> None:
     config.model.backbone.pop("source")
     config.model.backbone.arch = arch_of(runner.network.backbone.model)
     config.work_dir = str(folder / "tools")
+    # the tools' own log and pictures, which our runs do without
+    config.default_hooks = {k: v for k, v in config.default_hooks.items() if v}
+    config.custom_hooks, config.log_level = [], "INFO"
+    config.visualizer.vis_backends = [{"type": "LocalVisBackend"}]
     write_atomically(folder / EXPORT_CONFIG, lambda path: path.write_text(config.pretty_text))
     write_atomically(folder / EXPORT, partial(torch.save, content))

@@ -77,6 +77,7 @@ def test_records_are_complete_and_appended_as_jobs_end(run, stored):
 
         def work(self, context):
             end = time.monotonic() + 20
+            time.sleep(0.02)  # seconds are kept to two decimals
             if context.model.card.sha256 == "aa":
                 while ("bb", 31.2) not in stored() and time.monotonic() < end:
                     time.sleep(0.01)

@@ -1,0 +1,174 @@
+"""Configs as published, fitted to what is judged; their hash."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mmengine.config import Config
+
+from sslbench.backbones.load import LoadedModel, load_backbone
+from sslbench.benchmarks.dense.prepare import choose_config, config_hash, prepare, read_config
+from sslbench.config import benchmark_configs
+from sslbench.data.dense import DenseSplit
+from sslbench.errors import UserError
+from tests.evaluation.fakes import dense
+
+DETECTION = sorted(benchmark_configs("detection"))
+SEGMENTATION = sorted(benchmark_configs("segmentation"))
+
+
+@pytest.fixture(scope="module")
+def models() -> dict[int, LoadedModel]:
+    """By patch size; 128 wide, 4 blocks deep."""
+    return {patch: load_backbone(f"random-init:vit_nano/{patch}@64") for patch in (8, 16)}
+
+
+def prepared(benchmark: str, name: str, model: LoadedModel, **changes: Any) -> Config:
+    kind = {"detection": "coco", "segmentation": "ade20k"}[benchmark]
+    return prepare(read_config(benchmark, name), model, dense(kind, **changes), seed=3)
+
+
+@pytest.mark.parametrize("patch", [8, 16])
+@pytest.mark.parametrize("name", DETECTION)
+def test_a_detector_fits_backbone_and_data(models, name: str, patch: int):
+    model = prepared("detection", name, models[patch]).model
+    heads, strides = model.roi_head, [patch // 4, patch // 2, patch, 2 * patch, 4 * patch]
+    assert list(model.backbone.out_indices) == [0, 1, 2, 3]
+    assert model.neck.in_channels == [128] * 4
+    assert model.rpn_head.anchor_generator.strides == strides
+    assert heads.bbox_roi_extractor.featmap_strides == strides[:4]
+    assert heads.mask_roi_extractor.featmap_strides == strides[:4]
+    assert [head.num_classes for head in (*heads.bbox_head, heads.mask_head)] == [2] * 4
+
+
+@pytest.mark.parametrize("name", SEGMENTATION)
+def test_a_segmenter_fits_backbone_and_data(models, name: str):
+    model = prepared("segmentation", name, models[16]).model
+    assert model.decode_head.in_channels == [128] * 4
+    assert model.decode_head.num_classes == 2
+    if "linear" in name:
+        assert model.decode_head.channels == 4 * 128
+        assert "auxiliary_head" not in model and model.backbone.frozen
+    else:
+        assert model.auxiliary_head.in_channels == 128
+        assert model.auxiliary_head.num_classes == 2
+
+
+@pytest.mark.parametrize("benchmark", ["detection", "segmentation"])
+def test_images_are_normalised_as_in_pretraining(models, benchmark: str):
+    name = {"detection": "coco_vits16", "segmentation": "ade20k_linear_vits16"}[benchmark]
+    config = prepared(benchmark, name, models[16])
+    reader, model = config.model.data_preprocessor, models[16]
+    assert reader.mean == pytest.approx([255 * value for value in model.mean])
+    assert reader.std == pytest.approx([255 * value for value in model.std])
+    assert reader.bgr_to_rgb
+    assert config.model.backbone.source == model.source
+
+
+def test_a_detector_reads_the_data(models):
+    train, test = (DenseSplit(Path(f"/{x}/images"), Path(f"/{x}.json"), 5) for x in "ab")
+    config = prepared("detection", "coco_vitb16", models[16], train=train, test=test)
+    trained, tested = config.train_dataloader.dataset.dataset, config.test_dataloader.dataset
+    for found, name in ((trained, "a"), (tested, "b")):
+        assert (found.data_root, found.ann_file) == ("", f"/{name}.json")
+        assert found.data_prefix.img == f"/{name}/images/"
+        assert found.metainfo.classes == ["a", "b"]
+    assert config.test_evaluator.ann_file == "/b.json"
+    assert config.train_dataloader.dataset.seed == config.train_dataloader.sampler.seed == 3
+
+
+def test_a_segmenter_reads_the_data(models):
+    train, test = (DenseSplit(Path(f"/{x}/images"), Path(f"/{x}/labels"), 5) for x in "ab")
+    config = prepared("segmentation", "ade20k_upernet_vitb16", models[16], train=train, test=test)
+    trained, tested = config.train_dataloader.dataset.dataset, config.test_dataloader.dataset
+    for found, name in ((trained, "a"), (tested, "b")):
+        assert found.data_prefix == {
+            "img_path": f"/{name}/images",
+            "seg_map_path": f"/{name}/labels",
+        }
+        assert found.reduce_zero_label and found.metainfo.classes == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "name", "length"),
+    [
+        ("detection", "coco_vits16", {"max_epochs": 12}),
+        ("segmentation", "ade20k_upernet_vits16", {"max_iters": 160_000}),
+    ],
+)
+def test_the_published_schedule_stays(models, benchmark: str, name: str, length: dict):
+    published = read_config(benchmark, name)
+    config = prepared(benchmark, name, models[16])
+    assert config.train_cfg == {"type": "StepLoop", "seed": 3, **length}
+    assert config.optim_wrapper == published.optim_wrapper
+    assert config.train_dataloader.batch_size == published.train_dataloader.batch_size
+    for ours, theirs in zip(config.param_scheduler, published.param_scheduler, strict=True):
+        changed = {"convert_to_iter_based": True} if theirs.get("by_epoch", True) else {}
+        assert ours == {**theirs, **changed}
+
+
+def leaves(node: Any, path: tuple = ()):
+    """The paths of all values of nested dicts and lists."""
+    if not isinstance(node, dict | list | tuple) or not node:
+        yield path
+        return
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+        yield from leaves(value, (*path, key))
+
+
+def changed(node: Any, path: tuple) -> Any:
+    if not path:
+        return [node, "changed"]
+    copy = dict(node) if isinstance(node, dict) else list(node)
+    copy[path[0]] = changed(node[path[0]], path[1:])
+    return copy
+
+
+def test_the_hash_covers_every_value():
+    config = read_config("detection", "shapes").to_dict()
+    paths = list(leaves(config))
+    assert len(paths) > 300
+    hashes = {config_hash(Config(changed(config, path))) for path in paths[::5]}
+    assert len(hashes | {config_hash(Config(config))}) == len(paths[::5]) + 1
+
+
+def test_the_hash_does_not_depend_on_where_data_lie(models):
+    before = config_hash(read_config("segmentation", "shapes_linear"))
+    prepared("segmentation", "shapes_linear", models[8])
+    assert config_hash(read_config("segmentation", "shapes_linear")) == before
+
+
+def test_published_configs_have_different_hashes():
+    read = [read_config("segmentation", name) for name in SEGMENTATION]
+    assert len({config_hash(config) for config in read}) == len(SEGMENTATION)
+
+
+def test_preparing_leaves_a_file_of_the_user_s_as_it_was(models, tmp_path: Path):
+    file = tmp_path / "mine.py"
+    file.write_text(read_config("segmentation", "shapes_linear").pretty_text)
+    first = read_config("segmentation", str(file))
+    kept = deepcopy(first.to_dict())
+    prepare(read_config("segmentation", str(file)), models[8], dense("ade20k"), seed=0)
+    assert read_config("segmentation", str(file)).to_dict() == kept
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("coco_vit16", "did you mean 'coco_vit"), ("mine.py", "unknown detection config 'mine.py'")],
+)
+def test_an_unknown_config_is_one_sentence(name: str, said: str):
+    with pytest.raises(UserError, match=said) as error:
+        read_config("detection", name)
+    assert str(error.value).endswith(".")
+
+
+def test_the_config_follows_data_and_architecture():
+    published = {"ViT-S/16": "coco_vits16"}
+    assert choose_config(dense(name="coco"), "ViT-S/16", published, "shapes") == "coco_vits16"
+    scenes = dense(name="shapes-coco")
+    assert choose_config(scenes, "ViT-T/8", published, "shapes") == "shapes"
+    with pytest.raises(UserError, match=r"no published config for ViT-T/8 on coco, only for ViT-S"):
+        choose_config(dense(name="coco"), "ViT-T/8", published, "shapes")

@@ -1,0 +1,138 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from sslbench.backbones.load import load_backbone
+from sslbench.benchmarks.dense import installation, job
+from sslbench.benchmarks.dense.prepare import config_hash, read_config
+from sslbench.benchmarks.detection import CONFIGS, Detection, DetectionProtocol
+from sslbench.config import benchmark_configs
+from sslbench.data.dense import open_scenes
+from sslbench.data.scenes import ScenesConfig
+from sslbench.errors import UserError
+from sslbench.evaluation.context import EvalContext
+from sslbench.evaluation.jobs import runnable
+from sslbench.evaluation.provenance import Provenance
+from tests.benchmarks.dense import controls
+from tests.benchmarks.fakes import figures
+from tests.evaluation.fakes import Recorder, dense
+
+CPU = torch.device("cpu")
+SCENES, COCO = dense("coco", name="shapes-coco"), dense("coco", name="coco")
+FOUND = {
+    "coco/bbox_mAP": 0.289,
+    "coco/bbox_mAP_50": 0.46,
+    "coco/bbox_mAP_75": 0.334,
+    "coco/bbox_mAP_s": 0.311,
+    "coco/bbox_mAP_m": -1.0,
+    "coco/bbox_mAP_l": -1.0,
+    "coco/segm_mAP": 0.25,
+    "coco/segm_mAP_50": 0.0,
+    "coco/segm_mAP_l": 0.125,
+    "coco/disk_precision": 0.7,
+}
+
+
+@pytest.fixture(scope="module")
+def nano():
+    return load_backbone(controls.NANO)
+
+
+def of_arch(model, arch):
+    return replace(model, card=replace(model.card, arch=arch))
+
+
+def records(monkeypatch, model, metrics, data=SCENES):
+    """What is recorded where training and testing give `metrics`; and the config they got."""
+    given = []
+    monkeypatch.setattr(job, "train_and_test", lambda config, _: given.append(config) or metrics)
+    context = EvalContext(model, 3, CPU, Provenance.here(CPU))
+    (protocol,) = Detection().protocols(model, data)
+    return Detection(protocol).run(model.backbone, data, context), given[0]
+
+
+def test_average_precisions_are_recorded_in_percent_under_the_papers_names(monkeypatch, nano):
+    found, _ = records(monkeypatch, nano, FOUND)
+    assert figures(found) == pytest.approx(
+        {
+            ("", "AP^b"): 28.9,
+            ("", "AP^b_50"): 46.0,
+            ("", "AP^b_75"): 33.4,
+            ("", "AP^b_S"): 31.1,
+            ("", "AP^m"): 25.0,
+            ("", "AP^m_50"): 0.0,
+            ("", "AP^m_L"): 12.5,
+        }
+    )
+    assert {(r.model.sha256, r.n, r.seed) for r in found} == {(nano.card.sha256, 7, 3)}
+    assert set(Detection.main) <= set(figures(found))
+    assert found[0].versions["onedl-mmdetection"] and found[0].versions["pycocotools"]
+
+
+def test_where_nothing_is_detected_the_precision_is_zero(monkeypatch, nano):
+    found, _ = records(monkeypatch, nano, {})
+    names = [f"AP^{kind}{at}" for kind in "bm" for at in ("", "_50", "_75")]
+    assert figures(found) == {("", name): 0.0 for name in names}
+
+
+def test_what_runs_is_the_config_fitted_to_the_model_and_the_data(monkeypatch, nano):
+    _, config = records(monkeypatch, nano, {})
+    assert config.model.backbone.source == controls.NANO
+    assert config.model.roi_head.bbox_head[0].num_classes == len(SCENES.classes)
+    assert config.test_dataloader.dataset.ann_file == str(SCENES.test.annotations)
+    assert config.randomness.seed == 3
+
+
+def test_a_protocol_names_its_config_and_every_value_in_it(nano, tmp_path):
+    (protocol,) = Detection().protocols(nano, SCENES)
+    assert protocol == DetectionProtocol("shapes", config_hash(read_config("detection", "shapes")))
+    hashes = {protocol.config_hash}
+    for lr in (1e-3, 1e-4):
+        path = tmp_path / f"{lr}.py"
+        base = str(benchmark_configs("detection")["shapes"])
+        path.write_text(f"_base_ = [{base!r}]\noptim_wrapper = dict(optimizer=dict(lr={lr}))\n")
+        (own,) = Detection(DetectionProtocol(str(path))).protocols(nano, SCENES)
+        assert own.config == str(path)
+        hashes.add(own.config_hash)
+    assert len(hashes) == 3
+
+
+@pytest.mark.parametrize(("arch", "config"), CONFIGS.items())
+def test_coco_has_a_config_for_each_published_architecture(nano, arch, config):
+    (protocol,) = Detection().protocols(of_arch(nano, arch), COCO)
+    assert protocol.config == config
+
+
+def test_an_architecture_without_a_published_config_is_named(nano):
+    with pytest.raises(UserError, match="no published config for ViT-Nano/8 on coco") as error:
+        Detection().protocols(nano, COCO)
+    assert str(error.value).count(".") == 1
+
+
+def test_pixels_are_not_tuned():
+    assert Detection().protocols(load_backbone("pixels:64"), SCENES) == []
+
+
+def test_without_the_extra_dense_a_suite_says_so(monkeypatch):
+    monkeypatch.setattr(installation, "missing", lambda: "the extra `dense` is not installed.")
+    with pytest.raises(UserError, match=r"^detection will not run: dense: the extra"):
+        runnable([Detection()], ["coco"], Recorder())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_boxes_of_other_images_teach_nothing(tmp_path: Path):
+    """With its own boxes the same run detects: neither the data nor the test leaks them."""
+    data = open_scenes("coco", "test", ScenesConfig(train=240, test=60), tmp_path / "scenes")
+    config = controls.shortened("detection", "shapes", tmp_path, steps=60)
+    wrong = controls.misplaced(data, tmp_path)
+    found, control = (
+        controls.run(Detection(DetectionProtocol(config)), given, tmp_path / "runs")
+        for given in (data, wrong)
+    )
+    assert control["", "AP^b"] < 2 and control["", "AP^m"] < 2
+    assert found["", "AP^b"] > 5 and found["", "AP^m"] > 4
+    assert {m for _, m in found} >= {f"AP^{k}{s}" for k in "bm" for s in ("", "_50", "_75", "_S")}
+    assert not {m for _, m in found} & {"AP^b_L", "AP^m_L"}  # no object is large
