@@ -27,6 +27,7 @@ from rich.console import Console
 from torch import nn
 
 from sslbench.benchmarks.dense.backbone import arch_of
+from sslbench.benchmarks.dense.job import CONFIG, METRICS
 from sslbench.errors import RunError, UserError
 from sslbench.training.checkpoint import (
     has_state,
@@ -39,7 +40,6 @@ from sslbench.training.checkpoint import (
 from sslbench.training.distributed import World, barrier, is_first, join_world
 from sslbench.training.log import RunLog
 
-CONFIG, METRICS = "config.py", "metrics.json"
 EXPORT, EXPORT_CONFIG, LOCK = "detector.pth", "detector.py", "run.lock"
 
 
@@ -124,7 +124,7 @@ class RunLogHook(Hook):
         assert self.log is not None
         all_reduce_dict(values, op="mean")
         numbers = {key: float(value) for key, value in values.items()}
-        if not all(map(torch.isfinite, map(torch.tensor, numbers.values()))):
+        if not all(map(math.isfinite, numbers.values())):
             raise RunError(
                 f"the loss of {runner.work_dir} is not finite at step {step} ({numbers}); lower "
                 "the learning rate or train in fp32."

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sslbench.benchmarks.dense import install
 from sslbench.data import ade20k, checks, coco, dense
 from sslbench.data.dense import open_dense, open_scenes
 from sslbench.data.scenes import ADE20K_CLASSES, CATEGORY_IDS, ScenesConfig
@@ -305,8 +306,7 @@ def test_masks_are_dropped_while_the_file_is_parsed(coco_tree):
 
 @pytest.mark.slow
 def test_mmdet_reads_the_coco_tree(cache):
-    pytest.importorskip("mmdet")
-    pytest.importorskip("sslbench.benchmarks.dense").install()
+    install()
     from mmdet.datasets import CocoDataset
     from mmdet.datasets.transforms import LoadAnnotations
 
@@ -332,8 +332,7 @@ def test_mmdet_reads_the_coco_tree(cache):
 
 @pytest.mark.slow
 def test_mmseg_reads_the_ade20k_tree(cache):
-    pytest.importorskip("mmseg")
-    pytest.importorskip("sslbench.benchmarks.dense").install()
+    install()
     from mmseg.datasets import BaseSegDataset
     from mmseg.datasets.transforms import LoadAnnotations
 

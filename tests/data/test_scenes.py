@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
+from pycocotools import mask as codec
 from scipy import ndimage
 
 from sslbench.data.scenes import (
@@ -109,7 +110,6 @@ def test_label_maps_agree_with_the_masks_off_their_outlines(scene):
 @settings(max_examples=60, deadline=None)
 @given(arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))))
 def test_run_lengths_are_those_of_pycocotools(mask):
-    codec = pytest.importorskip("pycocotools.mask")
     rle = encode_rle(mask)
     assert json.loads(json.dumps(rle)) == rle
     assert np.array_equal(decoded(rle), mask)
