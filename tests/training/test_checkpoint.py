@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,12 +20,18 @@ from . import small
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(3, dtype=torch.int64)}
 
 
-@pytest.fixture
-def small_disk():
-    """small_disk(size): no file may grow beyond `size` bytes until the test ends."""
+@contextmanager
+def small_disk(size: int) -> Iterator[None]:
+    """No file may grow beyond `size` bytes within.
+
+    Never for longer: pytest's own output may go to a file that is larger already.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def names(folder: Path) -> list[str]:
@@ -63,15 +71,16 @@ def test_no_state_is_one_sentence(tmp_path) -> None:
         checkpoint.load_state(tmp_path)
 
 
-def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, small_disk) -> None:
+def test_a_full_disk_leaves_the_old_checkpoint(tmp_path) -> None:
     checkpoint.save_state(tmp_path, {"step": 1})
     checkpoint.save_state(tmp_path, {"step": 2})
-    small_disk(50_000)
-    with pytest.raises(UserError, match=r"state\.pt cannot be written \(File too large\)"):
+    refused = pytest.raises(UserError, match=r"state\.pt cannot be written \(File too large\)")
+    with refused, small_disk(50_000):
         checkpoint.save_state(tmp_path, {"step": 3, "big": torch.zeros(100_000)})
     assert names(tmp_path) == [checkpoint.PREVIOUS, checkpoint.STATE]
     assert checkpoint.load_state(tmp_path) == {"step": 2}
-    with pytest.raises(UserError, match=r"weights\.safetensors cannot be written .*File too large"):
+    refused = pytest.raises(UserError, match=r"weights\.safetensors cannot be .*File too large")
+    with refused, small_disk(50_000):
         checkpoint.save_weights(tmp_path / checkpoint.WEIGHTS, {"a": torch.zeros(100_000)}, {})
     assert names(tmp_path) == [checkpoint.PREVIOUS, checkpoint.STATE]
 
@@ -89,9 +98,9 @@ def test_a_disk_that_is_full_when_it_syncs(tmp_path, monkeypatch) -> None:
     assert checkpoint.load_state(tmp_path) == {"step": 1}
 
 
-def test_a_run_on_a_full_disk_fails_before_it_trains(tmp_path, images, small_disk) -> None:
-    small_disk(100_000)
-    with pytest.raises(UserError, match=r"state\.pt cannot be written \(File too large\)"):
+def test_a_run_on_a_full_disk_fails_before_it_trains(tmp_path, images) -> None:
+    refused = pytest.raises(UserError, match=r"state\.pt cannot be written \(File too large\)")
+    with refused, small_disk(100_000):
         small.train(small.recipe("dino", images), tmp_path / "run")
     assert names(tmp_path / "run") == []
 
