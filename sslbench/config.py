@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sslbench import plugins
-from sslbench.backbones.vit import BackboneConfig
+from sslbench.backbones.config import BackboneConfig
 from sslbench.errors import UserError, nearest
 from sslbench.method import Method
 

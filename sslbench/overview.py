@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from sslbench import plugins
-from sslbench.backbones.vit import SIZES
+from sslbench.backbones.config import SIZES
 from sslbench.config import benchmark_configs, config_files
 from sslbench.data.images import home
 from sslbench.errors import UserError

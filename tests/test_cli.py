@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from sslbench import cli, plugins, workflow
+from sslbench.cli import train
 from sslbench.data.dense import DenseData
 from sslbench.errors import UserError
 from sslbench.training import checkpoint
@@ -384,7 +385,7 @@ def test_list_and_doctor(sslbench) -> None:
     ],
 )
 def test_options_are_taken_out(given, kept) -> None:
-    assert cli._without(given, "--nproc", "--out") == kept
+    assert train._without(given, "--nproc", "--out") == kept
 
 
 @pytest.mark.slow

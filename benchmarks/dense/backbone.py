@@ -20,8 +20,9 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from sslbench.backbones.base import Backbone
+from sslbench.backbones.build import build_backbone
+from sslbench.backbones.config import BackboneConfig
 from sslbench.backbones.load import load_backbone
-from sslbench.backbones.vit import BackboneConfig, build_backbone
 from sslbench.errors import UserError
 
 # recipes 5.6 and 5.7; a depth of 4 has one block a map

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from sslbench import plugins
 from sslbench.backbones.base import Backbone
+from sslbench.backbones.build import build_backbone
+from sslbench.backbones.config import BackboneConfig
 from sslbench.backbones.pixels import RawPixels
-from sslbench.backbones.vit import BackboneConfig, build_backbone
 from sslbench.config import IMAGENET_MEAN, IMAGENET_STD, Recipe, recipe_from_dict
 from sslbench.errors import UserError
 from sslbench.method import Method

@@ -9,7 +9,6 @@ patch projection and before positions are added (the order of all three papers' 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -22,34 +21,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from sslbench.backbones.base import Backbone, Tokens
-from sslbench.errors import UserError, nearest
+from sslbench.backbones.config import SIZES, BackboneConfig
+from sslbench.errors import UserError
 
-# name -> (width, depth, heads, std of fresh weights). The papers' 0.02 suits their widths; at 128
-# it would leave all [CLS] tokens nearly equal for hundreds of steps.
-SIZES = {
-    "vit_nano": (128, 4, 4, 0.06),
-    "vit_tiny": (192, 12, 3, 0.02),
-    "vit_small": (384, 12, 6, 0.02),
-    "vit_base": (768, 12, 12, 0.02),
-    "vit_large": (1024, 24, 16, 0.02),
-}
 EMBEDDINGS = ("patch_embed", "cls_token", "pos_embed", "mask_token")
-
-
-@dataclass(frozen=True)
-class BackboneConfig:
-    """image_size: side in pixels of the full-size crop, which fixes the position table."""
-
-    name: str = "vit_small"
-    patch_size: int = 16
-    image_size: int = 224
-    drop_path: float = 0.1
-
-    @property
-    def arch(self) -> str:
-        """The field's short name, e.g. "ViT-S/16"."""
-        letter = {"nano": "Nano", "tiny": "Ti", "small": "S", "base": "B", "large": "L"}
-        return f"ViT-{letter[self.name.removeprefix('vit_')]}/{self.patch_size}"
 
 
 class VisionTransformer(Backbone):
@@ -157,25 +132,6 @@ class VisionTransformer(Backbone):
         scale = ((grid[0] + 0.1) / side, (grid[1] + 0.1) / side)
         table = F.interpolate(table, scale_factor=scale, mode="bicubic")
         return torch.cat([self.pos_embed[:, :1], table.flatten(2).transpose(1, 2)], dim=1)
-
-
-def build_backbone(
-    config: BackboneConfig, mask_token: bool = False, drop_path: float | None = None
-) -> Backbone:
-    """The backbone of a recipe; raises UserError for an unknown name or an impossible size."""
-    if config.name not in SIZES:
-        raise UserError(f"unknown backbone {config.name!r}: {nearest(config.name, SIZES)}.")
-    for key in ("patch_size", "image_size"):
-        if getattr(config, key) < 1:
-            raise UserError(f"backbone.{key}={getattr(config, key)} must be at least 1 pixel.")
-    if config.image_size % config.patch_size:
-        raise UserError(
-            f"backbone.image_size {config.image_size} is not a multiple of backbone.patch_size "
-            f"{config.patch_size}; choose a multiple of it."
-        )
-    if drop_path is not None:
-        config = replace(config, drop_path=drop_path)
-    return VisionTransformer(config, mask_token)
 
 
 def _split(x: Tensor, grid: tuple[int, int]) -> Tokens:

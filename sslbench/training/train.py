@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from sslbench import plugins
+from sslbench.backbones.build import build_backbone
 from sslbench.backbones.load import load_module
-from sslbench.backbones.vit import build_backbone
 from sslbench.config import Recipe
 from sslbench.data.dataset import ImageDataset
 from sslbench.data.images import open_dataset

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from sslbench import plugins
+from sslbench.backbones.build import build_backbone
+from sslbench.backbones.config import BackboneConfig
 from sslbench.backbones.load import load_backbone, load_module, random_source, read_card
-from sslbench.backbones.vit import BackboneConfig, build_backbone
 from sslbench.config import recipe_from_dict
 from sslbench.errors import UserError
 from sslbench.training.checkpoint import WEIGHTS, save_weights, weights_sha256

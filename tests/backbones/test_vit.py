@@ -7,7 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sslbench.backbones.vit import BackboneConfig, build_backbone
+from sslbench.backbones.build import build_backbone
+from sslbench.backbones.config import BackboneConfig
 from sslbench.errors import UserError
 from tests.methods.small import backbone_config, shake
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from mmengine.config import Config
 
-from sslbench.backbones.vit import SIZES
+from sslbench.backbones.config import SIZES
 from sslbench.benchmarks.dense.backbone import taps
 from sslbench.config import benchmark_configs
 from tests.configs.reading import differences, load, pick

@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import PARAM_SCHEDULERS
 
-from sslbench.backbones.vit import SIZES
+from sslbench.backbones.config import SIZES
 from sslbench.benchmarks.dense.backbone import taps
 from sslbench.config import benchmark_configs
 from tests.configs.reading import differences, load

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslbench.backbones.vit import BackboneConfig, build_backbone
+from sslbench.backbones.build import build_backbone
+from sslbench.backbones.config import BackboneConfig
 from sslbench.config import IMAGENET_MEAN, IMAGENET_STD
 from sslbench.data.images import open_dataset
 from sslbench.training.schedules import cosine_schedule

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sslbench.backbones.vit import SIZES, BackboneConfig, build_backbone
+from sslbench.backbones.build import build_backbone
+from sslbench.backbones.config import SIZES, BackboneConfig
 from sslbench.method import Method, Progress, ViewBatch
 from sslbench.methods.dino import DINO, DINOConfig
 from sslbench.methods.ibot import IBOT, IBOTConfig

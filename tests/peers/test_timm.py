@@ -4,7 +4,7 @@ import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
-from sslbench.backbones.vit import build_backbone
+from sslbench.backbones.build import build_backbone
 from tests.methods.small import backbone_config, shake
 
 

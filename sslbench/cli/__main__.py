@@ -1,0 +1,5 @@
+"""`python -m sslbench.cli`, as torchrun starts it."""
+
+from sslbench.cli import main
+
+main()

@@ -1,0 +1,109 @@
+"""Commands that judge and compare: `evaluate`, `table`, `demo`, `reference`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markdown import Markdown
+
+from sslbench.cli.app import RESULTS, RUNS, app, console, say
+
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        help="What to judge: a run directory, a weights.safetensors, random-init:vit_small/16@224 "
+        "or pixels:64; repeatable. Unset: the newest run of each method below runs/.",
+    ),
+]
+
+
+@app.command()
+def evaluate(
+    suite: Annotated[str, typer.Option(help="full, frozen or dense (see `list`).")] = "full",
+    benchmark: Annotated[
+        list[str] | None, typer.Option(help="Single benchmarks instead of a suite; repeatable.")
+    ] = None,
+    model: Models = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Labelled images as for pretrain; unset: what the models trained on."),
+    ] = None,
+    coco: Annotated[
+        str | None,
+        typer.Option(help="A COCO folder; unset: embedded scenes beside embedded images."),
+    ] = None,
+    ade20k: Annotated[
+        str | None,
+        typer.Option(help="An ADE20K folder; unset: embedded scenes beside embedded images."),
+    ] = None,
+    split: Annotated[str, typer.Option(help="The split to judge on: validation or test.")] = "test",
+    out: Annotated[Path, typer.Option(help="Where records and tables go.")] = RESULTS / "mine",
+    force: Annotated[bool, typer.Option(help="Compute again what has a record already.")] = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Detectors and such trained at a time; unset: 2, or 1 on a GPU."),
+    ] = None,
+) -> None:
+    """Judge backbones with the papers' protocols; floors are always measured too."""
+    from sslbench import workflow
+
+    sources = model or workflow.newest_runs(RUNS)
+    given = {workflow.IMAGES: data, "coco": coco, "ade20k": ade20k}
+    asked = benchmark or suite
+    results = workflow.evaluate(sources, asked, given, split, out, force, console, jobs)
+    _show(workflow.write_tables(out, results))
+    say(f"records and tables are in {out}")
+
+
+@app.command()
+def table(
+    out: Annotated[Path, typer.Option(help="The folder of records.")] = RESULTS / "mine",
+    layout: Annotated[str, typer.Option(help="frozen or all.")] = "frozen",
+    format: Annotated[str, typer.Option(help="md, latex or csv.")] = "md",
+) -> None:
+    """Print the comparison table of the records in a folder."""
+    from sslbench import workflow
+
+    typer.echo(workflow.table(out, layout, format))
+
+
+@app.command()
+def demo(
+    jobs: Annotated[int, typer.Option(min=1, help="Models trained at a time.")] = 2,
+) -> None:
+    """All methods, the full suite and the tables on the embedded dataset."""
+    _campaign("shapes", RUNS / "demo", [0], RESULTS / "demo", jobs)
+
+
+@app.command()
+def reference(
+    jobs: Annotated[int, typer.Option(min=1, help="Models trained at a time.")] = 2,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs a method, seeds 0, 1, ...")] = 3,
+) -> None:
+    """The reference runs of the embedded dataset: longer recipes, several seeds, resumable."""
+    _campaign("reference", RUNS / "reference", list(range(seeds)), RESULTS / "shapes", jobs)
+
+
+def _campaign(folder: str, runs: Path, seeds: list[int], out: Path, at_once: int) -> None:
+    from sslbench import campaign, workflow
+    from sslbench.data.images import open_dataset
+    from sslbench.plugins import METHODS
+
+    open_dataset("shapes")  # generated once, before several runs want it
+    planned = campaign.plan(folder, runs, seeds)
+    campaign.run(planned, at_once, console)
+    sources = [str(job.out) for job in planned if job.group == METHODS]
+    given = {workflow.IMAGES: "shapes"}
+    results = workflow.evaluate(sources, "full", given, "test", out, False, console, at_once)
+    _show(workflow.write_tables(out, results))
+    say(f"records and tables are in {out}")
+
+
+def _show(markdown: str) -> None:
+    if console.is_terminal:
+        console.print(Markdown(markdown))
+    else:
+        typer.echo(markdown)

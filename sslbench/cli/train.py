@@ -1,0 +1,127 @@
+"""Commands that train: `pretrain` and `tokenizer train`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sslbench.cli.app import RUNS, app, console, say
+from sslbench.errors import RunError, UserError
+
+tokenizer_app = typer.Typer(help="Train the image tokenizers that some methods need.")
+app.add_typer(tokenizer_app, name="tokenizer")
+
+Config = Annotated[
+    str | None, typer.Option(help="A recipe by name (see `sslbench list`) or a .py file.")
+]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        help="shapes, digits, torchvision:NAME, a folder of images (labels are not needed) or a "
+        ".txt list of files."
+    ),
+]
+Out = Annotated[
+    Path | None, typer.Option(help="The run directory; a new one below runs/ if unset.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change a setting of the recipe, e.g. train.epochs=10; repeatable."),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")]
+Processes = Annotated[
+    int, typer.Option("--nproc", min=1, help="Processes on this machine, one a GPU (torchrun).")
+]
+
+
+@app.command()
+def pretrain(
+    method: Annotated[str, typer.Option(help="The method by name, e.g. ibot (see `list`).")],
+    config: Config = None,
+    data: Data = None,
+    out: Out = None,
+    set_: Set = None,
+    resume: Resume = False,
+    nproc: Processes = 1,
+) -> None:
+    """Pretrain a backbone with one method.
+
+    With neither --config nor --data: the embedded dataset and a recipe of minutes on two CPU cores.
+    With --data alone: the paper's ViT-S/16 recipe.
+    """
+    from sslbench.plugins import METHODS
+
+    _train(METHODS, method, config, data, out, set_ or [], resume, nproc)
+
+
+@tokenizer_app.command("train")
+def tokenizer_train(
+    kind: Annotated[str, typer.Option(help="The tokenizer by name (see `list`).")] = "dvae",
+    config: Config = None,
+    data: Data = None,
+    out: Out = None,
+    set_: Set = None,
+    resume: Resume = False,
+    nproc: Processes = 1,
+) -> None:
+    """Train a tokenizer; reports reconstruction error and codebook usage on held-out images."""
+    from sslbench.evaluation.reconstruction import judge_tokenizer
+    from sslbench.plugins import TOKENIZERS
+
+    folder = _train(TOKENIZERS, kind, config, data, out, set_ or [], resume, nproc)
+    if folder:
+        say(judge_tokenizer(folder))
+
+
+def _train(
+    group: str,
+    method: str,
+    config: str | None,
+    data: str | None,
+    out: Path | None,
+    changes: list[str],
+    resume: bool,
+    processes: int,
+) -> Path | None:
+    """The run directory, or None in a process that did not train as the first."""
+    from sslbench import workflow
+    from sslbench.training.distributed import is_first, join_world, relaunch
+    from sslbench.training.train import pretrain, rehearse
+
+    if resume:
+        if out is None:
+            raise UserError("--resume needs --out DIR, the run to go on with.")
+        recipe, said = workflow.resumed_recipe(out, method, changes, group), ""
+        if config or data:
+            raise UserError("--resume goes on with the run's own recipe; drop --config and --data.")
+    else:
+        recipe, said = workflow.choose_recipe(method, config, data, changes, group)
+        out = out or workflow.free_folder(RUNS, recipe)
+        if is_first():  # the others may look when the first has begun to write
+            workflow.check_free(out)
+    if processes > 1:
+        rehearse(recipe, processes, group)
+        code = relaunch([*_without(sys.argv[1:], "--nproc", "--out"), "--out", str(out)], processes)
+        if code:
+            raise RunError(f"a process ended with exit code {code}; its last lines say why.")
+        return None
+    with join_world() as world:
+        if world.main:
+            say(*([said] if said else []), f"{recipe.name} -> {out}")
+        pretrain(recipe, out, world, resume, console, group)
+        return out if world.main else None
+
+
+def _without(arguments: list[str], *options: str) -> list[str]:
+    """`arguments` less the options and their values, "--x 1" or "--x=1"."""
+    kept: list[str] = []
+    skip = False
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        if not skip and name not in options:
+            kept.append(argument)
+        skip = not skip and name in options and not equals
+    return kept
