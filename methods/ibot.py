@@ -27,7 +27,10 @@ from sslbench.methods.losses import Centre, cls_loss, cosine, entropy, patch_los
 
 @dataclass(frozen=True)
 class IBOTConfig:
-    """mask.start_epoch delays the masks and with them the patch temperature's warm-up."""
+    """mask.start_epoch delays the masks and with them the patch temperature's warm-up.
+
+    count_unmasked: images without a mask count as 0 in the patch loss, see `patch_loss`.
+    """
 
     out_dim: int = 8192
     patch_out_dim: int = 8192
@@ -46,6 +49,7 @@ class IBOTConfig:
     centre_momentum: float = 0.9
     cls_weight: float = 1.0
     patch_weight: float = 1.0
+    count_unmasked: bool = True
     views: MultiCropConfig = field(default_factory=MultiCropConfig)
     mask: MaskConfig = field(default_factory=MaskConfig)
 
@@ -106,7 +110,7 @@ class IBOT(Method):
         masked = head.patches(tokens.patches[mask.flatten(0, 1)])
 
         loss_cls = cls_loss(torch.cat(student), cls_targets, c.student_temp)
-        loss_patch = patch_loss(masked, patch_targets, mask, c.student_temp)
+        loss_patch = patch_loss(masked, patch_targets, mask, c.student_temp, c.count_unmasked)
         return {
             "loss": c.cls_weight * loss_cls + c.patch_weight * loss_patch,
             "loss_cls": loss_cls.detach(),

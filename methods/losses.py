@@ -70,18 +70,26 @@ def cls_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     return -(everything.mean(1).sum() - same_view.mean(1).sum()) / pairs
 
 
-def patch_loss(student: Tensor, teacher: Tensor, mask: Tensor, temperature: float) -> Tensor:
+def patch_loss(
+    student: Tensor,
+    teacher: Tensor,
+    mask: Tensor,
+    temperature: float,
+    count_unmasked: bool = True,
+) -> Tensor:
     """Masked-patch cross-entropy (iBOT eq. 2 as ibot/main_ibot.py:542-554 computes it).
 
     student: logits (M, K) and teacher: probabilities (M, K) at the M masked tokens, in the order
     of `mask` bool (V, B, N). Per image the mean over its masked tokens (count at least 1), then
     the mean over all images, those without a mask counting as 0 (trap T4), and over views.
+    count_unmasked False leaves the images without a mask out, nearest to the paper's pseudo-code,
+    which divides by the mask's sum and is undefined for them (disagreement D7).
     """
     log_p = F.log_softmax(student.float() / temperature, dim=-1)
     per_image = 1 / mask.sum(-1, keepdim=True).clamp(min=1)  # (V, B, 1)
     weights = per_image.expand(mask.shape)[mask]
-    images = mask.shape[0] * mask.shape[1]
-    return -((teacher * log_p).sum(-1) * weights).sum() / images
+    counted = mask.any(-1) | count_unmasked
+    return -((teacher * log_p).sum(-1) * weights).sum() / counted.sum().clamp(min=1)
 
 
 def entropy(probabilities: Tensor) -> Tensor:

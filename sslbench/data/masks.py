@@ -21,9 +21,9 @@ TRIES = 10  # positions tried for one block before the mask is taken as it is
 
 
 class Masking(Protocol):
-    """Draws one mask; must be picklable and free of global state."""
+    """Draws the masks of one image, bool (views, h, w); picklable and free of global state."""
 
-    def draw(self, grid: Grid, rng: np.random.Generator, epoch: int) -> np.ndarray: ...
+    def draw(self, grid: Grid, views: int, rng: np.random.Generator, epoch: int) -> np.ndarray: ...
 
 
 def smallest_block(grid: Grid) -> int:
@@ -98,15 +98,20 @@ class MaskConfig:
     kind: "block" or "random". ratios: (mean, spread) pairs; each gives U(mean - spread,
     mean + spread) and one of the results is taken, so the default leaves half of the views whole
     and masks the others by U(.1, .5). start_epoch: nothing is masked before this epoch.
+    ratio_per: every "view" has a ratio of its own, as in the code, or all views of an "image" share
+    one, as the paper describes it (disagreement D2).
     """
 
     kind: str = "block"
     ratios: tuple[tuple[float, float], ...] = ((0.0, 0.0), (0.3, 0.2))
     start_epoch: float = 0
+    ratio_per: str = "view"
 
     def __post_init__(self) -> None:
         if self.kind not in ("block", "random"):
             raise UserError(f"Unknown mask kind {self.kind!r}: choose 'block' or 'random'.")
+        if self.ratio_per not in ("view", "image"):
+            raise UserError(f"Unknown mask ratio_per {self.ratio_per!r}: choose 'view' or 'image'.")
 
     def ratio(self, rng: np.random.Generator, epoch: int) -> float:
         """The ratio asked of one view."""
@@ -114,9 +119,16 @@ class MaskConfig:
         chosen = drawn[int(rng.integers(len(drawn)))]
         return 0.0 if epoch < self.start_epoch else chosen
 
-    def draw(self, grid: Grid, rng: np.random.Generator, epoch: int) -> np.ndarray:
-        """One mask, bool (h, w)."""
-        ratio = self.ratio(rng, epoch)
+    def draw(self, grid: Grid, views: int, rng: np.random.Generator, epoch: int) -> np.ndarray:
+        """The masks of all views of one image, bool (views, h, w)."""
+        shared = self.ratio(rng, epoch) if self.ratio_per == "image" else None
+        drawn = []
+        for _ in range(views):
+            ratio = self.ratio(rng, epoch) if shared is None else shared
+            drawn.append(self._mask(grid, ratio, rng))
+        return np.stack(drawn)
+
+    def _mask(self, grid: Grid, ratio: float, rng: np.random.Generator) -> np.ndarray:
         if self.kind == "random":
             return random_mask(grid, ratio, rng)
         return block_mask(grid, ratio * grid[0] * grid[1], rng)
@@ -134,7 +146,10 @@ class CountMaskConfig:
     min_block: int | None = None
     max_block: int | None = None
 
-    def draw(self, grid: Grid, rng: np.random.Generator, epoch: int) -> np.ndarray:
-        """One mask, bool (h, w)."""
+    def draw(self, grid: Grid, views: int, rng: np.random.Generator, epoch: int) -> np.ndarray:
+        """The masks of all views of one image, bool (views, h, w)."""
         target = round(self.fraction * grid[0] * grid[1])
-        return block_mask(grid, target, rng, self.min_block, self.max_block)
+        drawn = [
+            block_mask(grid, target, rng, self.min_block, self.max_block) for _ in range(views)
+        ]
+        return np.stack(drawn)

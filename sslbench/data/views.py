@@ -102,8 +102,7 @@ class MultiCrop:
             return Sample(crops)
         # Masks are drawn last, so that a method with masks sees the very crops of one without.
         side = config.global_size // self.patch_size
-        masks = [self.mask.draw((side, side), rng, epoch) for _ in globals_]
-        return Sample(crops, {"global": np.stack(masks)})
+        return Sample(crops, {"global": self.mask.draw((side, side), len(globals_), rng, epoch)})
 
     def _view(self, image: Image.Image, kind: int, rng: np.random.Generator) -> Image.Image:
         """One crop; kind 0 = first global, 1 = other globals, 2 = local."""
@@ -168,7 +167,7 @@ class TokenizerCrop:
         if self.mask is None:
             return Sample(crops)
         side = c.size // self.patch_size
-        return Sample(crops, {"image": self.mask.draw((side, side), rng, epoch)[None]})
+        return Sample(crops, {"image": self.mask.draw((side, side), 1, rng, epoch)})
 
 
 @dataclass(frozen=True)

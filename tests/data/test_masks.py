@@ -51,7 +51,9 @@ def test_realised_ratio_is_that_of_ibot(grid, ratio, realised):
 
 def test_realised_count_is_that_of_beit():
     config = CountMaskConfig()
-    counts = np.array([config.draw((14, 14), sample_rng(2, 0, i), 0).sum() for i in range(DRAWS)])
+    counts = np.array(
+        [config.draw((14, 14), 1, sample_rng(2, 0, i), 0).sum() for i in range(DRAWS)]
+    )
     assert counts.mean() == pytest.approx(74.5, abs=0.1)
     assert counts.std() == pytest.approx(1.0, abs=0.15)
     assert (counts == 75).mean() == pytest.approx(0.67, abs=0.04)
@@ -75,12 +77,24 @@ def test_ibot_leaves_half_of_the_views_whole_and_masks_the_others_by_a_tenth_to_
     assert masked.mean() == pytest.approx(0.3, abs=0.01)
 
 
+@pytest.mark.parametrize(("ratio_per", "mixed"), [("view", 0.5), ("image", 0.0)])
+def test_the_views_of_an_image_have_ratios_of_their_own_or_share_one(ratio_per, mixed):
+    """Disagreement D2: the code draws per view, the paper describes a choice per image."""
+    config = MaskConfig(ratio_per=ratio_per)
+    pairs = [config.draw((14, 14), 2, sample_rng(5, 0, i), 0).any((1, 2)) for i in range(600)]
+    one_masked = np.mean([first != second for first, second in pairs])
+    assert one_masked == pytest.approx(mixed, abs=0.07)
+    assert np.mean(pairs) == pytest.approx(0.5, abs=0.07)
+
+
 def test_nothing_is_masked_before_the_start_epoch():
     config = MaskConfig(ratios=((0.7, 0.05),), start_epoch=1.5, kind="random")
-    shares = [config.draw((14, 14), sample_rng(0, e, 0), e).mean() for e in range(4)]
+    shares = [config.draw((14, 14), 1, sample_rng(0, e, 0), e).mean() for e in range(4)]
     assert shares[:2] == [0, 0] and min(shares[2:]) > 0.6
 
 
 def test_an_unknown_kind_is_refused():
+    with pytest.raises(UserError, match="ratio_per 'crop'"):
+        MaskConfig(ratio_per="crop")
     with pytest.raises(UserError, match="'blob'"):
         MaskConfig(kind="blob")

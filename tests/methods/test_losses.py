@@ -78,8 +78,11 @@ def test_patch_loss_counts_unmasked_images_as_zero():
     uniform = torch.full((2, 4), 0.25)
     loss = patch_loss(torch.zeros(2, 4), uniform, mask, 0.1)
     assert loss.item() == pytest.approx(math.log(4) / 2)
-    nothing = patch_loss(torch.zeros(0, 4), torch.zeros(0, 4), torch.zeros_like(mask), 0.1)
-    assert nothing.item() == 0
+    alone = patch_loss(torch.zeros(2, 4), uniform, mask, 0.1, count_unmasked=False)
+    assert alone.item() == pytest.approx(math.log(4))
+    for counted in (True, False):
+        none = torch.zeros(0, 4)
+        assert patch_loss(none, none, torch.zeros_like(mask), 0.1, counted).item() == 0
 
 
 def test_losses_run_in_fp32_under_autocast():
