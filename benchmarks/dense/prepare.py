@@ -41,17 +41,17 @@ def _read(path: Path) -> Config:
 def choose_config(data: DenseData, arch: str, published: dict[str, str], embedded: str) -> str:
     """The config's name for a dataset and an architecture.
 
-    published: architecture -> config; embedded: the config of the embedded scenes. UserError where
-    none was published.
+    published: architecture -> config; embedded: the config of the embedded scenes. Relative
+    positions (" rel") take the config of their size. UserError where none was published.
     """
     if data.name.startswith("shapes"):
         return embedded
-    if arch not in published:
+    if (size := arch.removesuffix(" rel")) not in published:
         raise UserError(
             f"there is no published config for {arch} on {data.name}, only for "
             f"{', '.join(published)}; judge one of these or add a config to configs/."
         )
-    return published[arch]
+    return published[size]
 
 
 def config_hash(config: Config) -> str:

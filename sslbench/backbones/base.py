@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import torch
+from timm.layers import DropPath
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 class Tokens(NamedTuple):
     """What a backbone makes of a batch of images.
 
-    cls: (B, D) the [CLS] token; patches: (B, N, D) row by row; grid: (h, w) with N = h * w.
+    cls: (B, D) the [CLS] token, or the mean patch of a backbone without one (Swin); patches:
+    (B, N, D) row by row; grid: (h, w) with N = h * w.
     """
 
     cls: Tensor
@@ -22,6 +26,7 @@ class Tokens(NamedTuple):
 class Backbone(nn.Module):
     """Base class of all backbones; any input size that is a multiple of the patch is accepted.
 
+    patch_size: pixels a side of an output patch token (32 for Swin, whose input patches are 4).
     dense: whether it can be fine-tuned for detection and segmentation: only then do the methods
     below `intermediate` work. checkpointing: while training, blocks keep their inputs only and
     are computed a second time in the backward pass (less memory, about a third more time).
@@ -42,7 +47,10 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
     def intermediate(self, images: Tensor, n: int, norm: bool = True) -> list[Tokens]:
-        """Tokens of the last `n` blocks, first to last, each through the final norm if `norm`."""
+        """Tokens of the last `n` blocks, first to last, each through the final norm if `norm`.
+
+        Blocks of an earlier stage (Swin) have fewer channels, more patches, and no final norm.
+        """
         raise NotImplementedError
 
     def feature_pyramid(
@@ -69,3 +77,19 @@ class Backbone(nn.Module):
         the identity. What is left gets a gradient from the last block's map.
         """
         raise NotImplementedError(f"{type(self).__name__} cannot be pruned")
+
+    def _run(self, block: nn.Module, *inputs: Tensor | None) -> Tensor:
+        """One block, computed again in the backward pass where `checkpointing` says so."""
+        if self.checkpointing and self.training and torch.is_grad_enabled():
+            return checkpoint(block, *inputs, use_reentrant=False)
+        return block(*inputs)
+
+
+def spread_drop_path(blocks: Iterable[nn.Module], rate: float) -> None:
+    """Sets `drop_path1` and `drop_path2` of timm's blocks: 0 in the first, `rate` in the last."""
+    blocks = list(blocks)
+    rates = torch.linspace(0, rate, len(blocks), device="cpu").tolist()  # also under "meta"
+    for block, drop in zip(blocks, rates, strict=True):
+        for name in ("drop_path1", "drop_path2"):
+            path = DropPath(drop) if drop else nn.Identity()
+            block.register_module(name, path.train(block.training))

@@ -2,28 +2,74 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from sslbench.backbones.base import Backbone
-from sslbench.backbones.config import SIZES, BackboneConfig
+from sslbench.backbones.beit_vit import BEiTTransformer
+from sslbench.backbones.config import POSITIONS, SIZES, SWIN_PATCH, SWINS, BackboneConfig
+from sslbench.backbones.swin import SwinTransformer
 from sslbench.backbones.vit import VisionTransformer
 from sslbench.errors import UserError, nearest
+
+FAMILIES: dict[str, type[Backbone]] = {
+    "vit": VisionTransformer,
+    "beit": BEiTTransformer,
+    "swin": SwinTransformer,
+}
+# settings that only some families know
+OWNERS = {
+    "window": ("swin",),
+    "positions": ("beit",),
+    "layer_scale": ("vit", "beit"),
+    "registers": ("vit",),
+}
 
 
 def build_backbone(
     config: BackboneConfig, mask_token: bool = False, drop_path: float | None = None
 ) -> Backbone:
-    """The backbone of a recipe; raises UserError for an unknown name or an impossible size."""
-    if config.name not in SIZES:
-        raise UserError(f"unknown backbone {config.name!r}: {nearest(config.name, SIZES)}.")
-    for key in ("patch_size", "image_size"):
-        if getattr(config, key) < 1:
-            raise UserError(f"backbone.{key}={getattr(config, key)} must be at least 1 pixel.")
-    if config.image_size % config.patch_size:
-        raise UserError(
-            f"backbone.image_size {config.image_size} is not a multiple of backbone.patch_size "
-            f"{config.patch_size}; choose a multiple of it."
-        )
+    """The backbone of a recipe; raises UserError for an unknown name or impossible settings."""
+    names = (*SIZES, *SWINS)
+    if config.name not in names:
+        raise UserError(f"unknown backbone {config.name!r}: {nearest(config.name, names)}.")
+    _check_sizes(config)
+    _check_family(config)
     if drop_path is not None:
         config = replace(config, drop_path=drop_path)
-    return VisionTransformer(config, mask_token)
+    return FAMILIES[config.family](config, mask_token)
+
+
+def _check_sizes(config: BackboneConfig) -> None:
+    for key in ("patch_size", "image_size", "window"):
+        if getattr(config, key) < 1:
+            raise UserError(f"backbone.{key}={getattr(config, key)} must be at least 1.")
+    for key in ("layer_scale", "registers"):
+        if getattr(config, key) < 0:
+            raise UserError(f"backbone.{key}={getattr(config, key)} must not be negative.")
+    if config.family == "swin" and config.patch_size != SWIN_PATCH:
+        raise UserError(
+            f"backbone.patch_size {config.patch_size} does not go with {config.name}: Swin's is "
+            f"always {SWIN_PATCH} (its output stride is {config.stride})."
+        )
+    if config.image_size % config.stride:
+        raise UserError(
+            f"backbone.image_size {config.image_size} is not a multiple of "
+            f"{'the stride' if config.family == 'swin' else 'backbone.patch_size'} "
+            f"{config.stride}; choose a multiple of it."
+        )
+
+
+def _check_family(config: BackboneConfig) -> None:
+    if config.positions not in POSITIONS:
+        raise UserError(
+            f"unknown backbone.positions {config.positions!r}: "
+            f"{nearest(config.positions, POSITIONS)}."
+        )
+    defaults = {field.name: field.default for field in fields(config)}
+    for key, families in OWNERS.items():
+        if getattr(config, key) != defaults[key] and config.family not in families:
+            raise UserError(
+                f"backbone.{key}={getattr(config, key)!r} is for "
+                f"{' and '.join(f'{family}_*' for family in families)}; leave it out for "
+                f"{config.name}."
+            )

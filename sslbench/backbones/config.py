@@ -13,19 +13,54 @@ SIZES = {
     "vit_base": (768, 12, 12, 0.02),
     "vit_large": (1024, 24, 16, 0.02),
 }
+SIZES |= {f"beit_{size}": SIZES[f"vit_{size}"] for size in ("nano", "small", "base", "large")}
+
+# name -> (width of stage 1, blocks a stage, heads a stage, std of fresh weights)
+SWINS = {
+    "swin_nano": (24, (2, 2, 2, 2), (1, 2, 4, 8), 0.06),
+    "swin_tiny": (96, (2, 2, 6, 2), (3, 6, 12, 24), 0.02),
+}
+SWIN_PATCH, SWIN_STRIDE = 4, 32  # pixels of an input patch and of an output token
+
+POSITIONS = ("absolute", "relative", "shared relative")
+LETTERS = {"nano": "Nano", "tiny": "Ti", "small": "S", "base": "B", "large": "L"}
 
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """image_size: side in pixels of the full-size crop, which fixes the position table."""
+    """Names: vit_* (DINO's and iBOT's ViT), beit_* (BEiT's) and swin_*.
+
+    image_size: side in pixels of the full-size crop, which fixes the position tables and Swin's
+    windows. patch_size: 4 for Swin. window: side of Swin's attention windows in tokens. positions
+    (beit_* only): "absolute", "relative" = a bias table in every block, "shared relative" = one
+    table for all blocks. layer_scale (not Swin): initial factor of every residual branch, 0 =
+    none. registers (vit_* only): tokens that are neither [CLS] nor patches.
+    """
 
     name: str = "vit_small"
     patch_size: int = 16
     image_size: int = 224
     drop_path: float = 0.1
+    window: int = 7
+    positions: str = "absolute"
+    layer_scale: float = 0.0
+    registers: int = 0
+
+    @property
+    def family(self) -> str:
+        """ "vit", "beit" or "swin"."""
+        return self.name.partition("_")[0]
+
+    @property
+    def stride(self) -> int:
+        """Pixels a side that one output patch token stands for."""
+        return SWIN_STRIDE if self.family == "swin" else self.patch_size
 
     @property
     def arch(self) -> str:
-        """The field's short name, e.g. "ViT-S/16"."""
-        letter = {"nano": "Nano", "tiny": "Ti", "small": "S", "base": "B", "large": "L"}
-        return f"ViT-{letter[self.name.removeprefix('vit_')]}/{self.patch_size}"
+        """The field's short name: "ViT-S/16", "ViT-B/16 rel" with relative bias, "Swin-T/7"."""
+        size = self.name.partition("_")[2]
+        if self.family == "swin":
+            return f"Swin-{'T' if size == 'tiny' else LETTERS[size]}/{self.window}"
+        relative = "" if self.positions == "absolute" else " rel"
+        return f"ViT-{LETTERS[size]}/{self.patch_size}{relative}"

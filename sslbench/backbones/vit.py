@@ -3,28 +3,28 @@
 Equals the ViT of DINO and iBOT (dino/vision_transformer.py, ibot/models/vision_transformer.py):
 pre-norm, MLP ratio 4, GELU, LayerNorm eps 1e-6, learned absolute positions added to [CLS] and
 patches, drop path rising linearly over depth. The optional mask token replaces patches after the
-patch projection and before positions are added (the order of all three papers' code).
+patch projection and before positions are added (the order of all three papers' code). LayerScale
+and registers are DINOv2's (dinov2/models/vision_transformer.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from sslbench.backbones.base import Backbone, Tokens
+from sslbench.backbones.base import Backbone, Tokens, spread_drop_path
 from sslbench.backbones.config import SIZES, BackboneConfig
 from sslbench.errors import UserError
 
-EMBEDDINGS = ("patch_embed", "cls_token", "pos_embed", "mask_token")
+EMBEDDINGS = ("patch_embed", "cls_token", "pos_embed", "mask_token", "register_tokens")
+LAYER_NORM: Any = partial(nn.LayerNorm, eps=1e-6)
 
 
 class VisionTransformer(Backbone):
@@ -39,32 +39,44 @@ class VisionTransformer(Backbone):
         self.grid_size = config.image_size // patch_size
         self.patch_embed = nn.Conv2d(3, width, patch_size, stride=patch_size)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
-        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.grid_size**2, width))
+        absolute = config.positions == "absolute"
+        positions = torch.zeros(1, 1 + self.grid_size**2, width)
+        self.pos_embed = nn.Parameter(positions) if absolute else None
         # (1, D): two-dimensional, hence weight-decayed like the papers' (recipe trap T10)
         self.mask_token = nn.Parameter(torch.zeros(1, width)) if mask_token else None
-        norm: Any = partial(nn.LayerNorm, eps=1e-6)
-        self.blocks = nn.ModuleList(
-            Block(width, heads, qkv_bias=True, norm_layer=norm) for _ in range(depth)
-        )
+        registers = torch.zeros(1, config.registers, width)
+        self.register_tokens = nn.Parameter(registers) if config.registers else None
+        self.blocks = nn.ModuleList(self._make_block(width, heads) for _ in range(depth))
         self.set_drop_path(config.drop_path)
-        self.norm = norm(width)
+        self.norm = LAYER_NORM(width)
+        self._initialise()
+
+    def _make_block(self, width: int, heads: int) -> nn.Module:
+        scale = self.config.layer_scale or None
+        return Block(width, heads, qkv_bias=True, init_values=scale, norm_layer=LAYER_NORM)
+
+    def _initialise(self) -> None:
         for module in self.modules():
             # cut at +-2 absolute, biases 0; convolutions keep torch's default
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=self.init_std)
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
         nn.init.trunc_normal_(self.cls_token, std=0.02)
-        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        if self.pos_embed is not None:
+            nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        if self.register_tokens is not None:
+            nn.init.normal_(self.register_tokens, std=1e-6)
 
     def forward(self, images: Tensor, mask: Tensor | None = None) -> Tokens:
         x, grid = self._embed(images, mask)
-        *_, x = self._through_blocks(x)
-        return _split(self.norm(x), grid)
+        *_, x = self._through_blocks(x, grid)
+        return self._split(self.norm(x), grid)
 
     def intermediate(self, images: Tensor, n: int, norm: bool = True) -> list[Tokens]:
         x, grid = self._embed(images, None)
-        outputs = list(self._through_blocks(x))[-n:]
-        return [_split(self.norm(x) if norm else x, grid) for x in outputs]
+        outputs = list(self._through_blocks(x, grid))[-n:]
+        return [self._split(self.norm(x) if norm else x, grid) for x in outputs]
 
     def feature_pyramid(
         self, images: Tensor, blocks: Sequence[int], norm: bool = False
@@ -72,16 +84,13 @@ class VisionTransformer(Backbone):
         if not all(0 <= i < self.depth for i in blocks):
             raise ValueError(f"blocks {tuple(blocks)} of a backbone with {self.depth} blocks")
         x, grid = self._embed(images, None)
-        outputs = enumerate(islice(self._through_blocks(x), max(blocks) + 1))
+        outputs = enumerate(islice(self._through_blocks(x, grid), max(blocks) + 1))
         kept = {i: x for i, x in outputs if i in blocks}
-        return [_map(self.norm(kept[i]) if norm else kept[i], grid) for i in blocks]
+        tokens = [self._split(self.norm(kept[i]) if norm else kept[i], grid) for i in blocks]
+        return [t.patches.transpose(1, 2).unflatten(2, grid).contiguous() for t in tokens]
 
     def set_drop_path(self, rate: float) -> None:
-        rates = torch.linspace(0, rate, self.depth, device="cpu").tolist()  # also under "meta"
-        for block, drop in zip(self.blocks, rates, strict=True):
-            for name in ("drop_path1", "drop_path2"):
-                path = DropPath(drop) if drop else nn.Identity()
-                block.register_module(name, path.train(block.training))
+        spread_drop_path(self.blocks, rate)
 
     def layer_of(self, parameter: str) -> int:
         first, _, rest = parameter.partition(".")
@@ -95,13 +104,16 @@ class VisionTransformer(Backbone):
         if not norm:
             self.norm = nn.Identity()
 
-    def _through_blocks(self, x: Tensor) -> Iterator[Tensor]:
-        checkpointing = self.checkpointing and self.training and torch.is_grad_enabled()
-        for block in self.blocks:
+    def _through_blocks(self, x: Tensor, grid: tuple[int, int]) -> Iterator[Tensor]:
+        for block, bias in zip(self.blocks, self._biases(grid), strict=True):
             # explicit attention wins on CPUs (in bf16 by about 2x, forward and backward)
             block.get_submodule("attn").fused_attn = x.is_cuda  # type: ignore[assignment]
-            x = checkpoint(block, x, use_reentrant=False) if checkpointing else block(x)
+            x = self._run(block, x, bias)
             yield x
+
+    def _biases(self, grid: tuple[int, int]) -> Iterable[Tensor | None]:
+        """What every block adds to its attention logits."""
+        return repeat(None, len(self.blocks))
 
     def _embed(self, images: Tensor, mask: Tensor | None) -> tuple[Tensor, tuple[int, int]]:
         height, width = images.shape[-2:]
@@ -117,27 +129,30 @@ class VisionTransformer(Backbone):
                 raise ValueError("this backbone was built without a mask token")
             x = torch.where(mask.flatten(1)[..., None], self.mask_token.to(x.dtype), x)
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
-        return x + self._positions(grid), grid
+        if self.pos_embed is not None:
+            x = x + self._positions(grid)
+        if self.register_tokens is not None:  # they have no position
+            x = torch.cat([x[:, :1], self.register_tokens.expand(len(x), -1, -1), x[:, 1:]], dim=1)
+        return x, grid
+
+    def _split(self, x: Tensor, grid: tuple[int, int]) -> Tokens:
+        return Tokens(x[:, 0], x[:, 1 + self.config.registers :], grid)
 
     def _positions(self, grid: tuple[int, int]) -> Tensor:
         """Positions for `grid`, (1, 1 + h*w, D).
 
         Bicubic by scale factor with 0.1 added to the target, as dino/vision_transformer.py:174-194
-        does: the exact target size would shift the values slightly (recipe trap T16).
+        does: the exact target size would shift the values slightly (recipe trap T16). DINOv2's
+        models with registers are made for the exact size, antialiased (dinov2/hub/backbones.py).
         """
-        side = self.grid_size
+        table, side = self.pos_embed, self.grid_size
+        assert table is not None, "asked for only where there is a table"
         if grid == (side, side):
-            return self.pos_embed
-        table = self.pos_embed[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
-        scale = ((grid[0] + 0.1) / side, (grid[1] + 0.1) / side)
-        table = F.interpolate(table, scale_factor=scale, mode="bicubic")
-        return torch.cat([self.pos_embed[:, :1], table.flatten(2).transpose(1, 2)], dim=1)
-
-
-def _split(x: Tensor, grid: tuple[int, int]) -> Tokens:
-    return Tokens(x[:, 0], x[:, 1:], grid)
-
-
-def _map(x: Tensor, grid: tuple[int, int]) -> Tensor:
-    """(B, 1 + h*w, D) tokens as a (B, D, h, w) map without [CLS]."""
-    return x[:, 1:].transpose(1, 2).unflatten(2, grid).contiguous()
+            return table
+        square = table[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
+        if self.config.registers:
+            square = F.interpolate(square, size=grid, mode="bicubic", antialias=True)
+        else:
+            scale = ((grid[0] + 0.1) / side, (grid[1] + 0.1) / side)
+            square = F.interpolate(square, scale_factor=scale, mode="bicubic")
+        return torch.cat([table[:, :1], square.flatten(2).transpose(1, 2)], dim=1)

@@ -203,7 +203,7 @@ def test_checkpointing_changes_no_gradient(monkeypatch, drop_path):
 def test_checkpointing_is_for_training_alone(monkeypatch):
     model, images = make_vit(), torch.randn(1, 3, 8, 8)
     model.checkpointing = True
-    monkeypatch.setattr("sslbench.backbones.vit.checkpoint", None)  # a call would fail
+    monkeypatch.setattr("sslbench.backbones.base.checkpoint", None)  # a call would fail
     model.feature_pyramid(images, (0, 1))
     with torch.no_grad():
         model.train().feature_pyramid(images, (0, 1))

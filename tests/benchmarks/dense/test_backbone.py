@@ -128,7 +128,7 @@ def test_an_arch_takes_the_weights_of_a_checkpoint():
     model, batch = make(f"{SOURCE}?seed=1", drop_path=0.2, out_norm=True), images(32, 48)
     model.eval()
     arch = arch_of(model.model)
-    assert arch == ARCH
+    assert arch.items() >= ARCH.items() and "drop_path" not in arch
     again = make(None, arch=arch, out_norm=True).eval()
     assert not torch.equal(again.model.pos_embed, model.model.pos_embed)
     again.load_state_dict(model.state_dict())

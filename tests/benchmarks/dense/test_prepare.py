@@ -167,7 +167,8 @@ def test_an_unknown_config_is_one_sentence(name: str, said: str):
 
 def test_the_config_follows_data_and_architecture():
     published = {"ViT-S/16": "coco_vits16"}
-    assert choose_config(dense(name="coco"), "ViT-S/16", published, "shapes") == "coco_vits16"
+    for arch in ("ViT-S/16", "ViT-S/16 rel"):
+        assert choose_config(dense(name="coco"), arch, published, "shapes") == "coco_vits16"
     scenes = dense(name="shapes-coco")
     assert choose_config(scenes, "ViT-T/8", published, "shapes") == "shapes"
     with pytest.raises(UserError, match=r"no published config for ViT-T/8 on coco, only for ViT-S"):

@@ -1,0 +1,136 @@
+"""BEiT's Vision Transformer: relative position bias, LayerScale, no bias on keys.
+
+Equals beit/modeling_pretrain.py and beit/modeling_finetune.py on timm's BEiT blocks. Positions are
+absolute as in the paper's own ImageNet-1K results, or a learned bias on the attention logits, one
+table for all blocks ("shared relative", as released for ImageNet-22K) or one in every block
+("relative", as fine-tuned).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.interpolate import make_interp_spline
+from timm.models.beit import Block, gen_relative_position_index
+from torch import Tensor, nn
+
+from sslbench.backbones.config import SIZES, BackboneConfig
+from sslbench.backbones.vit import LAYER_NORM, VisionTransformer
+
+CLS_ENTRIES = 3  # last rows of a table: [CLS] to patch, patch to [CLS], [CLS] to itself
+
+
+class BEiTTransformer(VisionTransformer):
+    def __init__(self, config: BackboneConfig, mask_token: bool = False) -> None:
+        super().__init__(config, mask_token)
+        if mask_token:
+            self.mask_token = nn.Parameter(torch.zeros(1, 1, self.embed_dim))
+        heads = SIZES[config.name][2]
+        shared = config.positions == "shared relative"
+        self.rel_pos_bias = RelativePositionBias(self.grid_size, heads) if shared else None
+
+    def _make_block(self, width: int, heads: int) -> nn.Module:
+        scale = self.config.layer_scale or None
+        block = Block(width, heads, qkv_bias=True, init_values=scale, norm_layer=LAYER_NORM)
+        side = self.grid_size if self.config.positions == "relative" else None
+        block.register_module("attn", Attention(width, heads, side))
+        return block
+
+    def _biases(self, grid: tuple[int, int]) -> Iterable[Tensor | None]:
+        if self.config.positions == "absolute":
+            return super()._biases(grid)
+        return self._relative_biases(grid)
+
+    def _relative_biases(self, grid: tuple[int, int]) -> Iterator[Tensor]:
+        index = gen_relative_position_index(grid, device=self.cls_token.device)
+        if self.rel_pos_bias is not None:
+            bias = relative_bias(self.rel_pos_bias.relative_position_bias_table, grid, index)
+        for block in self.blocks:
+            if self.rel_pos_bias is None:
+                table = block.get_parameter("attn.relative_position_bias_table")
+                bias = relative_bias(table, grid, index)
+            yield bias
+
+
+class RelativePositionBias(nn.Module):
+    """The table that all blocks share, ((2 side - 1)^2 + 3, heads)."""
+
+    def __init__(self, side: int, heads: int) -> None:
+        super().__init__()
+        self.relative_position_bias_table = _fresh_table(side, heads)
+
+
+class Attention(nn.Module):
+    """Queries and values have a bias, keys have none (beit/modeling_finetune.py:78-84,123-124).
+
+    side: of the grid that its own bias table is made for; None for attention without a table. The
+    bias itself comes from outside, because it depends on the size of the input.
+    """
+
+    fused_attn = False
+
+    def __init__(self, width: int, heads: int, side: int | None) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.q_bias = nn.Parameter(torch.zeros(width))
+        self.v_bias = nn.Parameter(torch.zeros(width))
+        self.proj = nn.Linear(width, width)
+        self.relative_position_bias_table = None if side is None else _fresh_table(side, heads)
+
+    def forward(self, x: Tensor, shared_rel_pos_bias: Tensor | None = None) -> Tensor:
+        """x: (B, N, D); shared_rel_pos_bias (timm's name): (1, heads, N, N)."""
+        bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
+        qkv = F.linear(x, self.qkv.weight, bias).unflatten(2, (3, self.heads, -1))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind()
+        if self.fused_attn:
+            mask = None if shared_rel_pos_bias is None else shared_rel_pos_bias.to(q.dtype)
+            x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        else:
+            logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+            if shared_rel_pos_bias is not None:
+                logits = logits + shared_rel_pos_bias
+            x = logits.softmax(dim=-1) @ v
+        return self.proj(x.transpose(1, 2).flatten(2))
+
+
+def relative_bias(table: Tensor, grid: tuple[int, int], index: Tensor) -> Tensor:
+    """(1, heads, 1 + N, 1 + N), what a table adds to the attention logits of a `grid` of N patches.
+
+    A table made for another grid is resampled as beit/run_class_finetuning.py does: the trained
+    distances are spread as 1, 1 + q, 1 + q + q^2, ... up to the largest new one and a bicubic
+    spline goes through them; the entries of [CLS] stay.
+    """
+    span = int((len(table) - CLS_ENTRIES) ** 0.5)
+    if grid != ((span + 1) // 2, (span + 1) // 2):
+        rows, columns = (torch.from_numpy(_resampling(span, 2 * n - 1)).to(table) for n in grid)
+        square = table[:-CLS_ENTRIES].unflatten(0, (span, span))
+        with torch.autocast(table.device.type, enabled=False):
+            square = torch.einsum("ip,jq,pqh->ijh", rows, columns, square)
+        table = torch.cat([square.flatten(0, 1), table[-CLS_ENTRIES:]])
+    return table[index].permute(2, 0, 1)[None]
+
+
+def _fresh_table(side: int, heads: int) -> nn.Parameter:
+    return nn.Parameter(torch.zeros((2 * side - 1) ** 2 + CLS_ENTRIES, heads))
+
+
+@lru_cache
+def _resampling(span: int, target: int) -> np.ndarray:
+    """(target, span) weights of a cubic spline through `span` values at `target` new distances.
+
+    New distances beyond the spread ones take the outermost value.
+    """
+    low, high = 1.01, 1.5
+    while high - low > 1e-6:
+        q = (low + high) / 2
+        low, high = (low, q) if (1 - q ** (span // 2)) / (1 - q) > target // 2 else (q, high)
+    spread = np.cumsum(q ** np.arange(span // 2))
+    known = np.concatenate([-spread[::-1], [0.0], spread])
+    wanted = np.arange(target) - target // 2
+    spline = make_interp_spline(known, np.eye(span), k=min(3, span - 1))
+    return spline(wanted.clip(known[0], known[-1]))

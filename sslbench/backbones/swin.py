@@ -1,0 +1,149 @@
+"""Swin: windowed attention over four stages, on timm's blocks, as iBOT trains it.
+
+Equals ibot/models/swin_transformer.py: LayerNorm eps 1e-6, merging at the *end* of a stage, [CLS] =
+the mean of the final tokens. The windows are fixed by `image_size`: a stage no larger than its
+window has one window and no shift (stages 3 and 4 of window 14 at 224 px). Other input sizes keep
+these windows, padded where they do not fit; a shifted block does not attend across the border of
+its padding, an unshifted one does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from timm.layers import PatchEmbed
+from timm.models.swin_transformer import (
+    PatchMerging,
+    SwinTransformerBlock,
+    window_partition,
+    window_reverse,
+)
+from torch import Tensor, nn
+
+from sslbench.backbones.base import Backbone, Tokens, spread_drop_path
+from sslbench.backbones.config import SWINS, BackboneConfig
+from sslbench.errors import UserError
+
+LAYER_NORM: Any = partial(nn.LayerNorm, eps=1e-6)
+
+
+class SwinTransformer(Backbone):
+    """A mask has one entry an output patch: each stands for 8 x 8 of the embedded patches.
+
+    The mask token replaces them after the norm of the embedding (iBOT's `mask_model`).
+    """
+
+    def __init__(self, config: BackboneConfig, mask_token: bool = False) -> None:
+        super().__init__()
+        self.config = config
+        width, depths, heads, self.init_std = SWINS[config.name]
+        self.embed_dim, self.depth = width * 2 ** (len(depths) - 1), sum(depths)
+        self.patch_size = config.stride
+        self.patch_embed = PatchEmbed(
+            None, config.patch_size, embed_dim=width, norm_layer=LAYER_NORM, output_fmt="NHWC"
+        )
+        self.mask_token = nn.Parameter(torch.zeros(1, width)) if mask_token else None
+        side = config.image_size // config.patch_size
+        self.layers = nn.ModuleList(
+            Stage(width << i, side >> i, depths[i], heads[i], config.window, i + 1 < len(depths))
+            for i in range(len(depths))
+        )
+        self.norm = LAYER_NORM(self.embed_dim)
+        self.set_drop_path(config.drop_path)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=self.init_std)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, images: Tensor, mask: Tensor | None = None) -> Tokens:
+        *_, x = self._through_blocks(images, mask)
+        return _tokens(self.norm(x))
+
+    def intermediate(self, images: Tensor, n: int, norm: bool = True) -> list[Tokens]:
+        outputs = list(self._through_blocks(images, None))[-n:]
+        last = [x.shape[-1] == self.embed_dim for x in outputs]  # of the last stage
+        return [
+            _tokens(self.norm(x) if norm and at_end else x)
+            for x, at_end in zip(outputs, last, strict=True)
+        ]
+
+    def set_drop_path(self, rate: float) -> None:
+        spread_drop_path((block for stage in self._stages() for block in stage.blocks), rate)
+
+    def _through_blocks(self, images: Tensor, mask: Tensor | None) -> Iterator[Tensor]:
+        """(B, h, w, D) after every block, before a merging that follows it."""
+        x = self._embed(images, mask)
+        for stage in self._stages():
+            for block in stage.blocks:
+                x = self._run(block, x)
+                yield x
+            if stage.downsample is not None:
+                x = stage.downsample(x)
+
+    def _stages(self) -> Iterable[Stage]:
+        return cast("Iterable[Stage]", self.layers)
+
+    def _embed(self, images: Tensor, mask: Tensor | None) -> Tensor:
+        height, width = images.shape[-2:]
+        if height % self.patch_size or width % self.patch_size:
+            raise UserError(
+                f"image size {height}x{width} is not a multiple of Swin's stride "
+                f"{self.patch_size}; choose a multiple of it."
+            )
+        x = self.patch_embed(images)
+        if mask is not None:
+            if self.mask_token is None:
+                raise ValueError("this backbone was built without a mask token")
+            ratio = self.patch_size // self.config.patch_size
+            mask = mask.repeat_interleave(ratio, 1).repeat_interleave(ratio, 2)
+            x = torch.where(mask[..., None], self.mask_token.to(x.dtype), x)
+        return x
+
+
+class Stage(nn.Module):
+    """Blocks of one resolution (`side` tokens a side), shifted in turn, then merging 2 x 2."""
+
+    def __init__(
+        self, width: int, side: int, depth: int, heads: int, window: int, merge: bool
+    ) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            Block(
+                width,
+                (side, side),
+                heads,
+                window_size=window,
+                shift_size=window // 2 if i % 2 else 0,
+                dynamic_mask=True,
+                norm_layer=LAYER_NORM,
+            )
+            for i in range(depth)
+        )
+        self.downsample = PatchMerging(width, norm_layer=LAYER_NORM) if merge else None
+
+
+class Block(SwinTransformerBlock):
+    """timm's block, padded before it is shifted: timm's own order moves padding into the image."""
+
+    def _attn(self, x: Tensor) -> Tensor:
+        """x: (B, h, w, D) of any size."""
+        height, width = x.shape[1:3]
+        window, (down, right) = self.window_size, self.shift_size
+        x = F.pad(x, (0, 0, 0, -width % window[1], 0, -height % window[0]))
+        padded = x.shape[1:3]
+        x = x.roll((-down, -right), dims=(1, 2))
+        mask = self.get_attn_mask(x)
+        windows = self.attn(window_partition(x, window).flatten(1, 2), mask)
+        x = window_reverse(windows.unflatten(1, window), window, *padded)
+        return x.roll((down, right), dims=(1, 2))[:, :height, :width]
+
+
+def _tokens(x: Tensor) -> Tokens:
+    """(B, h, w, D) -> tokens; there is no [CLS], the mean stands for it."""
+    patches = x.flatten(1, 2)
+    return Tokens(patches.mean(dim=1), patches, (x.shape[1], x.shape[2]))
