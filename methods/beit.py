@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslbench.backbones.base import Backbone
+from sslbench.backbones.vit import VisionTransformer
 from sslbench.data.masks import CountMaskConfig
 from sslbench.data.views import TokenizerCrop, TokenizerCropConfig
 from sslbench.errors import UserError
@@ -40,7 +41,7 @@ class BEiT(Method):
         "tokenizer": (
             "BEiT predicts the codes of a pretrained tokenizer and none was given: run "
             "`sslbench tokenizer train` first and pass its run directory with "
-            "`--set needs.tokenizer=DIR`"
+            "`--set needs.tokenizer=DIR`, or DALL-E's with `--set needs.tokenizer=dalle`"
         )
     }
 
@@ -50,7 +51,13 @@ class BEiT(Method):
         super().__init__(config, make_backbone)
         self.config = config
         self.tokenizer = tokenizer.requires_grad_(False).eval()
-        self.student = make_backbone(mask_token=True)
+        student = make_backbone(mask_token=True)
+        if not isinstance(student, VisionTransformer):
+            raise UserError(
+                f"BEiT trains vit_* and beit_* backbones, not {type(student).__name__}; set "
+                "backbone.name=beit_base, say."
+            )
+        self.student = student
         self.lm_head = nn.Linear(self.student.embed_dim, tokenizer.num_codes)
         initialise(self.student)
         nn.init.trunc_normal_(self.lm_head.weight, std=0.02, a=-0.02, b=0.02)
@@ -70,6 +77,10 @@ class BEiT(Method):
     @classmethod
     def views(cls, config: BEiTConfig, patch_size: int) -> TokenizerCrop:
         return TokenizerCrop(config.views, patch_size, config.mask)
+
+    @classmethod
+    def image_tokens(cls, config: BEiTConfig, patch_size: int) -> int:
+        return (config.views.size // patch_size) ** 2
 
     def train(self, mode: bool = True) -> BEiT:
         super().train(mode)
@@ -99,7 +110,7 @@ class BEiT(Method):
 
 
 @torch.no_grad()
-def initialise(backbone: nn.Module) -> None:
+def initialise(backbone: VisionTransformer) -> None:
     """Truncated normal cut at one std everywhere, then residual outputs of block l / sqrt(2 l).
 
     BEiT sec. 2.2; beit/modeling_pretrain.py:21-22,78-97 (trap T27).
@@ -111,7 +122,8 @@ def initialise(backbone: nn.Module) -> None:
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     for token in (backbone.cls_token, backbone.pos_embed, backbone.mask_token):
-        nn.init.trunc_normal_(token, std=0.02, a=-0.02, b=0.02)
+        if token is not None:  # a backbone with relative bias has no pos_embed
+            nn.init.trunc_normal_(token, std=0.02, a=-0.02, b=0.02)
     for layer, block in enumerate(backbone.blocks, start=1):
-        block.attn.proj.weight.div_(math.sqrt(2 * layer))
-        block.mlp.fc2.weight.div_(math.sqrt(2 * layer))
+        for name in ("attn.proj.weight", "mlp.fc2.weight"):
+            block.get_parameter(name).div_(math.sqrt(2 * layer))

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from sslbench.backbones.base import Backbone
 from sslbench.data.views import MultiCrop, MultiCropConfig
 from sslbench.method import Method, Progress, ViewBatch
-from sslbench.methods.heads import ProjectionHead, make_teacher, update_teacher
+from sslbench.methods.heads import ProjectionHead, make_teacher, official_head, update_teacher
 from sslbench.methods.losses import Centre, cls_loss, cosine, entropy, temperature
 
 
@@ -45,6 +45,7 @@ class DINOConfig:
 class DINO(Method):
     name = "dino"
     Config = DINOConfig
+    order = "interleaved"  # dino/eval_linear.py:166-170
 
     def __init__(self, config: DINOConfig, make_backbone: Callable[..., Backbone]) -> None:
         super().__init__(config, make_backbone)
@@ -76,6 +77,10 @@ class DINO(Method):
     @classmethod
     def effective_epochs(cls, config: DINOConfig, epochs: float) -> float:
         return epochs * config.views.relative_area
+
+    @classmethod
+    def image_tokens(cls, config: DINOConfig, patch_size: int) -> int:
+        return config.views.patches(patch_size)
 
     def loss(self, batch: ViewBatch, progress: Progress) -> dict[str, Tensor]:
         c = self.config
@@ -118,6 +123,10 @@ class DINO(Method):
 
     def head(self) -> nn.Module:
         return self.teacher["head"]
+
+    @classmethod
+    def official_head(cls, tensors: Mapping[str, Tensor]) -> nn.Module | None:
+        return official_head(tensors, patches=False)
 
     def health(self) -> Mapping[str, float]:
         uniform = math.log(self.config.out_dim)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from itertools import pairwise
 
 import torch
@@ -86,6 +88,65 @@ class ProjectionHead(nn.Module):
         for layer, norm in zip(self.layers[:-1], norms, strict=True):
             x = F.gelu(norm(layer(x)))
         return F.normalize(self.layers[-1](x), dim=-1)
+
+
+def official_head(tensors: Mapping[str, Tensor], patches: bool) -> ProjectionHead | None:
+    """The head whose weights `tensors` are, under official names or ours; None if of another kind.
+
+    Official: `mlp.N` counts activations too (recipe trap T11 for newer weight norms); `last_layer2`
+    stands in the file even where it is `last_layer` itself (trap T38).
+    """
+    ours = _our_names(tensors)
+    if not {"layers.2.weight", "last_layer.weight_v", "last_layer.weight_g"} <= ours.keys():
+        return None
+    second = ours.get("last_layer2.weight_v")
+    if second is not None and _same_layer(ours):
+        ours = {k: v for k, v in ours.items() if not k.startswith("last_layer2.")}
+        second = None
+    batch_norm = "norms.0.running_mean" in ours
+    if patches and batch_norm:
+        ours = {
+            k.replace("norms.", "patch_norms."): v for k, v in ours.items() if "norms." in k
+        } | ours
+    hidden, width = ours["layers.0.weight"].shape
+    head = ProjectionHead(
+        width,
+        len(ours["last_layer.weight_v"]),
+        hidden,
+        len(ours["layers.2.weight"]),
+        batch_norm=batch_norm,
+        patches=patches,
+        patch_out_dim=None if second is None else len(second),
+    )
+    try:
+        head.load_state_dict(ours)
+    except RuntimeError:
+        return None
+    return head
+
+
+def _our_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    mlp = [k.split(".")[1] for k in tensors if re.fullmatch(r"mlp\.\d+\.weight", k)]
+    linear = [n for n in sorted(mlp, key=int) if tensors[f"mlp.{n}.weight"].ndim == 2]
+    norms = [n for n in sorted(mlp, key=int) if n not in linear]
+    places = {n: f"layers.{i}" for i, n in enumerate(linear)}
+    places |= {n: f"norms.{i}" for i, n in enumerate(norms)}
+    renamed = {}
+    for key, tensor in tensors.items():
+        first, _, rest = key.partition(".")
+        if first == "mlp":
+            number, _, name = rest.partition(".")
+            key = f"{places.get(number, key)}.{name}"
+        for new, old in (("original0", "weight_g"), ("original1", "weight_v")):
+            key = key.replace(f"parametrizations.weight.{new}", old)
+        renamed[key] = tensor
+    return renamed
+
+
+def _same_layer(tensors: Mapping[str, Tensor]) -> bool:
+    parts = ("weight_g", "weight_v")
+    pairs = [(tensors.get(f"last_layer.{p}"), tensors.get(f"last_layer2.{p}")) for p in parts]
+    return all(a is not None and b is not None and torch.equal(a, b) for a, b in pairs)
 
 
 def make_teacher(student: nn.Module, teacher: nn.Module) -> nn.Module:

@@ -21,7 +21,7 @@ from sslbench.backbones.base import Backbone
 from sslbench.data.masks import MaskConfig
 from sslbench.data.views import MultiCrop, MultiCropConfig
 from sslbench.method import Method, Progress, ViewBatch
-from sslbench.methods.heads import ProjectionHead, make_teacher, update_teacher
+from sslbench.methods.heads import ProjectionHead, make_teacher, official_head, update_teacher
 from sslbench.methods.losses import Centre, cls_loss, cosine, entropy, patch_loss, temperature
 
 
@@ -92,6 +92,10 @@ class IBOT(Method):
     @classmethod
     def effective_epochs(cls, config: IBOTConfig, epochs: float) -> float:
         return epochs * config.views.relative_area
+
+    @classmethod
+    def image_tokens(cls, config: IBOTConfig, patch_size: int) -> int:
+        return config.views.patches(patch_size)
 
     def loss(self, batch: ViewBatch, progress: Progress) -> dict[str, Tensor]:
         c = self.config
@@ -171,6 +175,10 @@ class IBOT(Method):
 
     def head(self) -> nn.Module:
         return self.teacher["head"]
+
+    @classmethod
+    def official_head(cls, tensors: Mapping[str, Tensor]) -> nn.Module | None:
+        return official_head(tensors, patches=True)
 
     def health(self) -> Mapping[str, float]:
         c = self.config

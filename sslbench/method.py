@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sslbench.backbones.base import Backbone
+
+Order = Literal["blockwise", "interleaved"]
 
 
 @dataclass(frozen=True)
@@ -94,13 +97,15 @@ class Method(nn.Module):
     """Base class of pretraining methods; see the module docstring.
 
     name: as typed on the command line. Config: frozen dataclass of the settings, defaults = the
-    paper's. poolings: the frozen features it is judged by ("cls", "mean"). needs: frozen modules it
+    paper's. poolings: the frozen features it is judged by ("cls", "mean"). order: how the authors'
+    linear classifiers expect [CLS] and mean patch (`FeatureSpec.order`). needs: frozen modules it
     is given by name (e.g. a tokenizer), each with the sentence that says how to get one.
     """
 
     name: ClassVar[str]
     Config: ClassVar[type]
     poolings: ClassVar[tuple[str, ...]] = ("cls",)
+    order: ClassVar[Order] = "blockwise"
     needs: ClassVar[Mapping[str, str]] = {}
 
     def __init__(
@@ -111,13 +116,29 @@ class Method(nn.Module):
 
     @classmethod
     def views(cls, config: Any, patch_size: int) -> Views:
-        """The transform from one image to its views."""
+        """The transform from one image to its views; patch_size: pixels of an output patch."""
         raise NotImplementedError
+
+    @classmethod
+    def read(cls, *files: Path) -> tuple[Any, dict[str, Tensor]] | None:
+        """Config and `backbone()` weights in files published by others; None if it reads none.
+
+        Nothing in a file is run. Raises UserError where the files are not what they should be.
+        """
+        return None
 
     @classmethod
     def effective_epochs(cls, config: Any, epochs: float) -> float:
         """`epochs` times the images seen per epoch in units of the first crop's area."""
         return epochs
+
+    @classmethod
+    def image_tokens(cls, config: Any, patch_size: int) -> int:
+        """Patches of one image's views that the trained backbone sees; 0: the method does not say.
+
+        patch_size: pixels of an output patch, as for `views`. This is what compute goes by.
+        """
+        return 0
 
     def loss(self, batch: ViewBatch, progress: Progress) -> dict[str, Tensor]:
         """Key "loss" (a scalar to minimise) and whatever else is worth logging (scalars)."""
@@ -142,6 +163,14 @@ class Method(nn.Module):
 
     def head(self) -> nn.Module | None:
         """A (B, D) [CLS] -> (B, K) head whose arg-max is a cluster assignment, if there is one."""
+        return None
+
+    @classmethod
+    def official_head(cls, tensors: Mapping[str, Tensor]) -> nn.Module | None:
+        """`head()` with the weights of an official checkpoint's head, or of one `head()` exported.
+
+        tensors: their names below "head."; None if the head cannot be built from them.
+        """
         return None
 
     def health(self) -> Mapping[str, float]:

@@ -12,8 +12,9 @@ from pathlib import Path
 import torch
 
 from sslbench import plugins
-from sslbench.backbones.config import SIZES
-from sslbench.config import benchmark_configs, config_files
+from sslbench.backbones.config import SIZES, SWINS
+from sslbench.backbones.manifest import releases
+from sslbench.config import benchmark_configs, config_files, load_recipe
 from sslbench.data.images import home
 from sslbench.errors import UserError
 from sslbench.training.train import use_bf16
@@ -36,12 +37,15 @@ def inventory() -> dict[str, dict[str, str]]:
         suites = ", ".join(found.suites)
         benchmarks[name] = f"version {found.version}, suites {suites}: {_first_line(found.__doc__)}"
     listed["benchmarks"] = benchmarks
-    listed["configs"] = {name: _config_line(path) for name, path in config_files().items()}
+    listed["configs"] = {name: _recipe_line(name, path) for name, path in config_files().items()}
     for name in benchmarks:
         if own := benchmark_configs(name):
             listed[f"configs of {name}"] = {n: _config_line(path) for n, path in own.items()}
     listed["backbones"] = {
         n: f"width {w}, depth {d}, heads {h}" for n, (w, d, h, _) in SIZES.items()
+    } | {n: f"width {w}, blocks {d}, heads {h} a stage" for n, (w, d, h, _) in SWINS.items()}
+    listed["weights"] = {
+        r.name: f"{r.arch}, {r.data}, as {r.filename}" for r in releases().values()
     }
     listed["datasets"] = {
         "shapes": "procedural shapes, generated on first use",
@@ -62,6 +66,20 @@ def _about(group: str, name: str) -> str:
 
 def _first_line(text: str | None) -> str:
     return next(iter((text or "").strip().splitlines()), "")
+
+
+def _recipe_line(name: str, path: Path) -> str:
+    """What a recipe says of itself, its data and epochs, and what to expect of it."""
+    tokenizer = Path(name).name.partition("_")[0] in plugins.available(plugins.TOKENIZERS)
+    try:
+        recipe = load_recipe(name, group=plugins.TOKENIZERS if tokenizer else plugins.METHODS)
+    except UserError as error:
+        return f"broken: {error}"
+    about = recipe.about
+    facts = f"{about.dataset or recipe.data.source}, {recipe.train.epochs:g} epochs"
+    expected = [f"{b.removeprefix('imagenet_')} {v:.1f}" for b, _, v, _ in about.expected]
+    said = ", expected " + ", ".join(expected) if expected else ""
+    return f"{_config_line(path)} [{facts}{said}]"
 
 
 def _config_line(path: Path) -> str:

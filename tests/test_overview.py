@@ -55,6 +55,10 @@ def test_everything_installed_is_listed() -> None:
     assert listed["benchmarks"]["knn"].startswith("version ")
     assert "frozen" in listed["benchmarks"]["knn"]
     assert listed["configs"]["shapes/dino"].startswith("DINO in minutes")
+    assert listed["configs"]["shapes/dino"].endswith("[shapes, 2.4 epochs]")
+    paper = listed["configs"]["papers/dino_vit-small-p16_16xb64-coslr-800e_in1k"]
+    assert paper.endswith("[IN-1K, 800 epochs, expected knn 74.5, linear 77.0]")
+    assert listed["configs"]["papers/dvae"].endswith("[IN-1K, 10 epochs]")
     assert listed["backbones"]["vit_small"] == "width 384, depth 12, heads 6"
     assert {"shapes", "digits"} <= set(listed["datasets"])
     assert all(line for names in listed.values() for line in names.values())
@@ -66,6 +70,16 @@ def test_a_broken_plugin_does_not_hide_the_others(broken) -> None:
         assert listed[kind]["bad"].startswith("broken: ")
         assert "ModuleNotFoundError: No module named 'no_such_package'" in listed[kind]["bad"]
         assert len(listed[kind]) > 1
+
+
+def test_a_broken_config_does_not_hide_the_others(monkeypatch, tmp_path) -> None:
+    (tmp_path / "bad.py").write_text("method = dict(name='dinno')\n")
+    files = {"bad": tmp_path / "bad.py", **config_files()}
+    for module in (overview, config):
+        monkeypatch.setattr(module, "config_files", lambda: files)
+    listed = overview.inventory()["configs"]
+    assert listed["bad"].startswith("broken: unknown method 'dinno': did you mean 'dino'?")
+    assert listed["shapes/dino"].startswith("DINO")
 
 
 def test_a_healthy_machine() -> None:

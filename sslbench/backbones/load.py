@@ -1,80 +1,113 @@
 """Finds out what a source of weights is and loads it; nothing is ever guessed silently.
 
 DIR, DIR/weights.safetensors    a run of ours
+FILE[?key=student&arch=ViT-S/16]    a checkpoint of others: which network of it, what it must be
+NAME                            released weights by name, e.g. ibot_vits16 (see `list`)
+timm:NAME                       pretrained weights of timm
 random-init:ARCH                fresh weights, e.g. random-init:vit_small/16@224?seed=1
 pixels:SIZE                     the pixels themselves
 """
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 import torch
 from torch import Tensor, nn
 
 from sslbench import plugins
-from sslbench.backbones.base import Backbone
 from sslbench.backbones.build import build_backbone
 from sslbench.backbones.config import BackboneConfig
+from sslbench.backbones.foreign import published_file, random_module, read_module
+from sslbench.backbones.loaded import LoadedModel
+from sslbench.backbones.manifest import find, releases
+from sslbench.backbones.official import TIMM, read_official, read_timm
+from sslbench.backbones.pickles import not_weights
 from sslbench.backbones.pixels import RawPixels
-from sslbench.config import IMAGENET_MEAN, IMAGENET_STD, Recipe, recipe_from_dict
+from sslbench.config import Recipe, recipe_from_dict
 from sslbench.errors import UserError
 from sslbench.method import Method
 from sslbench.reporting.result import ModelCard, digest
-from sslbench.training.checkpoint import WEIGHTS, read_weights, weights_sha256
+from sslbench.training.checkpoint import WEIGHTS, read_metadata, read_weights, weights_sha256
 
 RANDOM, PIXELS = "random-init", "pixels"
 FLOORS = (PIXELS, RANDOM)
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """A backbone ready to be judged, and everything that must travel with its weights.
-
-    source: what `load_backbone` was given, absolute where it is a path; it stays on this machine.
-    """
-
-    backbone: Backbone
-    card: ModelCard
-    poolings: tuple[str, ...]
-    image_size: int
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
-    head: nn.Module | None = None
-    source: str = ""
+# what a random-init source may say of its architecture beyond name, patch and size -> default
+OPTIONS: dict[str, Any] = {
+    f.name: f.default
+    for f in fields(BackboneConfig)
+    if f.name in ("window", "positions", "layer_scale", "registers")
+}
 
 
 def load_backbone(source: str | Path) -> LoadedModel:
     """The model behind `source`, in eval mode; UserError if it is not one."""
     text = str(source)
-    if text.startswith(f"{RANDOM}:"):
-        return replace(_random(text), source=text)
-    if text.startswith(f"{PIXELS}:"):
-        return replace(_pixels(text), source=text)
-    return replace(_run(_weights_file(text)), source=str(Path(text).expanduser().absolute()))
+    for prefix, read in ((RANDOM, _random), (PIXELS, _pixels), (TIMM, read_timm)):
+        if text.startswith(f"{prefix}:"):
+            return replace(read(text), source=text)
+    place, options = _split(text)
+    if not Path(place).expanduser().exists() and place in releases():
+        place = str(find(place))
+    path = _weights_file(place)
+    model = _run(path) if _is_run(path) else read_official(path, **options)
+    whole = str(Path(place).expanduser().absolute())
+    return replace(model, source=whole + (f"?{urlencode(options)}" if options else ""))
 
 
 def read_card(source: str | Path) -> dict[str, Any]:
-    """What a run says of its weights: recipe, data, steps, epochs, sha256."""
-    return read_weights(_weights_file(str(source)))[1]
+    """What a run says of its weights (recipe, data, steps, epochs, sha256); {} if it is no run."""
+    path = _weights_file(str(source))
+    return read_metadata(path) if path.suffix == ".safetensors" else {}
 
 
 def load_module(source: str | Path, group: str) -> nn.Module:
-    """The frozen module that a run of a plugin of `group` exported, e.g. a tokenizer for BEiT."""
+    """The frozen module of a plugin of `group`, e.g. a tokenizer for BEiT.
+
+    source: a run, a published file that a plugin reads or its known name, or random-init:NAME for
+    fresh weights.
+    """
+    if (foreign := _foreign_module(str(source), group)) is not None:
+        return foreign
     recipe, _, tensors = _read(_weights_file(str(source)), group)
     method = _rebuild(recipe, group)
     _load_exactly(method.backbone(), _part(tensors, "backbone."), str(source))
     return method.backbone().eval()
 
 
+def _foreign_module(text: str, group: str) -> nn.Module | None:
+    """The module behind a source that is no run of ours; None if it may be one."""
+    if text.startswith(f"{RANDOM}:"):
+        return random_module(text.partition(":")[2], group)
+    path = published_file(text)
+    if path is not None and path.suffix != ".safetensors":
+        return read_module([path], group).backbone().eval()
+    return None
+
+
 def random_source(config: BackboneConfig, seed: int) -> str:
     """The source string of a random-init floor for an architecture."""
-    return f"{RANDOM}:{config.name}/{config.patch_size}@{config.image_size}?seed={seed}"
+    own = {n: getattr(config, n) for n in OPTIONS if getattr(config, n) != OPTIONS[n]}
+    place = f"{config.name}/{config.patch_size}@{config.image_size}"
+    return f"{RANDOM}:{place}?{urlencode({'seed': seed, **own})}"
+
+
+def _split(text: str) -> tuple[str, dict[str, str]]:
+    """A source as place and options, "x.pth?key=student" as "x.pth" and {"key": "student"}."""
+    match = re.fullmatch(r"(.+?)\?(\w+=.*)", text)
+    if not match or Path(text).expanduser().exists():
+        return text, {}
+    options = dict(parse_qsl(match.group(2)))
+    if unknown := set(options) - {"key", "arch"}:
+        raise UserError(f"{text!r} has the option {min(unknown)!r}; known are key and arch.")
+    return match.group(1), options
 
 
 def _weights_file(text: str) -> Path:
@@ -87,12 +120,22 @@ def _weights_file(text: str) -> Path:
         path = path / WEIGHTS
     if not path.is_file():
         raise UserError(
-            f"model source {text!r} does not exist; give a run directory, a {WEIGHTS} file, "
+            f"model source {text!r} does not exist{_similar(text)}; give a run directory, a file "
+            f"of weights, released weights by name (see `sslbench list`), {TIMM}:NAME, "
             f"{RANDOM}:ARCH/PATCH@SIZE or {PIXELS}:SIZE."
         )
-    if path.suffix != ".safetensors":
-        raise UserError(f"{path} is not a .safetensors file; give a run directory of sslbench.")
+    if said := not_weights(path):
+        raise UserError(f"{path} {said}.")
     return path
+
+
+def _similar(text: str) -> str:
+    close = difflib.get_close_matches(text, releases(), 1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _is_run(path: Path) -> bool:
+    return path.suffix == ".safetensors" and "recipe" in read_metadata(path)
 
 
 def _read(path: Path, group: str) -> tuple[Recipe, dict[str, Any], dict[str, Tensor]]:
@@ -121,6 +164,7 @@ def _run(path: Path) -> LoadedModel:
         pretrain_data=card["data"],
         epochs=round(card["epochs"], 2),
         effective_epochs=round(card["effective_epochs"], 2),
+        tokens=float(f"{card.get('tokens', 0.0):.4g}"),
         steps=card["steps"],
         seed=recipe.train.seed,
         source=path.absolute().parent.name,
@@ -146,11 +190,20 @@ def _rebuild(recipe: Recipe, group: str) -> Method:
 
 
 def _random(text: str) -> LoadedModel:
-    match = re.fullmatch(rf"{RANDOM}:(\w+)/(\d+)@(\d+)(?:\?seed=(\d+))?", text)
-    if not match:
-        raise UserError(f"{text!r} is not of the form {RANDOM}:vit_small/16@224?seed=0.")
-    name, patch, size, seed = match.group(1), *map(int, match.groups(default="0")[1:])
-    config = BackboneConfig(name, patch, size, drop_path=0.0)
+    match = re.fullmatch(rf"{RANDOM}:(\w+)/(\d+)@(\d+)(?:\?(.*))?", text)
+    try:
+        if not match:
+            raise ValueError(text)
+        said = dict(parse_qsl(match.group(4) or "", strict_parsing=bool(match.group(4))))
+        seed = int(said.pop("seed", 0))
+        own = {name: type(OPTIONS[name])(value) for name, value in said.items()}
+    except (ValueError, KeyError) as error:
+        raise UserError(
+            f"{text!r} is not of the form {RANDOM}:vit_small/16@224?seed=0, with "
+            f"{', '.join(OPTIONS)} as further options."
+        ) from error
+    name, patch, size = match.group(1), int(match.group(2)), int(match.group(3))
+    config = BackboneConfig(name, patch, size, drop_path=0.0, **own)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = build_backbone(config).eval()

@@ -6,7 +6,13 @@ import sys
 
 import typer
 
-from sslbench.cli import about, judge, train  # noqa: F401  (they add their commands to the app)
+from sslbench.cli import (  # noqa: F401  (they add their commands to the app)
+    about,
+    judge,
+    tokenizer,
+    train,
+    weights,
+)
 from sslbench.cli.app import app
 from sslbench.errors import RunError, UserError
 

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from sslbench import __version__
 from sslbench.cli.app import app, console, say
-from sslbench.errors import RunError
+from sslbench.errors import RunError, UserError, nearest
 
 
 @app.command("list")
-def list_() -> None:
+def list_(
+    kind: Annotated[
+        str | None, typer.Argument(help="Only this kind, e.g. configs; unset: everything.")
+    ] = None,
+) -> None:
     """What is installed: methods, tokenizers, benchmarks, recipes, backbones, datasets."""
     from sslbench.overview import inventory
 
-    for kind, names in inventory().items():
-        console.print(f"[bold]{kind}[/bold]")
-        for name, about in names.items():
-            say(f"  {name:<24} {about}")
+    listed = inventory()
+    if kind is not None and kind not in listed:
+        raise UserError(f"nothing to list of kind {kind!r}: {nearest(kind, listed)}.")
+    for title in [kind] if kind else listed:
+        console.print(f"[bold]{title}[/bold]")
+        width = max(24, *map(len, listed[title]))
+        for name, about in listed[title].items():
+            say(f"  {name:<{width}} {about}")
 
 
 @app.command()

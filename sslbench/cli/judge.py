@@ -14,15 +14,19 @@ Models = Annotated[
     list[str] | None,
     typer.Option(
         "--model",
-        help="What to judge: a run directory, a weights.safetensors, random-init:vit_small/16@224 "
-        "or pixels:64; repeatable. Unset: the newest run of each method below runs/.",
+        help="What to judge: a run directory, a checkpoint "
+        "FILE[?key=teacher|student&arch=ViT-S/16], released weights by name (see `list`), "
+        "timm:NAME, random-init:vit_small/16@224 or pixels:64; repeatable. Unset: the newest run "
+        "of each method below runs/.",
     ),
 ]
 
 
 @app.command()
 def evaluate(
-    suite: Annotated[str, typer.Option(help="full, frozen or dense (see `list`).")] = "full",
+    suite: Annotated[
+        str, typer.Option(help="full, frozen, dense or papers (see `list`).")
+    ] = "full",
     benchmark: Annotated[
         list[str] | None, typer.Option(help="Single benchmarks instead of a suite; repeatable.")
     ] = None,
@@ -39,6 +43,10 @@ def evaluate(
         str | None,
         typer.Option(help="An ADE20K folder; unset: embedded scenes beside embedded images."),
     ] = None,
+    classifier: Annotated[
+        Path | None,
+        typer.Option(help="The linear classifier released with the model, judged too."),
+    ] = None,
     split: Annotated[str, typer.Option(help="The split to judge on: validation or test.")] = "test",
     out: Annotated[Path, typer.Option(help="Where records and tables go.")] = RESULTS / "mine",
     force: Annotated[bool, typer.Option(help="Compute again what has a record already.")] = False,
@@ -53,8 +61,11 @@ def evaluate(
     sources = model or workflow.newest_runs(RUNS)
     given = {workflow.IMAGES: data, "coco": coco, "ade20k": ade20k}
     asked = benchmark or suite
-    results = workflow.evaluate(sources, asked, given, split, out, force, console, jobs)
+    results = workflow.evaluate(
+        sources, asked, given, split, out, force, console, jobs, classifier=classifier
+    )
     _show(workflow.write_tables(out, results))
+    say(*(workflow.released(results) if classifier else ()))
     say(f"records and tables are in {out}")
 
 
@@ -63,11 +74,15 @@ def table(
     out: Annotated[Path, typer.Option(help="The folder of records.")] = RESULTS / "mine",
     layout: Annotated[str, typer.Option(help="frozen or all.")] = "frozen",
     format: Annotated[str, typer.Option(help="md, latex or csv.")] = "md",
+    published: Annotated[
+        bool, typer.Option("--published", help="Set the papers' figures beside the records.")
+    ] = False,
 ) -> None:
     """Print the comparison table of the records in a folder."""
     from sslbench import workflow
 
-    typer.echo(workflow.table(out, layout, format))
+    show = workflow.published if published else workflow.table
+    typer.echo(show(out, layout, format))
 
 
 @app.command()

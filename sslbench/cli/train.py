@@ -1,4 +1,4 @@
-"""Commands that train: `pretrain` and `tokenizer train`."""
+"""The command that trains, `pretrain`, and what every command that trains has in common."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ import typer
 
 from sslbench.cli.app import RUNS, app, console, say
 from sslbench.errors import RunError, UserError
-
-tokenizer_app = typer.Typer(help="Train the image tokenizers that some methods need.")
-app.add_typer(tokenizer_app, name="tokenizer")
 
 Config = Annotated[
     str | None, typer.Option(help="A recipe by name (see `sslbench list`) or a .py file.")
@@ -39,13 +36,19 @@ Processes = Annotated[
 
 @app.command()
 def pretrain(
-    method: Annotated[str, typer.Option(help="The method by name, e.g. ibot (see `list`).")],
+    method: Annotated[
+        str | None,
+        typer.Option(help="The method by name, e.g. ibot (see `list`); unset: the config's."),
+    ] = None,
     config: Config = None,
     data: Data = None,
     out: Out = None,
     set_: Set = None,
     resume: Resume = False,
     nproc: Processes = 1,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what the run would take; needs no data.")
+    ] = False,
 ) -> None:
     """Pretrain a backbone with one method.
 
@@ -54,31 +57,21 @@ def pretrain(
     """
     from sslbench.plugins import METHODS
 
-    _train(METHODS, method, config, data, out, set_ or [], resume, nproc)
+    if dry_run:
+        from sslbench import workflow
+        from sslbench.training.dry_run import report
+
+        if resume:
+            raise UserError("--resume goes on with a run and --dry-run only looks; drop one.")
+        recipe, said = workflow.choose_recipe(method, config, data, set_ or [])
+        say(*([said] if said else []), *report(recipe, nproc))
+        return
+    train(METHODS, method, config, data, out, set_ or [], resume, nproc)
 
 
-@tokenizer_app.command("train")
-def tokenizer_train(
-    kind: Annotated[str, typer.Option(help="The tokenizer by name (see `list`).")] = "dvae",
-    config: Config = None,
-    data: Data = None,
-    out: Out = None,
-    set_: Set = None,
-    resume: Resume = False,
-    nproc: Processes = 1,
-) -> None:
-    """Train a tokenizer; reports reconstruction error and codebook usage on held-out images."""
-    from sslbench.evaluation.reconstruction import judge_tokenizer
-    from sslbench.plugins import TOKENIZERS
-
-    folder = _train(TOKENIZERS, kind, config, data, out, set_ or [], resume, nproc)
-    if folder:
-        say(judge_tokenizer(folder))
-
-
-def _train(
+def train(
     group: str,
-    method: str,
+    method: str | None,
     config: str | None,
     data: str | None,
     out: Path | None,

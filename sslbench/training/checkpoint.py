@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -119,15 +119,30 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], card: Mapping[str, A
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and card of a file `save_weights` wrote; UserError if it is damaged."""
+    with _opened(path) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return tensors, _card(file)
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """The card alone, {} if there is none; UserError if the file is damaged."""
+    with _opened(path) as file:
+        return _card(file)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            metadata = file.metadata() or {}
+            yield file
     except (SafetensorError, OSError) as error:
         raise UserError(
             f"weights {path} are truncated or damaged ({error}); make them anew."
         ) from error
-    return tensors, json.loads(metadata.get("sslbench", "{}"))
+
+
+def _card(file: Any) -> dict[str, Any]:
+    return json.loads((file.metadata() or {}).get("sslbench", "{}"))
 
 
 def weights_sha256(tensors: Mapping[str, Tensor]) -> str:

@@ -1,5 +1,7 @@
 """Sources of weights: which are understood, what they give, and how the others are refused."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -75,6 +77,21 @@ def test_random_source_is_understood():
     assert load_backbone(source).card.source == source == f"{RANDOM}?seed=9"
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        BackboneConfig("vit_nano", 4, 16, layer_scale=0.5, registers=3),
+        BackboneConfig("beit_nano", 4, 16, positions="shared relative", layer_scale=1e-5),
+        BackboneConfig("beit_nano", 4, 16, positions="relative"),
+        BackboneConfig("swin_nano", 4, 64, window=2),
+    ],
+)
+def test_every_backbone_has_a_random_source(config):
+    """It names the whole architecture; drop path is for training and left out."""
+    found = load_backbone(random_source(config, seed=1)).backbone.config
+    assert found == replace(config, drop_path=0.0)
+
+
 def test_pixels_need_no_weights():
     model = load_backbone("pixels:16")
     assert (model.card.method, model.image_size, model.poolings) == ("pixels", 16, ("cls",))
@@ -87,6 +104,9 @@ def test_pixels_need_no_weights():
     [
         ("random-init:vit_nano", "not of the form random-init:"),
         ("random-init:vit_nano/4@16?seed=x", "not of the form random-init:"),
+        ("random-init:vit_nano/4@16?windw=7", "not of the form random-init:"),
+        ("random-init:vit_nano/4@16?seed", "not of the form random-init:"),
+        ("ibot_vits6", r"does not exist .did you mean 'ibot_vits16'"),
         ("random-init:vit_nanoo/4@16", "did you mean 'vit_nano'"),
         ("random-init:vit_nano/5@16", "image_size 16 is not a multiple"),
         ("random-init:vit_nano/0@16", "patch_size"),
@@ -178,11 +198,16 @@ def test_files_that_are_no_run_are_refused(tmp_path):
     with pytest.raises(UserError, match=f"holds no {WEIGHTS}"):
         load_backbone(tmp_path)
     (tmp_path / "x.pth").write_bytes(b"x")
-    with pytest.raises(UserError, match=r"x.pth is not a .safetensors file"):
+    with pytest.raises(UserError, match=r"x.pth is no file of torch.save but a text"):
         load_backbone(tmp_path / "x.pth")
+    (tmp_path / "x.safetensors").write_text("<html>")
+    with pytest.raises(UserError, match=r"x.safetensors is a web page"):
+        load_backbone(tmp_path / "x.safetensors")
     save_weights(tmp_path / WEIGHTS, {"backbone.a": torch.zeros(1)}, {})
-    with pytest.raises(UserError, match="does not say how it was trained"):
+    with pytest.raises(UserError, match="holds no ViT, BEiT or Swin"):
         load_backbone(tmp_path)
+    with pytest.raises(UserError, match="does not say how it was trained"):
+        load_module(tmp_path, plugins.TOKENIZERS)
 
 
 def test_the_mask_token_is_a_choice():

@@ -1,0 +1,78 @@
+"""Writes a model for other programs: safetensors of ours, timm's names, or mmpretrain's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sslbench.backbones.config import BackboneConfig
+from sslbench.backbones.load import load_backbone
+from sslbench.backbones.loaded import LoadedModel, Report
+from sslbench.backbones.names import MM_SWIN, MM_VIT, TIMM_SWIN, TIMM_VIT, to_theirs, unfolded
+from sslbench.backbones.official import exported
+from sslbench.errors import UserError, nearest
+from sslbench.training.checkpoint import save_weights, write_atomically
+
+STYLES = ("safetensors", "timm", "mmpretrain")
+
+
+def convert(source: str, style: str, out: Path | None = None) -> tuple[Path, Report]:
+    """Writes the model behind `source` in a style of `STYLES`; the file and an account of the keys.
+
+    safetensors: backbone and head under our names, with card and preprocessing; `load_backbone`
+    gives back the same model. timm: what its `load_state_dict` takes with num_classes=0.
+    mmpretrain: {"state_dict": ...} below "backbone.". out: unset, the source's name with the style.
+    Raises UserError, with nothing written.
+    """
+    if style not in STYLES:
+        raise UserError(f"unknown style {style!r}: {nearest(style, STYLES)}.")
+    model = load_backbone(source)
+    config = getattr(model.backbone, "config", None)
+    if not isinstance(config, BackboneConfig) or "norm.weight" not in model.backbone.state_dict():
+        raise UserError(f"{source} is no pretrained backbone with a final norm; give another.")
+    if style == "mmpretrain" and config.registers:
+        raise UserError("mmpretrain's ViT has no registers; choose --to timm or safetensors.")
+    stem = Path(model.card.source.replace(":", "_").replace("/", "_")).stem
+    path = out or Path(f"{stem}_{style}{'.safetensors' if style == 'safetensors' else '.pth'}")
+    if path.exists():
+        raise UserError(f"{path} exists already; choose another --out.")
+    lost = () if style == "safetensors" else _lost(model)
+    if style == "safetensors":
+        _save_ours(model, path)
+    else:
+        kept = {k: v.cpu() for k, v in model.backbone.state_dict().items() if k != "mask_token"}
+        theirs = _to_timm(kept, config) if style == "timm" else _to_mm(kept, config)
+        write_atomically(path, lambda temporary: torch.save(theirs, temporary))
+    report = model.report or Report(tuple(exported(model.backbone, model.head)))
+    if lost:
+        report = replace(report, dropped={**report.dropped, f"{style} has no place for it": lost})
+    return path, report
+
+
+def _lost(model: LoadedModel) -> tuple[str, ...]:
+    keys = exported(model.backbone, model.head)
+    return tuple(k for k in keys if k.startswith("head.") or k == "backbone.mask_token")
+
+
+def _save_ours(model: LoadedModel, path: Path) -> None:
+    facts = ("poolings", "image_size", "mean", "std")
+    about = {"model": asdict(model.card), **{name: getattr(model, name) for name in facts}}
+    save_weights(path, exported(model.backbone, model.head), {"converted": about})
+
+
+def _to_timm(t: dict[str, Tensor], config: BackboneConfig) -> dict[str, Tensor]:
+    if config.registers:  # timm adds the position of [CLS] to it beforehand
+        t["cls_token"] = t["cls_token"] + t["pos_embed"][:, :1]
+        t["pos_embed"] = t["pos_embed"][:, 1:].clone()
+    return to_theirs(t, TIMM_SWIN if config.family == "swin" else TIMM_VIT)
+
+
+def _to_mm(t: Mapping[str, Tensor], config: BackboneConfig) -> dict[str, dict[str, Tensor]]:
+    if config.family == "swin":
+        t = {k: unfolded(v) if ".downsample." in k else v for k, v in t.items()}
+    theirs = to_theirs(t, MM_SWIN if config.family == "swin" else MM_VIT)
+    return {"state_dict": {f"backbone.{k}": v for k, v in theirs.items()}}

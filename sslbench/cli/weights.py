@@ -1,0 +1,31 @@
+"""Commands about the weights of others: `convert`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sslbench.cli.app import app, say
+
+
+@app.command()
+def convert(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A run, a checkpoint FILE[?key=teacher|student&arch=ViT-S/16], released weights "
+            "by name (see `list`) or timm:NAME."
+        ),
+    ],
+    to: Annotated[str, typer.Option(help="safetensors, timm or mmpretrain.")] = "safetensors",
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write; unset: named after the source.")
+    ] = None,
+) -> None:
+    """Read a checkpoint of any origin, account for every key, and write it for another program."""
+    from sslbench.backbones.convert import convert as write
+
+    path, report = write(source, to, out)
+    say(*report.lines(), f"written: {path}")

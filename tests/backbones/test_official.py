@@ -1,0 +1,426 @@
+"""Official checkpoints in: features equal a reference forward, every key is accounted for."""
+
+import argparse
+from functools import partial
+
+import pytest
+import timm
+import torch
+from timm.models.beit import Beit
+from timm.models.swin_transformer import SwinTransformer as TimmSwin
+from timm.models.vision_transformer import VisionTransformer as TimmViT
+
+from sslbench.backbones.config import SIZES, SWINS, BackboneConfig
+from sslbench.backbones.load import load_backbone
+from sslbench.errors import UserError
+from tests.backbones import swin_reference, test_beit_vit
+from tests.backbones.layouts import NANO, beit, forward, head, prefixed, swin, vit
+
+SIZES_SEEN = [(224, 224), (96, 96), (160, 128)]
+SWIN_NANO = {"width": 8, "depths": (2, 2, 2, 2), "heads": (1, 2, 2, 4)}
+TINY = {**NANO, "grid": 2}
+
+
+@pytest.fixture(autouse=True)
+def tiny_others(monkeypatch):
+    """The other families' nano models, as small as `tiny_vit`."""
+    monkeypatch.setitem(SIZES, "beit_nano", (16, 2, 2, 0.1))
+    monkeypatch.setitem(SWINS, "swin_nano", (8, (2, 2, 2, 2), (1, 2, 2, 4), 0.1))
+
+
+def load(tmp_path, container, name="x.pth", query=""):
+    torch.save(container, tmp_path / name)
+    return load_backbone(f"{tmp_path / name}{query}")
+
+
+@torch.no_grad()
+def features(model, images):
+    tokens = model.backbone(images)
+    return torch.cat([tokens.cls[:, None], tokens.patches], 1).double()
+
+
+def worst(found, expected):
+    return float((found - expected.double()).abs().max())
+
+
+VITS = {  # depth: of all but one cut to 2, which takes nothing from the layout
+    "ViT-S/16": {"width": 384, "depth": 12},
+    "ViT-S/8": {"width": 384, "patch": 8, "grid": 28},
+    "ViT-B/16": {"width": 768},
+    "ViT-B/8": {"width": 768, "patch": 8, "grid": 28},
+    "ViT-L/16": {"width": 1024},
+}
+
+
+@pytest.fixture
+def shallow(monkeypatch):
+    """Cuts a family's size to 2 blocks."""
+
+    def cut(name):
+        width, _, heads, std = SIZES[name]
+        monkeypatch.setitem(SIZES, name, (width, 2, heads, std))
+
+    return cut
+
+
+@pytest.mark.parametrize("arch", VITS)
+def test_the_papers_vits_equal_timm_and_the_formula(tmp_path, shallow, arch):
+    sizes = {"depth": 2, "patch": 16, "grid": 14} | VITS[arch]
+    official, heads = vit(**sizes), sizes["width"] // 64
+    if sizes["depth"] == 2:
+        shallow({"S": "vit_small", "B": "vit_base", "L": "vit_large"}[arch[4]])
+    model = load(tmp_path, {"state_dict": official}, query=f"?arch={arch}")
+    assert (model.card.arch, model.image_size) == (arch, 224)
+    peer = TimmViT(
+        224, sizes["patch"], embed_dim=sizes["width"], depth=sizes["depth"], num_heads=heads,
+        num_classes=0,
+    ).eval()  # fmt: skip
+    peer.load_state_dict(official)
+    images = torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        assert worst(features(model, images), peer.forward_features(images)) <= 1e-5
+    for size in [(96, 96), (64, 128)]:
+        images = torch.randn(1, 3, *size)
+        assert worst(features(model, images), forward(official, heads, images)) <= 1e-5
+
+
+@pytest.mark.parametrize("positions", ["shared relative", "relative", "absolute"])
+@pytest.mark.parametrize("size, width", [("base", 768), ("large", 1024)])
+def test_the_papers_beits_equal_timm(tmp_path, shallow, size, width, positions):
+    heads, scale = width // 64, positions != "absolute"
+    shallow(f"beit_{size}")
+    official = beit(width, 2, heads, positions=positions, scale=scale)
+    model = load(tmp_path, {"model": official | {"lm_head.weight": torch.zeros(8192, width)}})
+    peer = Beit(
+        embed_dim=width, depth=2, num_heads=heads, num_classes=0, global_pool="token",
+        init_values=0.1 if scale else None, use_abs_pos_emb=positions == "absolute",
+        use_rel_pos_bias=positions == "relative",
+        use_shared_rel_pos_bias=positions == "shared relative",
+    ).eval()  # fmt: skip
+    peer.load_state_dict({k: v for k, v in official.items() if k in peer.state_dict()})
+    images = torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        assert worst(features(model, images), peer.forward_features(images)) <= 1e-5
+    assert model.card.arch == f"ViT-{size[0].upper()}/16{' rel' if scale else ''}"
+    assert model.mean == ((0.5, 0.5, 0.5) if scale else (0.485, 0.456, 0.406))
+
+
+@pytest.mark.parametrize("window, last", [(7, 7), (14, 7)])
+def test_ibots_swins_equal_timm(tmp_path, window, last):
+    official = swin(windows=(window, window, window, last))
+    official["masked_embed"] = torch.randn(1, 96)
+    model = load(tmp_path, {"state_dict": official}, query=f"?arch=Swin-T/{window}")
+    norm = partial(torch.nn.LayerNorm, eps=1e-6)
+    peer = TimmSwin(window_size=window, num_classes=0, norm_layer=norm).eval()
+    peer.load_state_dict(at_the_start(official))
+    images = torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        found, expected = model.backbone(images), peer.forward_features(images).flatten(1, 2)
+    assert worst(found.patches.double(), expected) <= 1e-5
+    assert worst(found.cls.double(), expected.mean(1)) <= 1e-5
+    assert torch.equal(model.backbone.mask_token, official["masked_embed"])
+
+
+def at_the_start(official):
+    """timm's Swin shrinks at the start of stage s + 1, the official one at the end of stage s."""
+    renamed = {}
+    for key, tensor in official.items():
+        parts = key.split(".")
+        if "downsample" in parts:
+            parts[1] = str(int(parts[1]) + 1)
+        if parts[-1] not in ("relative_position_index", "masked_embed"):
+            renamed[".".join(parts)] = tensor
+    return renamed
+
+
+LAYOUTS = {
+    "hub": lambda t: t,
+    "iBOT backbone": lambda t: {"state_dict": t | {"masked_embed": torch.randn(1, 16)}},
+    "DeiT": lambda t: {"model": t | {"head.weight": torch.ones(9, 16), "head.bias": torch.ones(9)}},
+    "lightning": lambda t: {"state_dict": prefixed(t, "model.encoder.")},
+    "data parallel": lambda t: {"state_dict": prefixed(t, "module.")},
+    "half": lambda t: {k: v.half() for k, v in t.items()},
+}
+
+
+@pytest.mark.parametrize("size", SIZES_SEEN)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_vit_in_every_layout_equals_the_formula(tmp_path, layout, size):
+    official = vit(**NANO)
+    if layout == "half":
+        official = {k: v.half().float() for k, v in official.items()}
+    model = load(tmp_path, LAYOUTS[layout](official))
+    images = torch.randn(2, 3, *size)
+    assert worst(features(model, images), forward(official, 2, images)) <= 1e-5
+    if layout != "iBOT backbone":
+        assert model.backbone.mask_token is None
+        assert "the file holds no mask token; judging needs none" in model.report.notes
+    if layout == "DeiT":
+        assert model.report.dropped == {"a fine-tuned classifier": ("head.weight", "head.bias")}
+
+
+@pytest.mark.parametrize("registers", [0, 4])
+def test_dinov2_equals_timm(tmp_path, registers):
+    official = vit(**NANO, patch=14, grid=37, layer_scale=True, registers=registers)
+    official["mask_token"] = torch.randn(1, 16)
+    model = load(tmp_path, official, "dinov2_x.pth")
+    config = model.backbone.config
+    assert (config.registers, config.layer_scale, config.image_size) == (registers, 1.0, 518)
+    assert model.image_size == 224  # the positions are for 518, features are judged at 224
+    peer = TimmViT(
+        518, 14, embed_dim=16, depth=2, num_heads=2, num_classes=0, init_values=1.0,
+        reg_tokens=registers, no_embed_class=bool(registers),
+    ).eval()  # fmt: skip
+    theirs = {k: v for k, v in official.items() if k not in ("mask_token", "register_tokens")}
+    if registers:
+        theirs["reg_token"] = official["register_tokens"]
+        theirs["cls_token"] = official["cls_token"] + official["pos_embed"][:, :1]
+        theirs["pos_embed"] = official["pos_embed"][:, 1:]
+    peer.load_state_dict(theirs)
+    images = torch.randn(1, 3, 518, 518)
+    with torch.no_grad():
+        expected = peer.forward_features(images)
+    kept = torch.cat([expected[:, :1], expected[:, 1 + registers :]], 1)
+    assert worst(features(model, images), kept) <= 1e-5
+    from_timm = load(tmp_path, theirs, "timm.pth")
+    assert worst(features(from_timm, images), kept) <= 1e-5
+    if not registers:
+        for size in ((98, 98), (56, 112)):
+            images = torch.randn(1, 3, *size)
+            assert worst(features(model, images), forward(official, 2, images)) <= 1e-5
+
+
+@pytest.mark.parametrize("size", SIZES_SEEN)
+@pytest.mark.parametrize("positions", ["shared relative", "relative", "absolute"])
+def test_beit_equals_the_formula(tmp_path, positions, size):
+    official = beit(**NANO, heads=2, positions=positions, scale=positions != "absolute")
+    model = load(tmp_path, {"model": official, "args": argparse.Namespace(lr=1), "epoch": 3})
+    images = torch.randn(2, 3, *size)
+    weights = {k.replace("patch_embed.proj", "patch_embed"): v for k, v in official.items()}
+    config = BackboneConfig("beit_nano", positions=positions)
+    expected = test_beit_vit.reference(weights, config, images)
+    assert worst(features(model, images), expected) <= 1e-5
+    assert torch.equal(model.backbone.mask_token, official["mask_token"])
+    index = [k for k in official if k.endswith("_index")]
+    assert sorted(model.report.dropped.get("computed from the sizes", ())) == sorted(index)
+
+
+def test_a_fine_tuned_beit_has_no_final_norm(tmp_path):
+    official = beit(**NANO, heads=2, positions="relative", norm=False)
+    extra = {"fc_norm.weight": torch.ones(16), "fc_norm.bias": torch.ones(16)}
+    extra |= {"head.weight": torch.ones(5, 16), "head.bias": torch.ones(5)}
+    model = load(tmp_path, {"model": official | extra})
+    assert isinstance(model.backbone.norm, torch.nn.Identity)
+    assert set(model.report.dropped["a fine-tuned classifier"]) == set(extra)
+    peer = Beit(
+        embed_dim=16, depth=2, num_heads=2, num_classes=0, init_values=0.1, use_rel_pos_bias=True,
+        use_abs_pos_emb=False, global_pool="avg",
+    ).eval()  # fmt: skip
+    peer.load_state_dict(official | extra, strict=False)
+    images = torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        assert worst(features(model, images), peer.forward_features(images)) <= 1e-5
+
+
+def test_maes_decoder_is_left_out(tmp_path):
+    official = vit(**NANO)
+    decoder = {"mask_token": torch.ones(1, 1, 16), "decoder_pos_embed": torch.ones(1, 197, 8)}
+    decoder |= {"decoder_blocks.0.norm1.weight": torch.ones(8)}
+    model = load(tmp_path, {"model": official | decoder})
+    assert model.backbone.mask_token is None  # of the right width and still the decoder's
+    (keys,) = model.report.dropped.values()
+    assert len(keys) == 3 and "the decoder of masked autoencoding" in model.report.dropped
+
+
+@pytest.mark.parametrize("window, image", [(7, 224), (14, 224), (7, 64)])
+def test_swin_equals_the_formula(tmp_path, window, image):
+    windows = [min(window, image // (4 << s)) for s in range(4)]
+    official = swin(**SWIN_NANO, windows=windows)
+    model = load(tmp_path, {"state_dict": official})
+    config = BackboneConfig("swin_nano", 4, image, drop_path=0.0, window=window)
+    assert model.backbone.config == config
+    for size in ((image, image), (96, 96), (64, 128)):
+        images = torch.randn(1, 3, *size)
+        expected = swin_reference.reference(official, config, images)[-1].flatten(1, 2)
+        with torch.no_grad():
+            assert worst(model.backbone(images).patches.double(), expected) <= 1e-5
+    again = load(tmp_path, at_the_start(official), "timm.pth")
+    assert again.card.sha256 == model.card.sha256
+
+
+def full(loss, width=16, **heads):
+    """A full checkpoint as ibot/main_ibot.py:341-360 and dino/main_dino.py:272-285 save it."""
+    teacher, student = vit(**TINY), {k: v + 0.01 for k, v in vit(**TINY).items()}
+    networks = {}
+    for name, backbone, root in (("student", student, "module."), ("teacher", teacher, "")):
+        if loss == "ibot_loss" and name == "student":
+            backbone["masked_embed"] = torch.randn(1, width)
+        networks[name] = prefixed(backbone, f"{root}backbone.")
+        networks[name] |= prefixed(head(width, **heads), f"{root}head.")
+    args = argparse.Namespace(
+        arch="vit_small", local_crops_number=10, seed=4, data_path="/private/imagenet"
+    )
+    return {**networks, "epoch": 40, "args": args, "optimizer": {"state": {}, "param_groups": []},
+            loss: {"center": torch.zeros(1, 11)}}  # fmt: skip
+
+
+def reference_head(t, cls):
+    places = sorted({int(k.split(".")[1]) for k in t if k.startswith("mlp.")})
+    x = cls.double()
+    for place in places:
+        w, b = t[f"mlp.{place}.weight"].double(), t[f"mlp.{place}.bias"].double()
+        if w.ndim == 1:
+            mean, var = (t[f"mlp.{place}.running_{n}"].double() for n in ("mean", "var"))
+            x = torch.nn.functional.gelu((x - mean) / (var + 1e-5).sqrt() * w + b)
+            continue
+        x = x @ w.T + b
+        if f"mlp.{place + 1}.weight" not in t and place != places[-1]:
+            x = torch.nn.functional.gelu(x)
+    x = x / x.norm(dim=-1, keepdim=True)
+    v = t["last_layer.weight_v"].double()
+    return x @ (v / v.norm(dim=1, keepdim=True) * t["last_layer.weight_g"].double()).T
+
+
+@pytest.mark.parametrize(
+    "loss, heads",
+    [
+        ("dino_loss", {}),
+        ("dino_loss", {"norms": True}),
+        ("ibot_loss", {"second": "shared"}),
+        ("ibot_loss", {"second": 7}),
+        ("ibot_loss", {"second": "shared", "norms": True}),
+    ],
+)
+def test_a_full_checkpoint_gives_the_teacher_and_its_head(tmp_path, loss, heads):
+    container = full(loss, **heads)
+    model = load(tmp_path, container)
+    card, images = model.card, torch.randn(2, 3, 32, 32)
+    assert card.method == loss.removesuffix("_loss")
+    assert (card.epochs, card.seed, card.source) == (40, 4, "x.pth")
+    assert card.effective_epochs == pytest.approx(40 * (2 + 10 * (96 / 224) ** 2), abs=0.01)
+    assert "private" not in repr(card)
+    teacher = {k.removeprefix("backbone."): v for k, v in container["teacher"].items()}
+    expected = forward(teacher, 2, images)
+    assert worst(features(model, images), expected) <= 1e-5
+    parts = {k.removeprefix("head."): v for k, v in container["teacher"].items() if "head." in k}
+    with torch.no_grad():
+        logits = model.head(expected[:, 0].float())
+    assert worst(logits.double(), reference_head(parts, expected[:, 0])) <= 1e-5
+    if loss == "ibot_loss":
+        assert (model.head.last_layer2 is None) == (heads["second"] == "shared")
+    assert not model.head.training and len(model.report.loaded) == len(container["teacher"])
+
+
+def test_the_student_is_there_for_the_asking(tmp_path):
+    container = full("ibot_loss", second="shared")
+    model = load(tmp_path, container, query="?key=student")
+    assert torch.equal(model.backbone.cls_token, container["student"]["module.backbone.cls_token"])
+    assert model.backbone.mask_token is not None
+    assert load_backbone(model.source).card == model.card  # the choice travels with the source
+    with pytest.raises(UserError, match=r"has no 'studnet': did you mean 'student'"):
+        load(tmp_path, container, query="?key=studnet")
+    with pytest.raises(UserError, match="has the option 'kee'"):
+        load(tmp_path, container, query="?kee=student")
+
+
+def test_weight_norm_of_newer_torch_is_understood(tmp_path):
+    """Trap T11: original0 is g, original1 is v."""
+    container = full("dino_loss")
+    expected = load(tmp_path, container).head.last_layer
+    names = {"weight_g": "original0", "weight_v": "original1"}
+    for old, new in names.items():
+        for network in ("teacher", "student"):
+            t = container[network]
+            key = next(k for k in t if k.endswith(f"last_layer.{old}"))
+            t[key.replace(old, f"parametrizations.weight.{new}")] = t.pop(key)
+    found = load(tmp_path, container).head.last_layer
+    assert torch.equal(found.weight_v, expected.weight_v)
+    assert torch.equal(found.weight_g, expected.weight_g)
+
+
+def test_a_head_that_cannot_be_rebuilt_is_left_out_with_a_reason(tmp_path):
+    container = full("dino_loss")
+    del container["dino_loss"]
+    model = load(tmp_path, container)
+    assert model.head is None and model.card.method == "unknown"
+    assert "a projection head that 'unknown' cannot rebuild" in model.report.dropped
+
+
+def test_two_backbones_in_one_dict_need_a_choice(tmp_path):
+    a, b = vit(**TINY), {k: v + 1 for k, v in vit(**TINY).items()}
+    both = {"state_dict": prefixed(a, "online.backbone.") | prefixed(b, "target.backbone.")}
+    with pytest.raises(
+        UserError, match=r"holds 2 backbones \(online.backbone., target.backbone.\)"
+    ):
+        load(tmp_path, both)
+
+
+def test_timm_names(monkeypatch):
+    def create_model(name, pretrained):
+        assert pretrained
+        return peer
+
+    torch.manual_seed(0)
+    peer = timm.create_model("beit_base_patch16_224", pretrained=False, num_classes=5, depth=1,
+                             embed_dim=16, num_heads=2).eval()  # fmt: skip
+    monkeypatch.setitem(SIZES, "beit_nano", (16, 1, 2, 0.1))
+    monkeypatch.setattr(timm, "create_model", create_model)
+    model = load_backbone("timm:beit_base_patch16_224")
+    assert model.mean == (0.5, 0.5, 0.5) and model.card.source == "beit_base_patch16_224"
+    assert set(model.report.dropped["a fine-tuned classifier"]) > {"head.weight", "fc_norm.bias"}
+    images = torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        assert worst(features(model, images), peer.forward_features(images)) <= 1e-5
+    with pytest.raises(UserError, match=r"timm knows no model 'beit_bas.*did you mean 'beit_base"):
+        load_backbone("timm:beit_bas_patch16_224")
+
+
+def test_timm_without_a_network_says_what_to_do(monkeypatch):
+    def refuse(name, pretrained):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(timm, "create_model", refuse)
+    with pytest.raises(UserError, match=r"cannot be fetched \(no route to host\); download"):
+        load_backbone("timm:vit_small_patch16_224")
+
+
+def without(key):
+    return lambda t: {k: v for k, v in t.items() if k != key}
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (without("blocks.1.norm1.weight"), "ViT-Nano/16: it lacks blocks.1.norm1.weight"),
+        (without("cls_token"), "it lacks cls_token"),
+        (without("pos_embed"), "lacks 'pos_embed'"),
+        (
+            lambda t: without("norm.bias")(t) | {"norm.bais": t["norm.bias"]},
+            "lacks norm.bias; nothing explains its norm.bais; nearest are norm.bias",
+        ),
+        (lambda t: t | {"dist_token": torch.ones(1, 1, 16)}, "nothing explains its dist_token"),
+        (
+            lambda t: t | {"cls_token": torch.ones(1, 1, 8)},
+            r"shape \(1, 1, 8\) instead of \(1, 1, 16",
+        ),
+        (lambda t: prefixed(t, "a.") | {"b": torch.ones(1)}, "nothing explains its b"),
+        (lambda t: {"linear.weight": torch.ones(1)}, "holds no ViT, BEiT or Swin: .*linear.weight"),
+        (lambda t: vit(24, 3), "a ViT of width 24 and depth 3, which is none of vit_nano"),
+        (lambda t: swin(8, (2, 2, 4, 2), (1, 2, 2, 4)), "a Swin of width 8 and depths"),
+        (lambda t: [1, 2], "holds a list, not a state dict"),
+    ],
+)
+def test_what_does_not_fit_is_one_sentence(tmp_path, change, said):
+    with pytest.raises(UserError, match=said) as refused:
+        load(tmp_path, change(vit(**TINY)))
+    assert "\n" not in str(refused.value)
+
+
+def test_the_arch_is_a_promise(tmp_path):
+    torch.save(vit(**TINY), tmp_path / "x.pth")
+    assert load_backbone(f"{tmp_path / 'x.pth'}?arch=vit-nano/16").card.arch == "ViT-Nano/16"
+    with pytest.raises(UserError, match="holds ViT-Nano/16, not the ViT-B/16 that was asked for"):
+        load_backbone(f"{tmp_path / 'x.pth'}?arch=ViT-B/16")
+    (tmp_path / "x.pth").rename(tmp_path / "ibot_vits16.pth")
+    with pytest.raises(UserError, match="not the ViT-S/16 that its name promises"):
+        load_backbone(tmp_path / "ibot_vits16.pth")
