@@ -59,6 +59,10 @@ class DiscreteVAE(Method):
     def views(cls, config: DVAEConfig, patch_size: int) -> PlainCrop:
         return PlainCrop(config.views)
 
+    def precision(self, device: torch.device) -> torch.dtype:
+        """What the convolutions compute in on `device`."""
+        return self.codebook.weight.dtype
+
     def encode(self, pixels: Tensor) -> Tensor:
         """Pixels in [0, 1] (B, 3, H, W) -> ids (B, H / downsample, W / downsample)."""
         return self.encoder(2 * pixels - 1).argmax(1)

@@ -7,13 +7,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
+from torch import Tensor
 
 from sslbench.backbones.load import load_module, read_card
-from sslbench.data.images import BrokenImage, open_dataset
+from sslbench.data.images import BrokenImage, ImageDataset, open_dataset
 from sslbench.errors import UserError
+from sslbench.evaluation.codes import TokenCrop, token_crop
 from sslbench.plugins import TOKENIZERS
+from sslbench.training.checkpoint import write_atomically
 
 IMAGES = 1000
+SHEET, COLUMNS = 16, 8  # images drawn, and drawn side by side
 
 
 @torch.inference_mode()
@@ -44,3 +49,41 @@ def judge_tokenizer(folder: Path) -> str:
         f"tokenizer {folder}: mean squared error {np.mean(errors):.4f} and {used.sum()} of "
         f"{len(used)} codes in use on {len(errors)} {split} images of {images.name}"
     )
+
+
+@torch.inference_mode()
+def draw_reconstructions(tokenizer: Any, dataset: ImageDataset, size: int, out: Path) -> str:
+    """Writes a PNG: rows of the first readable images, below each row what their ids decode to.
+
+    A sentence with the mean squared error per pixel value in [0, 1]. Raises UserError if the
+    tokenizer cannot decode.
+    """
+    crop = token_crop(tokenizer, dataset, size)
+    originals = _first(dataset, crop)
+    restored = torch.cat([tokenizer.decode(tokenizer.encode(x[None])) for x in originals])
+    rows = []
+    for start in range(0, len(originals), COLUMNS):
+        for images in (originals, restored):
+            row = torch.ones(3, size, COLUMNS * size)
+            joined = torch.cat(list(images[start : start + COLUMNS]), dim=2)
+            row[:, :, : joined.shape[2]] = joined
+            rows.append(row)
+    pixels = (torch.cat(rows, dim=1) * 255).round().byte().permute(1, 2, 0).numpy()
+    write_atomically(out, lambda path: Image.fromarray(pixels).save(path, "PNG"))
+    error = float((restored - originals).square().mean())
+    return f"{out}: {len(originals)} images of {dataset.name}, mean squared error {error:.4f}"
+
+
+def _first(dataset: ImageDataset, crop: TokenCrop) -> Tensor:
+    """Pixels in [0, 1] (N, 3, size, size) of the first readable images."""
+    found: list[Tensor] = []
+    for index in range(len(dataset)):
+        try:
+            found.append(crop(dataset.image(index)) / 255)
+        except BrokenImage:
+            continue
+        if len(found) == SHEET:
+            break
+    if not found:
+        raise UserError(f"no image of {dataset.name} can be decoded; repair or remove the files.")
+    return torch.stack(found)

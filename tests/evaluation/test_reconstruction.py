@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
+from sslbench.backbones.load import load_module
+from sslbench.data.images import open_dataset
 from sslbench.errors import UserError
 from sslbench.evaluation import reconstruction
 from sslbench.evaluation.reconstruction import judge_tokenizer
+from sslbench.plugins import TOKENIZERS
 from tests.training import small
 
 
@@ -52,3 +58,29 @@ def test_broken_images_are_left_out(tmp_path) -> None:
 def test_a_run_of_a_method_is_no_tokenizer(dino_run) -> None:
     with pytest.raises(UserError, match="unknown tokenizer 'dino'"):
         judge_tokenizer(dino_run)
+
+
+def test_originals_and_what_is_kept_of_them_are_drawn(sslbench, tmp_path, images, tokenizer):
+    given = ("--tokenizer", tokenizer, "--data", images, "--size", 32, "--out", "sheet.png")
+    ended = sslbench("tokenizer", "reconstruct", *given)
+    assert (ended.code, ended.err) == (0, "")
+    error = float(re.search(r"16 images of .*, mean squared error (\d\.\d{4})", ended.out)[1])
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png")) / 255
+    assert sheet.shape == (4 * 32, 8 * 32, 3)
+    bands = sheet.reshape(2, 2, 32, 8, 32, 3)  # rows of images, original and restored below
+    originals, restored = bands[:, 0], bands[:, 1]
+    assert ((originals - restored) ** 2).mean() == pytest.approx(error, abs=1e-3)
+    module = load_module(tokenizer, TOKENIZERS)
+    last = torch.from_numpy(originals[1, :, 7].transpose(2, 0, 1).copy()).float()[None]
+    expected = module.decode(module.encode(last))[0].detach().numpy().transpose(1, 2, 0)
+    assert np.abs(restored[1, :, 7] - expected).max() < 0.003  # half of one of 255 steps
+
+
+def test_fewer_images_than_places_leave_white_ones(tmp_path, tokenizer):
+    data = open_dataset(small.write_images(tmp_path / "data", 10))
+    reconstruction.draw_reconstructions(
+        load_module(tokenizer, TOKENIZERS), data, 32, tmp_path / "sheet.png"
+    )
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
+    assert sheet.shape == (128, 256, 3)
+    assert (sheet[64:, 64:] == 255).all() and not (sheet[64:, :64] == 255).all()
