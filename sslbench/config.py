@@ -1,7 +1,7 @@
 """Recipes: typed, checked settings read from mmengine Python configs.
 
 A recipe has one section per intent: `method`, `backbone`, `data`, `optim` and `train` decide the
-result; `run` must not; `needs` names the frozen modules a method is given.
+result; `run` must not; `needs` names the frozen modules a method is given; `about` is for readers.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class DataConfig:
-    """source: "shapes", "digits", "torchvision:NAME", a folder or a list file."""
+    """source: "shapes", "digits", "torchvision:NAME", a folder or a list file.
+
+    "imagenet-1k" and "imagenet-22k" stand for a folder that the user has to give.
+    """
 
     source: str = "shapes"
     split: str = "train"
@@ -85,6 +88,21 @@ class RunConfig:
 
 
 @dataclass(frozen=True)
+class About:
+    """What is known of a recipe; it decides nothing.
+
+    dataset, images: the data it is made for; paper: where it comes from; expected: published
+    figures as (benchmark, metric, value, source), spelt as in results/published.csv.
+    """
+
+    dataset: str = ""
+    images: int = 0
+    paper: str = ""
+    expected: tuple[tuple[str, str, float, str], ...] = ()
+    notes: str = ""
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A complete pretraining run; `method` is the method's own frozen Config."""
 
@@ -97,6 +115,7 @@ class Recipe:
     train: TrainConfig = field(default_factory=TrainConfig)
     run: RunConfig = field(default_factory=RunConfig)
     needs: dict[str, str] = field(default_factory=dict)
+    about: About = field(default_factory=About)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dict, the inverse of `recipe_from_dict`."""
@@ -106,7 +125,7 @@ class Recipe:
 
 
 SECTIONS = {"backbone": BackboneConfig, "data": DataConfig, "optim": OptimConfig}
-SECTIONS |= {"train": TrainConfig, "run": RunConfig}
+SECTIONS |= {"train": TrainConfig, "run": RunConfig, "about": About}
 
 
 def config_files() -> dict[str, Path]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import torch
 from rich.console import Console
 
 from sslbench import plugins
+from sslbench.backbones.classifier import RELEASED, read_classifier
 from sslbench.backbones.load import PIXELS, LoadedModel, load_backbone, random_source, read_card
 from sslbench.benchmark import Data, Splits
 from sslbench.config import Recipe, config_files, load_recipe, recipe_from_dict
@@ -20,7 +23,10 @@ from sslbench.errors import UserError, nearest
 from sslbench.evaluation.jobs import lacking
 from sslbench.evaluation.suite import WORK_DIR, find_benchmarks, run_suite
 from sslbench.evaluation.watcher import ConsoleWatcher
+from sslbench.reporting.comparison import compare
 from sslbench.reporting.formats import to_csv, to_latex, to_markdown
+from sslbench.reporting.listing import listing_to_csv, listing_to_latex, listing_to_markdown
+from sslbench.reporting.published import read_counterparts, read_figures
 from sslbench.reporting.result import Result, digest
 from sslbench.reporting.store import Store
 from sslbench.reporting.table import build
@@ -34,11 +40,13 @@ FORMATS: dict[str, tuple[str, Callable[..., str]]] = {
     "latex": ("table.tex", to_latex),
     "csv": ("table.csv", to_csv),
 }
-SMALL, PAPER = ("shapes/{}",), ("papers/{}_vits16", "papers/{}")
+# patterns of config names, the best first
+SMALL = ("shapes/{}",)
+PAPER = ("papers/{}_vit-small-p16_*_in1k", "papers/{}_*", "papers/{}")
 
 
 def choose_recipe(
-    method: str,
+    method: str | None,
     config: str | None,
     data: str | None,
     changes: Sequence[str],
@@ -46,31 +54,46 @@ def choose_recipe(
 ) -> tuple[Recipe, str]:
     """The recipe a command line asks for, and a sentence where it was chosen for the user.
 
-    No config: the small recipe on the embedded dataset; with `data`, the paper's ViT-S/16.
+    No method: the config's. No config: the small recipe on the embedded dataset; with `data`, the
+    paper's, of ViT-S/16 where there is one.
     """
-    plugins.load(group, method)  # an unknown method is the first thing to say
+    if method is not None:
+        plugins.load(group, method)  # an unknown method is the first thing to say
     changes, said = list(changes), ""
     if config is None:
-        files = config_files()
-        wanted = [name.format(method) for name in (PAPER if data else SMALL)]
-        config = next((name for name in wanted if name in files), None)
-        own = [name for name in files if name.rsplit("/", 1)[-1].startswith(method)]
-        if config is None:
-            raise UserError(
-                f"method {method!r} has no config {wanted[0]!r}; pass --config with "
-                f"{'one of ' + ', '.join(own) if own else 'a file of yours'}."
-            )
+        if method is None:
+            raise UserError("nothing says what to train; pass --method NAME or --config NAME.")
+        config = _choose_config(method, PAPER if data else SMALL)
         if data:
-            smaller = ", ".join(name for name in own if name not in wanted)
-            said = f"No --config given: {config}, made for ImageNet. Smaller presets: {smaller}."
+            large = ("papers/", "matched/")
+            small = ", ".join(n for n in _configs_of(method) if not n.startswith(large))
+            said = f"No --config given: {config}, made for ImageNet. Smaller presets: {small}."
     if data:
         changes.insert(0, f"data.source={data!r}")  # quoted: a folder may be called 2012
     return load_recipe(config, method, changes, group), said
 
 
+def _choose_config(method: str, patterns: Sequence[str]) -> str:
+    """The first config that fits a pattern, the earlier the better; UserError if none does."""
+    files = config_files()
+    for pattern in patterns:
+        if fitting := fnmatch.filter(files, pattern.format(method)):
+            return fitting[0]
+    own = _configs_of(method)
+    raise UserError(
+        f"method {method!r} has no config {patterns[0].format(method)!r}; pass --config with "
+        f"{'one of ' + ', '.join(own) if own else 'a file of yours'}."
+    )
+
+
+def _configs_of(method: str) -> list[str]:
+    return [name for name in config_files() if name.rsplit("/", 1)[-1].startswith(method)]
+
+
 def free_folder(parent: Path, recipe: Recipe) -> Path:
     """A run directory that does not exist yet, e.g. runs/ibot-shapes-seed0-2."""
-    name = f"{recipe.method_name}-{Path(recipe.name).parent.name or 'own'}-seed{recipe.train.seed}"
+    place = "-".join(Path(recipe.name).parent.parts) or "own"
+    name = f"{recipe.method_name}-{place}-seed{recipe.train.seed}"
     folder, number = parent / name, 2
     while folder.exists():
         folder, number = parent / f"{name}-{number}", number + 1
@@ -85,7 +108,7 @@ def check_free(out: Path) -> None:
         )
 
 
-def resumed_recipe(out: Path, method: str, changes: Sequence[str], group: str) -> Recipe:
+def resumed_recipe(out: Path, method: str | None, changes: Sequence[str], group: str) -> Recipe:
     """The recipe of the run in `out`; only `run.*` may change. UserError if it is another's."""
     try:
         values = json.loads((out / CONFIG).read_text())
@@ -96,7 +119,7 @@ def resumed_recipe(out: Path, method: str, changes: Sequence[str], group: str) -
     except json.JSONDecodeError as error:
         raise UserError(f"{out / CONFIG} is damaged ({error}); start the run anew.") from error
     found = values["method"]["name"]
-    if found != method:
+    if method not in (None, found):
         raise UserError(f"{out} is a run of {found!r}, not {method!r}; pass --method {found}.")
     for change in changes:
         if not change.startswith("run."):
@@ -137,16 +160,39 @@ def _method_of(run: Path) -> str | None:
         return None
 
 
+def load_models(sources: Sequence[str], classifier: Path | None) -> list[LoadedModel]:
+    """The models behind `sources`, the only one with the linear layer released for it."""
+    if classifier is None:
+        return [load_backbone(s) for s in sources]
+    if len(sources) != 1:
+        raise UserError(
+            f"--classifier {classifier} belongs to one model, not to {len(sources)}; name that one "
+            "with --model."
+        )
+    layer = read_classifier(classifier)
+    return [replace(load_backbone(sources[0]), classifier=layer)]
+
+
+def released(results: Sequence[Result]) -> list[str]:
+    """What a released classifier reached, a line a figure; it has no column in small tables."""
+    found = [f"{RELEASED}: {r.metric} {r.value:.2f}" for r in results if r.setting == RELEASED]
+    return found or ["the classifier was not used: no benchmark that ran reads one"]
+
+
 def with_floors(models: Sequence[LoadedModel]) -> list[LoadedModel]:
-    """`models` after their floors: the pixels, and fresh weights of each architecture and seed."""
+    """`models` after their floors: the pixels, and fresh weights of each architecture and seed.
+
+    Both are of the size that the model is judged at, which is not always that of its positions.
+    """
     present = {m.card.source for m in models}
     sources = []
     for model in models:
         config = getattr(model.backbone, "config", None)
         if config is None:
             continue
-        sources.append(f"{PIXELS}:{config.image_size}")
-        sources.append(random_source(config, model.card.seed or 0))
+        size = model.image_size
+        sources.append(f"{PIXELS}:{size - size % 8}")
+        sources.append(random_source(replace(config, image_size=size), model.card.seed or 0))
     floors = [load_backbone(s) for s in dict.fromkeys(sources) if s not in present]
     return [*floors, *models]
 
@@ -194,17 +240,18 @@ def evaluate(
     console: Console,
     at_once: int | None = None,
     work_dir: Path = WORK_DIR,
+    classifier: Path | None = None,
 ) -> list[Result]:
     """Judges `sources` and their floors; records go to `out`/records.jsonl.
 
     data: kind -> source, see `open_data`. at_once: jobs with processes of their own that run at a
-    time; None: one with a GPU, else two.
+    time; None: one with a GPU, else two. classifier: released with the weights of the one source.
     """
     benchmarks = find_benchmarks(suite)
     store = Store(out / RECORDS)
     store.load()  # a damaged file is found before hours of work
     opened = open_data({b.kind for b in benchmarks if not lacking(b)}, data, sources, split)
-    models = with_floors([load_backbone(s) for s in sources])
+    models = with_floors(load_models(sources, classifier))
     with ConsoleWatcher(console) as watcher:
         return run_suite(
             models,
@@ -242,3 +289,13 @@ def table(out: Path, layout: str, style: str) -> str:
     if not path.exists():
         raise UserError(f"{path} does not exist; run `sslbench evaluate --out {out}` first.")
     return FORMATS[style][1](build(Store(path).load(), layout))
+
+
+def published(out: Path, layout: str, style: str) -> str:
+    """The records in `out` beside the papers' figures, or the figures alone, in one format."""
+    formats = {"md": listing_to_markdown, "latex": listing_to_latex, "csv": listing_to_csv}
+    if style not in formats:
+        raise UserError(f"unknown format {style!r}: {nearest(style, formats)}.")
+    methods = plugins.available(plugins.METHODS)
+    records = Store(out / RECORDS).load()
+    return formats[style](compare(records, read_figures(), read_counterparts(), methods, layout))

@@ -176,7 +176,7 @@ def test_every_config_that_is_shipped_reads(name) -> None:
 
 
 def test_bases_are_no_recipes() -> None:
-    assert {"shapes/dino", "papers/ibot_vits16"} <= set(config_files())
+    assert {"shapes/dino", "papers/dvae"} <= set(config_files())
     assert not [name for name in config_files() if "_base" in name or "__init__" in name]
 
 

@@ -8,11 +8,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 
 from sslbench import workflow
+from sslbench.backbones.classifier import RELEASED
 from sslbench.backbones.load import load_backbone
 from sslbench.benchmarks.knn import KNN
+from sslbench.benchmarks.linear import Linear, LinearProtocol, Probe
 from sslbench.config import config_files
 from sslbench.errors import UserError
 from sslbench.plugins import METHODS, TOKENIZERS
@@ -31,9 +34,10 @@ def test_the_small_recipe_is_the_default(method) -> None:
 @pytest.mark.parametrize("method", ["beit", "dino", "ibot"])
 def test_data_alone_takes_the_papers_recipe_and_says_so(method) -> None:
     recipe, said = workflow.choose_recipe(method, None, "my/images", [])
-    assert (recipe.name, recipe.data.source) == (f"papers/{method}_vits16", "my/images")
-    assert recipe.backbone.arch == "ViT-S/16"
-    assert f"papers/{method}_vits16" in said
+    assert recipe.name.startswith(f"papers/{method}_vit-small-p16_")
+    assert recipe.name.endswith("_in1k")
+    assert (recipe.data.source, recipe.backbone.arch) == ("my/images", "ViT-S/16")
+    assert recipe.name in said
     assert f"shapes/{method}" in said
 
 
@@ -64,7 +68,7 @@ def test_a_method_without_a_recipe_asks_for_one(monkeypatch) -> None:
     monkeypatch.setattr(workflow, "config_files", lambda: files)
     with pytest.raises(UserError, match=r"no config 'shapes/dino'; .* one of own/dino_large\."):
         workflow.choose_recipe("dino", None, None, [])
-    with pytest.raises(UserError, match=r"no config 'papers/beit_vits16'; .* a file of yours\."):
+    with pytest.raises(UserError, match=r"no config 'papers/beit_vit-.*'; .* a file of yours\."):
         workflow.choose_recipe("beit", None, "data", [])
 
 
@@ -134,6 +138,35 @@ def test_an_evaluation_is_recorded_once(tmp_path, dino_run, labelled) -> None:
     markdown = workflow.write_tables(tmp_path, results)
     assert (tmp_path / "table.md").read_text() == markdown
     assert workflow.table(tmp_path, "frozen", "md") == markdown
+
+
+@pytest.fixture
+def classifier(tmp_path) -> Path:
+    """A classifier of two classes on four [CLS] tokens, as `dino/eval_linear.py` saves it."""
+    tensors = {"module.linear.weight": torch.zeros(2, 512), "module.linear.bias": torch.eye(2)[0]}
+    torch.save({"epoch": 100, "state_dict": tensors, "best_acc": 50.0}, tmp_path / "linear.pth")
+    return tmp_path / "linear.pth"
+
+
+def test_a_released_classifier_is_judged_though_its_model_was_before(
+    tmp_path, dino_run, labelled, classifier
+) -> None:
+    benchmark = Linear(LinearProtocol(Probe(epochs=1)))
+    given = ([str(dino_run)], [benchmark], {"images": str(labelled)}, "test", tmp_path, False)
+    before = workflow.evaluate(*given, Console(quiet=True))
+    assert workflow.released(before) == [
+        "the classifier was not used: no benchmark that ran reads one"
+    ]
+    results = workflow.evaluate(*given, Console(quiet=True), classifier=classifier)
+    assert [r for r in results if r in before] == before
+    (found,) = [r for r in results if r not in before]
+    assert (found.model.method, found.setting, found.value) == ("dino", RELEASED, 50.0)
+    assert workflow.released(results) == ["released classifier: top1 50.00"]
+
+
+def test_a_classifier_belongs_to_one_model(dino_run, classifier) -> None:
+    with pytest.raises(UserError, match="belongs to one model, not to 2; name that one"):
+        workflow.load_models([str(dino_run)] * 2, classifier)
 
 
 @pytest.fixture

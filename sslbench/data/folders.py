@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from sslbench.data.dataset import FileImages
 from sslbench.errors import UserError
 
+IMAGENET = "ImageNet-1K"
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 # Folder names looked for, in this order. ImageNet has no labelled test split and is judged on
@@ -27,7 +29,8 @@ def open_folder(root: Path, split: str) -> FileImages:
 
     Read as: `root/<split>/...` where a folder named train, validation, val or test exists,
     otherwise all of `root`, as the train split. Inside, first-level folders are the classes;
-    with images beside them, or with fewer than two of them, the set is unlabelled.
+    with images beside them, or with fewer than two of them, the set is unlabelled. It is named by
+    its path, and ImageNet-1K if its classes are ImageNet's.
 
     Raises UserError when the split is missing, no image is found, or class folders do not match
     those of the train split.
@@ -43,12 +46,20 @@ def open_folder(root: Path, split: str) -> FileImages:
     labels = _labels(folder, names, classes)
     return FileImages(
         root=folder,
-        name=str(root),
+        name=IMAGENET if _is_imagenet(classes) else str(root),
         split=split,
         names=names,
         labels=labels,
         classes=() if labels is None else tuple(classes),
     )
+
+
+def _is_imagenet(classes: list[str]) -> bool:
+    """Whether these are the 1,000 WordNet ids of ImageNet-1K, sorted."""
+    if len(classes) != 1000:
+        return False
+    ids = resources.files("timm.data") / "_info" / "imagenet_synsets.txt"
+    return classes == ids.read_text().split()
 
 
 def split_folder(root: Path, split: str) -> Path:

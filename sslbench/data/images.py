@@ -28,10 +28,12 @@ __all__ = [
     "InMemoryImages",
     "decode",
     "home",
+    "is_absent",
     "open_dataset",
 ]
 
 EMBEDDED = ("digits", "shapes")
+ABSENT = ("imagenet-1k", "imagenet-22k")  # what recipes are made for and nobody may ship
 
 
 def open_dataset(
@@ -48,6 +50,8 @@ def open_dataset(
     if split not in SPLIT_FOLDERS:
         raise UserError(f"Unknown split {split!r}: {nearest(split, SPLIT_FOLDERS)}.")
     text = str(source)
+    if is_absent(text):
+        raise UserError(f"{text} does not come with sslbench: give the folder with --data DIR.")
     if text == "shapes":
         return open_shapes(split, ShapesConfig(), root)
     if text == "digits":
@@ -55,6 +59,11 @@ def open_dataset(
     if text.startswith(PREFIX):
         return open_torchvision(text.removeprefix(PREFIX), split, root or home() / "torchvision")
     return _open_path(text, Path(source).expanduser(), split)
+
+
+def is_absent(source: str) -> bool:
+    """Whether `source` only names the data that a recipe is made for, which a user has to give."""
+    return source in ABSENT and not Path(source).exists()
 
 
 def _open_path(text: str, path: Path, split: str) -> ImageDataset:

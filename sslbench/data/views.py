@@ -74,6 +74,11 @@ class MultiCropConfig:
         area = self.global_crops * self.global_size**2 + self.local_crops * self.local_size**2
         return area / self.global_size**2
 
+    def patches(self, patch_size: int) -> int:
+        """Patches of all crops of one image."""
+        sides = [(self.global_crops, self.global_size), (self.local_crops, self.local_size)]
+        return sum(crops * (side // patch_size) ** 2 for crops, side in sides)
+
 
 @dataclass(frozen=True)
 class MultiCrop:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from sslbench import plugins
+from sslbench.errors import UserError, nearest
 from sslbench.reporting.result import Result
 
 # What a trained model has to beat. The last is no model: it stands for what a segmentation is worth
@@ -28,6 +29,7 @@ class RowKey(NamedTuple):
     recipe: str
     epochs: float
     effective_epochs: float
+    tokens: float
     steps: int
     pool: str
     weights: str = ""
@@ -39,6 +41,12 @@ class ColumnKey(NamedTuple):
     benchmark: str
     setting: str
     metric: str
+
+
+def check_layout(layout: str) -> None:
+    """Raises UserError for a layout that does not exist."""
+    if layout not in LAYOUTS:
+        raise UserError(f"unknown layout {layout!r}: {nearest(layout, LAYOUTS)}.")
 
 
 def main_columns(benchmarks: Iterable[str]) -> dict[str, Pairs]:
@@ -56,8 +64,8 @@ def group_rows(records: Iterable[Result]) -> dict[RowKey, list[Result]]:
     groups = defaultdict(list)
     for r in records:
         m = r.model
-        run = (m.method, m.arch, m.pretrain_data, m.recipe, m.epochs, m.effective_epochs, m.steps)
-        groups[RowKey(*run, r.pool)].append(r)
+        run = (m.method, m.arch, m.pretrain_data, m.recipe, m.epochs, m.effective_epochs)
+        groups[RowKey(*run, m.tokens, m.steps, r.pool)].append(r)
     for key in [k for k in groups if not k.pool]:
         if pooled := [k for k in groups if k.pool and k._replace(pool="") == key]:
             shared = groups.pop(key)
@@ -115,6 +123,8 @@ def label_fields(keys: list[RowKey]) -> list[str]:
     shown = {"method", "arch", "pretrain_data", "epochs", "pool"}
     if any(k.effective_epochs not in (0, k.epochs) for k in keys):
         shown.add("effective_epochs")
+    if any(k.tokens for k in keys):
+        shown.add("tokens")
     for extra in ("recipe", "effective_epochs", "steps", "weights"):
         if len({tuple(getattr(k, f) for f in sorted(shown)) for k in keys}) == len(keys):
             break
@@ -125,6 +135,7 @@ def label_fields(keys: list[RowKey]) -> list[str]:
 def label_heading(field: str) -> str:
     """The name of a label column in the field's words."""
     words = {"pretrain_data": "pretraining data", "pool": "features"}
+    words["tokens"] = "billion image tokens"
     return words.get(field, field.replace("_", " "))
 
 

@@ -13,8 +13,9 @@ class ModelCard:
     """Which weights were judged.
 
     sha256 is over the weights themselves; method is "dino", "random-init", "pixels", ...;
-    recipe is the config's name; epochs and effective_epochs are 0 where nothing was trained; source
-    says where the weights came from and is empty for a stand-in that is no model.
+    recipe is the config's name; epochs and effective_epochs are 0 where nothing was trained;
+    tokens: image tokens that the trained backbone saw, in billions, 0 where unknown; source says
+    where the weights came from and is empty for a stand-in that is no model.
     """
 
     sha256: str
@@ -24,6 +25,7 @@ class ModelCard:
     pretrain_data: str = ""
     epochs: float = 0.0
     effective_epochs: float = 0.0
+    tokens: float = 0.0
     steps: int = 0
     seed: int | None = None
     source: str = ""

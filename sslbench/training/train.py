@@ -85,7 +85,7 @@ def set_up(recipe: Recipe, out: Path, world: World, group: str = plugins.METHODS
     if recipe.run.threads:
         torch.set_num_threads(recipe.run.threads)
     dataset = open_dataset(recipe.data.source, recipe.data.split)
-    steps_per_epoch = len(dataset) // recipe.train.batch_size
+    total_steps, steps_per_epoch = length(recipe, len(dataset))
     method = build_method(recipe, group).to(world.device)
     return Run(
         recipe,
@@ -95,9 +95,26 @@ def set_up(recipe: Recipe, out: Path, world: World, group: str = plugins.METHODS
         method,
         _parallel(method, world),
         make_optimizer(method, recipe.optim),
-        max(1, round(recipe.train.epochs * steps_per_epoch)),
+        total_steps,
         steps_per_epoch,
     )
+
+
+def length(recipe: Recipe, images: int) -> tuple[int, int]:
+    """Optimiser steps of the whole run and of one pass over `images`, the last few left out."""
+    steps_per_epoch = images // recipe.train.batch_size
+    return max(1, round(recipe.train.epochs * steps_per_epoch)), steps_per_epoch
+
+
+def images_each(recipe: Recipe, processes: int) -> int:
+    """Images of one forward pass of each process; UserError if the batch cannot be shared so."""
+    parts = processes * recipe.train.accumulate
+    if recipe.train.batch_size % parts:
+        raise UserError(
+            f"train.batch_size={recipe.train.batch_size} cannot be shared by {processes} "
+            f"processes x {recipe.train.accumulate} accumulation steps; take a multiple of {parts}."
+        )
+    return recipe.train.batch_size // parts
 
 
 def rehearse(recipe: Recipe, processes: int, group: str = plugins.METHODS) -> None:
@@ -106,8 +123,11 @@ def rehearse(recipe: Recipe, processes: int, group: str = plugins.METHODS) -> No
     load_views(replace(run, world=World(0, processes, torch.device("cpu"))), 0)
 
 
-def build_method(recipe: Recipe, group: str = plugins.METHODS) -> Method:
-    """The method of a recipe with fresh weights, which depend on the recipe's seed alone."""
+def build_method(recipe: Recipe, group: str = plugins.METHODS, device: str = "cpu") -> Method:
+    """The method of a recipe with fresh weights, which depend on the recipe's seed alone.
+
+    device "meta": with shapes only, but for the frozen modules it needs.
+    """
     method_class: type[Method] = plugins.load(group, recipe.method_name)
     needs = {}
     for name, remedy in method_class.needs.items():
@@ -116,7 +136,8 @@ def build_method(recipe: Recipe, group: str = plugins.METHODS) -> Method:
         needs[name] = load_module(recipe.needs[name], plugins.group_of(name))
     torch.manual_seed(recipe.train.seed)
     try:
-        return method_class(recipe.method, partial(build_backbone, recipe.backbone), **needs)
+        with torch.device(device):
+            return method_class(recipe.method, partial(build_backbone, recipe.backbone), **needs)
     except ValueError as error:
         raise UserError(f"recipe {recipe.name!r} cannot be built: {error}.") from error
 
@@ -131,17 +152,11 @@ def _parallel(method: Method, world: World) -> nn.Module:
 def load_views(run: Run, start: int) -> ViewLoader:
     """Batches of this process from step `start` on."""
     recipe, world = run.recipe, run.world
-    parts = world.size * recipe.train.accumulate
-    if recipe.train.batch_size % parts:
-        raise UserError(
-            f"train.batch_size={recipe.train.batch_size} cannot be shared by {world.size} "
-            f"processes x {recipe.train.accumulate} accumulation steps; take a multiple of {parts}."
-        )
     return make_loader(
         run.dataset,
-        run.method.views(recipe.method, recipe.backbone.patch_size),
+        run.method.views(recipe.method, recipe.backbone.stride),
         recipe.train.seed,
-        recipe.train.batch_size // parts,
+        images_each(recipe, world.size),
         run.total_steps,
         mean=recipe.data.mean,
         std=recipe.data.std,
@@ -335,11 +350,13 @@ def export(run: Run, steps: int) -> None:
     if (head := method.head()) is not None:
         tensors |= {f"head.{k}": v for k, v in head.state_dict().items()}
     epochs = steps / run.steps_per_epoch
+    seen = method.image_tokens(recipe.method, recipe.backbone.stride)
     card = {
         "recipe": recipe.to_dict(),
         "data": run.dataset.name,
         "steps": steps,
         "epochs": epochs,
         "effective_epochs": method.effective_epochs(recipe.method, epochs),
+        "tokens": steps * recipe.train.batch_size * seen / 1e9,
     }
     checkpoint.save_weights(run.out / checkpoint.WEIGHTS, tensors, card)

@@ -133,6 +133,7 @@ def test_the_exported_weights_are_the_teachers_and_load(tmp_path, images) -> Non
     assert model.head is not None
     assert (model.card.steps, model.card.epochs) == (5, 1.0)
     assert model.card.effective_epochs == 2.25  # two global crops and a local one of half the side
+    assert model.card.tokens == 40 * (2 * 16 + 4) / 1e9
 
 
 def test_fresh_weights_depend_on_the_seed_alone(images) -> None:

@@ -1,0 +1,5 @@
+"""BEiT at equal compute in minutes on two CPU cores: 7.2 epochs of 64 tokens an image."""
+
+_base_ = "../../shapes/beit.py"
+
+train = dict(epochs=7.2)

@@ -1,0 +1,281 @@
+"""What a recipe will take, found without its data: one image goes forward on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+from torch.utils.flop_counter import flop_registry
+
+from sslbench import plugins
+from sslbench.config import About, Recipe
+from sslbench.data.images import is_absent, open_dataset
+from sslbench.errors import UserError
+from sslbench.method import Method, Progress, Sample, ViewBatch, Views
+from sslbench.training.optim import peak_lr
+from sslbench.training.train import build_method, images_each, length, use_bf16
+
+DRAWS = 16  # views drawn to find some whose masks are about average
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one image in training mode.
+
+    forward: FLOPs, two a multiply-add; trained: those with gradients on, which the backward pass
+    does twice more; kept: bytes of activations.
+    """
+
+    forward: int
+    trained: int
+    kept: int
+
+    @property
+    def flops(self) -> int:
+        return self.forward + 2 * self.trained
+
+
+def report(recipe: Recipe, processes: int = 1, group: str = plugins.METHODS) -> list[str]:
+    """Lines that say what `recipe` resolves to and what it takes; nothing is written.
+
+    Raises UserError for a recipe that cannot run on `processes`.
+    """
+    given, recipe = recipe, with_stand_ins(recipe, group)
+    images = _count_images(recipe)
+    steps, per_epoch = length(recipe, images)
+    if not per_epoch:
+        raise UserError(
+            f"train.batch_size={recipe.train.batch_size} is larger than the {images} images of "
+            f"{recipe.data.source}; lower it."
+        )
+    share = images_each(recipe, processes)
+    method = build(recipe, group)
+    cost = measure(method, recipe, Progress(steps // 2, steps, per_epoch))
+    sections = {
+        "recipe": _flat({k: v for k, v in given.to_dict().items() if k != "about"}),
+        "stand-ins": {f"needs.{k}": v for k, v in recipe.needs.items() if given.needs.get(k) != v},
+        "about": _about(recipe.about),
+        "parameters": _parameters(method),
+        "length": _length(recipe, method, images, steps, per_epoch),
+        "compute": _compute(cost, steps * recipe.train.batch_size),
+        f"memory of each of {processes} processes, at least": _memory(method, cost, share, recipe),
+    }
+    width = max(len(key) for lines in sections.values() for key in lines)
+    shown = {name: lines for name, lines in sections.items() if lines}
+    return [line for name, lines in shown.items() for line in _section(name, lines, width)]
+
+
+def with_stand_ins(recipe: Recipe, group: str = plugins.METHODS) -> Recipe:
+    """`recipe` with fresh weights for every frozen module that it needs and that is not there."""
+    method_class: type[Method] = plugins.load(group, recipe.method_name)
+    needs = dict(recipe.needs)
+    for kind in method_class.needs:
+        source, known = needs.get(kind, ""), plugins.available(plugins.group_of(kind))
+        if not source or not Path(source).expanduser().exists():
+            needs[kind] = f"random-init:{source if source in known else next(iter(known))}"
+    return replace(recipe, needs=needs)
+
+
+def build(recipe: Recipe, group: str = plugins.METHODS) -> Method:
+    """The method with all weights 0: values do not matter, and fresh ones of a ViT-L take long."""
+    method = build_method(recipe, group, "meta").to_empty(device="cpu")
+    for weights in (*method.parameters(), *method.buffers()):
+        weights.detach().zero_()
+    return method
+
+
+def measure(method: Method, recipe: Recipe, progress: Progress) -> Cost:
+    """The cost of one more image, as two images cost more than one.
+
+    What a step computes of the weights alone (normalised prototypes) is thereby left out.
+    """
+    views = method.views(recipe.method, recipe.backbone.stride)
+    sample, data = _typical(views, progress.epoch), recipe.data
+    bf16 = use_bf16(recipe.train.precision, CPU)
+    found = []
+    for count in (1, 2):
+        batch = ViewBatch(
+            {k: _repeat(v, count) for k, v in sample.crops.items()},
+            {k: _repeat(v, count) for k, v in sample.masks.items()},
+            torch.arange(count),
+            data.mean,
+            data.std,
+        )
+        found.append(_forward(method, batch, progress, bf16))
+    return Cost(*(two - one for one, two in zip(*found, strict=True)))
+
+
+def _forward(
+    method: Method, batch: ViewBatch, progress: Progress, bf16: bool
+) -> tuple[int, int, int]:
+    """FLOPs, FLOPs with gradients on, and bytes kept for the backward pass."""
+    method.train()
+    counter, kept = _Counter(), _Kept([*method.parameters(), *method.buffers()])
+    with (
+        torch.autocast("cpu", torch.bfloat16, enabled=bf16),
+        sdpa_kernel(SDPBackend.MATH),  # torch counts no FLOPs of the CPU's fused attention
+        saved_tensors_hooks(kept.keep, lambda dropped: dropped),
+        counter,
+    ):
+        method.loss(batch, progress)
+    method.discard()
+    return counter.forward, counter.trained, kept.bytes
+
+
+class _Counter(TorchDispatchMode):
+    """Adds up FLOPs by torch's own formulas, and gives zeros for what would take so many."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.forward = self.trained = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs, formula = kwargs or {}, flop_registry.get(func.overloadpacket)
+        if formula is None:
+            return func(*args, **kwargs)
+        out = func(*_on("meta", args), **_on("meta", kwargs))
+        flops = formula(*args, **kwargs, out_val=out)
+        self.forward += flops
+        self.trained += flops if torch.is_grad_enabled() else 0
+        return _on("cpu", out)
+
+
+def _on(device: str, nested: Any) -> Any:
+    """Every tensor in `nested` as zeros on `device`."""
+    return tree_map_only(Tensor, lambda t: torch.zeros_like(t, device=device), nested)
+
+
+class _Kept:
+    """Counts every storage once that autograd keeps, weights excepted, and lets go of it."""
+
+    def __init__(self, weights: Iterable[Tensor]) -> None:
+        self.bytes = 0
+        self._weights = {w.untyped_storage().data_ptr() for w in weights}
+        self._seen: dict[int, StorageWeakRef] = {}
+
+    def keep(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        place = storage.data_ptr()
+        seen = self._seen.get(place)
+        if place not in self._weights and (seen is None or seen.expired()):
+            self._seen[place] = StorageWeakRef(storage)
+            self.bytes += storage.nbytes()
+
+
+def _typical(views: Views, epoch: int) -> Sample:
+    """The views of one image whose masks hide about as much as the average."""
+    image, rng = Image.new("RGB", (500, 375)), np.random.default_rng(0)
+    drawn = [views(image, rng, epoch) for _ in range(DRAWS)]
+    hidden = [sum(int(mask.sum()) for mask in sample.masks.values()) for sample in drawn]
+    nearest = np.abs(np.array(hidden) - np.mean(hidden)).argmin()
+    return drawn[int(nearest)]
+
+
+def _repeat(views: np.ndarray, count: int) -> Tensor:
+    """(V, ...) of one image as (V, count, ...)."""
+    return torch.from_numpy(np.stack([views] * count, axis=1))
+
+
+def _count_images(recipe: Recipe) -> int:
+    if is_absent(recipe.data.source):
+        return recipe.about.images
+    return len(open_dataset(recipe.data.source, recipe.data.split))
+
+
+def _about(about: About) -> dict[str, str]:
+    said = {"dataset": about.dataset, "paper": about.paper, "notes": about.notes}
+    for benchmark, metric, value, source in about.expected:
+        said[f"expected {benchmark}"] = f"{metric} {value:g} ({source})"
+    return {key: text for key, text in said.items() if text}
+
+
+def _parameters(method: Method) -> dict[str, str]:
+    trained = _size(p for p in method.parameters() if p.requires_grad)
+    everything = _size(method.parameters())
+    return {
+        "backbone": _millions(_size(method.backbone().parameters())),
+        "trained": _millions(trained),
+        "frozen (teacher, tokenizer)": _millions(everything - trained),
+    }
+
+
+def _length(
+    recipe: Recipe, method: Method, images: int, steps: int, per_epoch: int
+) -> dict[str, str]:
+    optim, train = recipe.optim, recipe.train
+    seen, warmup = steps * train.batch_size, int(optim.warmup_epochs * per_epoch)
+    tokens = method.image_tokens(recipe.method, recipe.backbone.stride)
+    effective = method.effective_epochs(recipe.method, train.epochs)
+    return {
+        "images": f"{images:,}",
+        "steps": f"{steps:,} of {train.batch_size} images, {per_epoch:,} an epoch",
+        "warm-up steps": f"{warmup:,} to lr {peak_lr(optim, train):g}",
+        "epochs": f"{train.epochs:g}, effective {effective:.6g}",
+        "image tokens": f"{tokens:,} an image, {tokens * seen / 1e9:.4g} billion in all",
+    }
+
+
+def _compute(cost: Cost, images: int) -> dict[str, str]:
+    return {
+        "forward": f"{cost.forward / 1e9:.4g} GFLOPs an image",
+        "forward and backward": f"{cost.flops / 1e9:.4g} GFLOPs an image",
+        "whole run": f"{cost.flops * images:.3g} FLOPs",
+    }
+
+
+def _memory(method: Method, cost: Cost, images: int, recipe: Recipe) -> dict[str, str]:
+    """As this machine's CPU would train; fused attention and bf16 of a GPU keep less."""
+    weights = _bytes([*method.parameters(), *method.buffers()])
+    trained = _bytes(p for p in method.parameters() if p.requires_grad)
+    number = "bf16" if use_bf16(recipe.train.precision, CPU) else "fp32"
+    kept = cost.kept * images
+    return {
+        "weights": _gib(weights),
+        "gradients": _gib(trained),
+        "AdamW": _gib(2 * trained),
+        "activations": f"{_gib(kept)}: {images} images of {cost.kept / 2**20:.4g} MiB in {number}, "
+        "less with a GPU's fused attention",
+        "all": _gib(weights + 3 * trained + kept),
+    }
+
+
+def _size(parameters: Iterable[nn.Parameter]) -> int:
+    return sum(p.numel() for p in parameters)
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(t.numel() * t.element_size() for t in tensors)
+
+
+def _millions(number: int) -> str:
+    return f"{number / 1e6:.4g} M"
+
+
+def _gib(number: int) -> str:
+    return f"{number / 2**30:.3g} GiB"
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested settings by dotted key."""
+    found: dict[str, str] = {}
+    for key, value in values.items():
+        inside = isinstance(value, Mapping)
+        found |= _flat(value, f"{prefix}{key}.") if inside else {f"{prefix}{key}": str(value)}
+    return found
+
+
+def _section(name: str, lines: Mapping[str, str], width: int) -> Iterator[str]:
+    yield name
+    yield from (f"  {key:<{width}}  {value}" for key, value in lines.items())
