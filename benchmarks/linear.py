@@ -1,23 +1,30 @@
 """Linear probe on cached frozen features: the papers' grid of 45 learning rates in one pass.
 
+With a released linear classifier at hand (`evaluate --classifier`), its accuracy is recorded too.
+
 Source: iBOT (arXiv:2111.07832) section 4.1, `ibot/evaluation/eval_linear_multi.py:100-107,387`;
 the classifier and schedule are DINO's, `dino/eval_linear.py:30-285`. One thing differs from the
 papers and is named in the protocol: features are computed once from the centre crop, so the
-classifier sees no random resized crops and no flips.
+classifier sees no random resized crops and no flips (`linear_online` has them).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from sslbench.backbones.base import Backbone
-from sslbench.benchmark import Benchmark, Context, Features, FeatureSpec, Splits
+from sslbench.backbones.classifier import RELEASED
+from sslbench.backbones.load import LoadedModel
+from sslbench.benchmark import Benchmark, Context, Features, Splits
+from sslbench.benchmarks.taps import Taps
 from sslbench.benchmarks.topk import accuracy_results, ranked
+from sslbench.errors import UserError
 from sslbench.reporting.result import Result
+from sslbench.training.checkpoint import weights_sha256
 
 # {1..9} x 10^{-4..0}: ibot/evaluation/eval_linear_multi.py:100-107
 RATES = tuple(float(f"{m}e{e}") for e in range(-4, 1) for m in range(1, 10))
@@ -39,22 +46,17 @@ class Probe:
     init_std: float = 0.01
 
 
-def probe_layers() -> dict[str, int]:
-    """Blocks tapped per pooling: ViT-S's n=4; ViT-B's n=1 + mean patch; BEiT's mean patch.
-
-    Source: `ibot/run.sh:50-60` and BEiT (arXiv:2106.08254) appendix.
-    """
-    return {"cls": 4, "mean": 1, "cls+mean": 1}
-
-
 @dataclass(frozen=True)
 class LinearProtocol:
-    """layers: blocks tapped for each pooling; the rest as named. Features are not standardised."""
+    """taps: features read for each pooling, not standardised; the rest as named.
+
+    classifier: sha256 of the released weights that are judged, "" where a grid is trained.
+    """
 
     probe: Probe = field(default_factory=Probe)
     pool: str = "cls"
-    layers: dict[str, int] = field(default_factory=probe_layers)
-    norm: bool = True
+    taps: Taps = field(default_factory=Taps)
+    classifier: str = ""
     form: str = field(default="cached, no augmentation", init=False)
     selection: str = field(default="best lr on the judged split, last epoch", init=False)
 
@@ -63,18 +65,47 @@ class Linear(Benchmark):
     """Linear probe; "best of 45 lr" picks the rate on the judged split, as the papers do."""
 
     name = "linear"
-    version = "1"
+    version = "2"
     suites = ("frozen", "full")
     Protocol = LinearProtocol
     main = (("best of 45 lr", "top1"),)
 
+    def protocols(self, model: LoadedModel, data: Splits) -> list[LinearProtocol]:
+        """One for each pooling, and one for the released classifier where the model has one."""
+        trained = super().protocols(model, data)
+        if model.classifier is None:
+            return trained
+        sha = weights_sha256(model.classifier.state_dict())
+        return [*trained, replace(self.protocol, pool="cls", classifier=sha)]
+
+    @property
+    def variant(self) -> str:
+        return RELEASED if self.protocol.classifier else self.protocol.pool
+
     def run(self, backbone: Backbone, data: Splits, context: Context) -> list[Result]:
         p = self.protocol
-        spec = FeatureSpec(p.layers[p.pool], p.pool, p.norm)
+        spec = p.taps.spec(context.model, p.pool)
+        if p.classifier:
+            test = context.features(backbone, data, "test", spec)
+            return self._released(data, context, test)
         train = context.features(backbone, data, "train", spec)
         test = context.features(backbone, data, "test", spec)
         setting = f"best of {len(p.probe.rates)} lr"
         return probe_results(self, data, context, setting, train, test, p.probe)
+
+    @torch.inference_mode()
+    def _released(self, data: Splits, context: Context, test: Features) -> list[Result]:
+        """The released classifier's accuracy; UserError where its sizes do not fit."""
+        layer, arch = context.model.classifier, context.model.card.arch
+        assert layer is not None, "the protocol is planned for models with a classifier"
+        has, needs = (layer.in_features, layer.out_features), (test.x.shape[1], len(data.classes))
+        if has != needs:
+            raise UserError(
+                f"the classifier reads {has[0]} features and tells {has[1]} classes apart, but "
+                f"{arch} gives {needs[0]} and {data.name} has {needs[1]}; give the classifier "
+                "released for these weights and the dataset it was trained on."
+            )
+        return accuracy_results(self, data, context, RELEASED, ranked(layer(test.x)), test.y)
 
 
 def probe_results(

@@ -2,42 +2,47 @@
 
 Three readers of the same few labels: logistic regression, k-NN and the linear probe.
 Source: iBOT (arXiv:2111.07832) section 4.1 and Table 12,
-`ibot/evaluation/eval_logistic_regression.py:221-246`. On ImageNet the papers use SimCLRv2's lists;
-here the lists are drawn from the labels, the same for every model.
+`ibot/evaluation/eval_logistic_regression.py:221-246`. The papers use SimCLRv2's lists
+of ImageNet; they are read where they lie beside the images (`subsets`), else lists are drawn from
+the labels, the same for every model.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-import numpy as np
-import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from sslbench.backbones.base import Backbone
+from sslbench.backbones.load import LoadedModel
 from sslbench.benchmark import Benchmark, Context, Features, FeatureSpec, Splits
 from sslbench.benchmarks.knn import nearest_votes
-from sslbench.benchmarks.linear import Probe, probe_layers, probe_results
+from sslbench.benchmarks.linear import Probe, probe_results
 from sslbench.benchmarks.logistic import fit_logistic
+from sslbench.benchmarks.subsets import find_list, listed, stratified
+from sslbench.benchmarks.taps import Taps
 from sslbench.benchmarks.topk import accuracy_results, percent, ranked
-from sslbench.reporting.result import Result
+from sslbench.reporting.result import Result, digest
 
 
 @dataclass(frozen=True)
 class SemiSupervisedProtocol:
-    """fractions of the labels; lists: seed of the lists, never the run's; strengths: lambdas.
+    """fractions of the labels; strengths: lambdas; k, temperature: of the k-NN; probe, taps: of
+    the linear probe.
 
-    k, temperature: of the k-NN; probe, probe_layers: of the linear probe.
+    files: fraction ("1%") -> digest of the list that comes with the dataset; a list of any other
+    fraction is drawn with the seed `lists`, never the run's.
     """
 
     fractions: tuple[float, ...] = (0.01, 0.1)
     lists: int = 0
+    files: dict[str, str] = field(default_factory=dict)
     strengths: tuple[float, ...] = (0.01, 0.1, 1.0)
     k: tuple[int, ...] = (10, 20, 100, 200)
     temperature: float = 0.07
     probe: Probe = field(default_factory=Probe)
-    probe_layers: dict[str, int] = field(default_factory=probe_layers)
+    taps: Taps = field(default_factory=Taps)
     pool: str = "cls"
     norm: bool = True
     selection: str = field(default="best lambda and lr on the judged split", init=False)
@@ -47,7 +52,7 @@ class SemiSupervised(Benchmark):
     """Frozen features, few labels; a k larger than the list is left out."""
 
     name = "semi_supervised"
-    version = "1"
+    version = "2"
     suites = ("frozen", "full")
     Protocol = SemiSupervisedProtocol
     main = (
@@ -55,18 +60,25 @@ class SemiSupervised(Benchmark):
         ("10% logreg, best of 3 lambda", "top1"),
     )
 
+    def protocols(self, model: LoadedModel, data: Splits) -> list[SemiSupervisedProtocol]:
+        """One for each pooling, with the lists that come with the dataset."""
+        found = {f: find_list(data, f) for f in self.protocol.fractions}
+        files = {f"{f:.0%}": digest(path.read_text()) for f, path in found.items() if path}
+        return [replace(p, files=files) for p in super().protocols(model, data)]
+
     def run(self, backbone: Backbone, data: Splits, context: Context) -> list[Result]:
         p = self.protocol
         last = FeatureSpec(1, p.pool, p.norm)
-        deep = FeatureSpec(p.probe_layers[p.pool], p.pool, p.norm)
+        deep = p.taps.spec(context.model, p.pool)
         train, test = (context.features(backbone, data, part, last) for part in ("train", "test"))
         wide, wide_test = (
             context.features(backbone, data, part, deep) for part in ("train", "test")
         )
         records = []
         for fraction in p.fractions:
-            few = stratified(train.y, fraction, p.lists)
             label = f"{fraction:.0%}"
+            path = find_list(data, fraction) if label in p.files else None
+            few = listed(path, data, train) if path else stratified(train.y, fraction, p.lists)
             records += self._logistic(data, context, label, take(train, few), test)
             records += self._neighbours(data, context, label, take(train, few), test)
             setting = f"{label} linear, best of {len(p.probe.rates)} lr"
@@ -107,21 +119,6 @@ class SemiSupervised(Benchmark):
             for k, ranks in votes.items()
             for record in accuracy_results(self, data, context, f"{label} knn k={k}", ranks, test.y)
         ]
-
-
-def stratified(y: Tensor, fraction: float, seed: int) -> Tensor:
-    """Positions of `fraction` of every class (at least one image), ascending, int64.
-
-    A function of the labels and the seed alone: the same list for every model. Lists are nested:
-    a smaller fraction is a subset of a larger one.
-    """
-    labels = y.numpy()
-    chosen = []
-    for c in np.unique(labels):
-        members = np.flatnonzero(labels == c)
-        order = np.random.default_rng([seed, int(c)]).permutation(members)
-        chosen.append(order[: max(1, round(fraction * len(members)))])
-    return torch.from_numpy(np.sort(np.concatenate(chosen)))
 
 
 def take(features: Features, index: Tensor) -> Features:

@@ -21,13 +21,28 @@ def accuracy_results(
     benchmark: Benchmark, data: Splits, context: Context, setting: str, ranks: Tensor, y: Tensor
 ) -> list[Result]:
     """Records "top1" and, from 50 classes on, "top5" in percent. ranks: (N, <= 5), y: (N,)."""
-    hits = ranks.cpu() == y[:, None]
-    metrics = {"top1": hits[:, 0]}
-    if len(data.classes) >= LEAST_CLASSES:
-        metrics["top5"] = hits.any(dim=1)
+    return hit_results(benchmark, data, context, setting, count_hits(ranks.cpu(), y), len(y))
+
+
+def count_hits(ranks: Tensor, y: Tensor) -> tuple[int, int]:
+    """How many labels are the first, and one of the first five, of `ranks` (N, <= 5)."""
+    hits = ranks == y[:, None]
+    return int(hits[:, 0].sum()), int(hits.any(dim=1).sum())
+
+
+def hit_results(
+    benchmark: Benchmark,
+    data: Splits,
+    context: Context,
+    setting: str,
+    hits: tuple[int, int],
+    n: int,
+) -> list[Result]:
+    """As `accuracy_results`, from the (top-1, top-5) hits on n images."""
+    metrics = ("top1", "top5") if len(data.classes) >= LEAST_CLASSES else ("top1",)
     return [
-        context.result(benchmark, data, setting, metric, percent(hit), len(y))
-        for metric, hit in metrics.items()
+        context.result(benchmark, data, setting, metric, 100 * count / n, n)
+        for metric, count in zip(metrics, hits, strict=False)
     ]
 
 

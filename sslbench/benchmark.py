@@ -19,6 +19,7 @@ from sslbench.backbones.base import Backbone
 from sslbench.backbones.load import LoadedModel
 from sslbench.data.dataset import ImageDataset
 from sslbench.data.dense import DenseData
+from sslbench.method import Order
 from sslbench.reporting.result import ModelCard, Result
 
 
@@ -27,21 +28,28 @@ class FeatureSpec:
     """Which frozen features, (N, D) after pooling and concatenation.
 
     pool: "cls" = [CLS] of the last `layers` blocks, first to last (all blocks of a shallower
-    backbone); "mean" = mean patch token of the last block; "cls+mean" = the former, then the
-    latter (`ibot/evaluation/eval_linear.py:183-197`). norm: through the final norm or not.
+    backbone); "mean" = mean patch token of the last block; "cls+mean" = both. norm: through the
+    final norm or not. order: of "cls+mean", "blockwise" = all of [CLS], then all of the mean patch
+    (`ibot/evaluation/eval_linear.py:183-197`); "interleaved" = channel by channel, one block only
+    (`dino/eval_linear.py:166-170`). It decides nothing but whose trained weights fit (trap T32).
     """
 
     layers: int = 1
     pool: str = "cls"
     norm: bool = True
+    order: Order = "blockwise"
 
 
 @dataclass(frozen=True)
 class Features:
-    """x: float32 (N, D) on the CPU, y: int64 (N,), in dataset order."""
+    """x: float32 (N, D) on the CPU, y: int64 (N,), in dataset order.
+
+    index: int64 (N,), the position of each row in the dataset; None: every image, in order.
+    """
 
     x: Tensor
     y: Tensor
+    index: Tensor | None = None
 
 
 @dataclass(frozen=True)

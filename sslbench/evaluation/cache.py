@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from sslbench.evaluation.features import Bank
 
-FORMAT = "1"  # changes with the meaning of a file or of the extraction
+FORMAT = "2"  # changes with the meaning of a file or of the extraction
 log = logging.getLogger(__name__)
 
 
@@ -41,8 +41,9 @@ class FeatureCache:
                     raise ValueError("it belongs to another key")
                 dropped = tuple(json.loads(about["dropped"]))
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            cls = tuple(tensors.pop(f"cls.{i}") for i in range(len(tensors) - 2))
-            return Bank(cls, tensors.pop("mean"), tensors.pop("y"), dropped)
+            mean, y, index = (tensors.pop(name) for name in ("mean", "y", "index"))
+            cls = tuple(tensors[f"cls.{i}"] for i in range(len(tensors)))
+            return Bank(cls, mean, y, index, dropped)
         except (SafetensorError, OSError, ValueError, KeyError) as error:
             log.warning("%s is not used (%s): features are computed anew.", path, error)
             return None
@@ -50,7 +51,7 @@ class FeatureCache:
     def put(self, key: Mapping[str, Any], bank: Bank) -> None:
         """Stores `bank`; a full or read-only disk costs the cache, not the run."""
         tensors = {f"cls.{i}": x.contiguous() for i, x in enumerate(bank.cls)}
-        tensors |= {"mean": bank.mean.contiguous(), "y": bank.y.contiguous()}
+        tensors |= {"mean": bank.mean.contiguous(), "y": bank.y.contiguous(), "index": bank.index}
         about = {"key": _text(key), "dropped": json.dumps(bank.dropped)}
         temporary = None
         try:

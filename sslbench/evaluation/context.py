@@ -114,8 +114,7 @@ class EvalContext:
     def _bank(self, data: Splits, part: str, norm: bool) -> Bank:
         """The bank of one part: from memory, from the cache, or computed and cached."""
         dataset = {"train": data.train, "test": data.test}[part]
-        statistics = tuple(self.model.mean), tuple(self.model.std)
-        transform = EvalTransform(self.model.image_size, dataset.crop_ratio, *statistics)
+        transform = EvalTransform.of(self.model, dataset)
         key = {
             "weights": self.model.card.sha256,
             "transform": asdict(transform),

@@ -16,6 +16,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
 from sslbench.backbones.base import Backbone
+from sslbench.backbones.load import LoadedModel
 from sslbench.benchmark import Features, FeatureSpec
 from sslbench.data.dataset import BrokenImage, BrokenLog, ImageDataset
 from sslbench.errors import UserError
@@ -23,6 +24,7 @@ from sslbench.errors import UserError
 LAYERS = 4  # blocks whose [CLS] is kept: the most any paper's protocol taps
 BATCH = 128
 OnProgress = Callable[[str, int, int], None]  # (what is going on, done, total)
+Transform = Callable[[Image.Image], Tensor]  # to uint8 (3, H, W)
 log = logging.getLogger(__name__)
 
 
@@ -42,6 +44,11 @@ class EvalTransform:
     crop_ratio: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    @classmethod
+    def of(cls, model: LoadedModel, dataset: ImageDataset) -> EvalTransform:
+        """How the images of `dataset` are shown to `model`."""
+        return cls(model.image_size, dataset.crop_ratio, tuple(model.mean), tuple(model.std))
 
     def __call__(self, image: Image.Image) -> Tensor:
         """uint8 (3, size, size)."""
@@ -64,24 +71,38 @@ class Bank:
     """The pooled tokens of one split, float32 on the CPU, in dataset order.
 
     cls: [CLS] of the last blocks, first to last, each (N, D_i); mean: mean patch token of the last
-    block, (N, D); y: int64 (N,); dropped: what is wrong with each image that could not be read.
+    block, (N, D); y: int64 (N,); index: int64 (N,), positions in the dataset; dropped: what is
+    wrong with each image that could not be read.
     """
 
     cls: tuple[Tensor, ...]
     mean: Tensor
     y: Tensor
+    index: Tensor
     dropped: tuple[str, ...] = ()
 
     def select(self, spec: FeatureSpec) -> Features:
         """The features a benchmark asked for; `layers` beyond the backbone's depth are left out."""
         if not 1 <= spec.layers <= LAYERS:
             raise ValueError(f"layers={spec.layers}: choose 1 to {LAYERS}.")
-        cls = self.cls[-spec.layers :]
-        pools = {"cls": cls, "mean": (self.mean,), "cls+mean": (*cls, self.mean)}
-        if spec.pool not in pools:
-            raise UserError(f"unknown pooling {spec.pool!r}: choose one of {', '.join(pools)}.")
-        chosen = pools[spec.pool]
-        return Features(chosen[0] if len(chosen) == 1 else torch.cat(chosen, dim=1), self.y)
+        x = combine(self.cls[-spec.layers :], self.mean, spec)
+        return Features(x, self.y, self.index)
+
+
+def combine(cls: Sequence[Tensor], mean: Tensor, spec: FeatureSpec) -> Tensor:
+    """The pooled tokens that `spec` names side by side, (N, D).
+
+    cls: [CLS] of the blocks, first to last, each (N, D_i); mean: mean patch of the last, (N, D).
+    """
+    pools = {"cls": (*cls,), "mean": (mean,), "cls+mean": (*cls, mean)}
+    if spec.pool not in pools:
+        raise UserError(f"unknown pooling {spec.pool!r}: choose one of {', '.join(pools)}.")
+    if spec.pool == "cls+mean" and spec.order == "interleaved":
+        if len(cls) != 1:
+            raise ValueError(f"{len(cls)} blocks: [CLS] and mean patch of one can be interleaved")
+        return torch.stack([cls[0], mean], dim=2).flatten(1)
+    chosen = pools[spec.pool]
+    return chosen[0] if len(chosen) == 1 else torch.cat(chosen, dim=1)
 
 
 def extract(
@@ -104,17 +125,25 @@ def extract(
     columns: list[list[Tensor]] = []
     kept: list[int] = []
     seen = 0
-    for pixels, index, bad in _batches(dataset, transform):
-        seen += len(index) + len(bad)
-        dropped += broken.record(index, bad, complete=seen == len(dataset))
-        if index:
+    for pixels, good, bad in batches(dataset, transform):
+        seen += len(good) + len(bad)
+        dropped += broken.record(good, bad, complete=seen == len(dataset))
+        if good:
             images = transform.normalise(pixels.to(device, non_blocking=True))
             columns.append(pool_tokens(backbone, images, norm))
-            kept += index
+            kept += good
         on_progress(seen, len(dataset))
     warn_dropped(dataset.name, dropped)
     *cls, mean = (torch.cat(parts) for parts in zip(*columns, strict=True))
-    return Bank(tuple(cls), mean, torch.from_numpy(dataset.labels[kept]), tuple(dropped))
+    y, index = torch.from_numpy(dataset.labels[kept]), torch.tensor(kept)
+    return Bank(tuple(cls), mean, y, index, tuple(dropped))
+
+
+@torch.no_grad()
+def tap(backbone: Backbone, images: Tensor, spec: FeatureSpec) -> Tensor:
+    """The features of a batch that `spec` names, float32 (B, D) on the images' device."""
+    blocks = backbone.intermediate(images, min(spec.layers, backbone.depth), spec.norm)
+    return combine([b.cls for b in blocks], blocks[-1].patches.mean(dim=1), spec).float()
 
 
 @torch.inference_mode()
@@ -138,7 +167,7 @@ Batch = tuple[Tensor, list[int], dict[int, str]]  # pixels, their indices, broke
 class _Prepared(Dataset[tuple[int, "Tensor | str"]]):
     """index -> (index, uint8 (3, H, W) or what is wrong with the file)."""
 
-    def __init__(self, dataset: ImageDataset, transform: EvalTransform) -> None:
+    def __init__(self, dataset: ImageDataset, transform: Transform) -> None:
         self.dataset, self.transform = dataset, transform
 
     def __len__(self) -> int:
@@ -157,14 +186,18 @@ def _collate(items: list[tuple[int, Tensor | str]]) -> Batch:
     return torch.stack(list(good.values())) if good else torch.empty(0), list(good), bad
 
 
-def _batches(dataset: ImageDataset, transform: EvalTransform) -> Iterator[Batch]:
-    """The whole split in order; small splits are read in this process, large ones by workers."""
+def workers_for(dataset: ImageDataset) -> int:
+    """Processes that read `dataset`: 0, i.e. this one, for a small one."""
+    return min(8, cpu_count() or 1) if len(dataset) > 10_000 else 0
+
+
+def batches(dataset: ImageDataset, transform: Transform) -> Iterator[Batch]:
+    """The whole split in order."""
     dataset.load()
-    workers = min(8, cpu_count() or 1) if len(dataset) > 10_000 else 0
     yield from DataLoader(
         _Prepared(dataset, transform),
         batch_size=BATCH,
-        num_workers=workers,
+        num_workers=workers_for(dataset),
         collate_fn=_collate,
         pin_memory=torch.cuda.is_available(),
     )

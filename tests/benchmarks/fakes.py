@@ -25,12 +25,18 @@ def splits(classes: int) -> SimpleNamespace:
     )
 
 
+def judged(method: str = "fake", arch: str = "tiny", **more: object) -> SimpleNamespace:
+    """What a benchmark looks up of a model."""
+    card = ModelCard("aa", method, arch)
+    return SimpleNamespace(card=card, poolings=("cls",), classifier=None, **more)
+
+
 class FakeContext:
     """Gives the same features whatever is asked and remembers the specs."""
 
     def __init__(self, train: Features, test: Features, head: nn.Module | None = None) -> None:
         self.parts, self._head, self.specs = {"train": train, "test": test}, head, []
-        self.seed, self.device = 0, torch.device("cpu")
+        self.seed, self.device, self.model = 0, torch.device("cpu"), judged()
 
     def features(self, backbone, data, part, spec):
         self.specs.append(spec)
@@ -40,12 +46,9 @@ class FakeContext:
         return self._head
 
     def result(self, benchmark, data, setting, metric, value, n):
-        card = ModelCard("aa", "fake", "tiny")
         where = (data.name, data.fingerprint, data.split)
-        pool = benchmark.protocol.pool
-        return Result(
-            card, benchmark.name, benchmark.version, *where, setting, pool, metric, value, n, {}
-        )
+        what = (setting, benchmark.protocol.pool, metric, value, n)
+        return Result(self.model.card, benchmark.name, benchmark.version, *where, *what, {})
 
 
 def figures(results) -> dict[tuple[str, str], float]:

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from sslbench.benchmarks.linear import RATES, Linear, LinearProtocol, Probe, best_head, train_grid
-from tests.benchmarks.fakes import FakeContext, blobs, figures, splits
+from sslbench.errors import UserError
+from tests.benchmarks.fakes import FakeContext, blobs, figures, judged, splits
 
 CPU = torch.device("cpu")
 
@@ -64,8 +65,45 @@ def test_records_the_accuracy_and_the_chosen_rate():
     assert {metric for _, metric in found} == {"top1", "lr"}
 
 
-@pytest.mark.parametrize(("pool", "layers"), [("cls", 4), ("mean", 1), ("cls+mean", 1)])
-def test_taps_the_blocks_of_the_papers(pool, layers):
+@pytest.mark.parametrize(
+    ("arch", "pool", "tapped"),
+    [("ViT-Nano/8", "cls", (4, "cls")), ("ViT-B/16", "cls", (1, "cls+mean"))],
+)
+def test_taps_the_blocks_of_the_papers(arch, pool, tapped):
     context = FakeContext(blobs(20, 2, 4, 1), blobs(10, 2, 4, 2))
+    context.model = judged(arch=arch)
     Linear(LinearProtocol(Probe(epochs=1), pool=pool)).run(None, splits(2), context)
-    assert {(s.layers, s.pool) for s in context.specs} == {(layers, pool)}
+    assert {(s.layers, s.pool, s.norm) for s in context.specs} == {(*tapped, True)}
+
+
+def released(features: int, classes: int, method: str = "fake") -> tuple[Linear, FakeContext]:
+    """The benchmark planned for a model with a classifier, and that model's context."""
+    context = FakeContext(blobs(40, 5, 12, 1, 0.3), blobs(30, 5, 12, 2, 0.3))
+    context.model = judged(method)
+    context.model.classifier = nn.Linear(features, classes)
+    (trained, protocol) = Linear().protocols(context.model, splits(5))
+    assert trained == Linear().protocol
+    return Linear(protocol), context
+
+
+def test_a_released_classifier_is_judged_as_it_is():
+    benchmark, context = released(12, 5)
+    found = figures(benchmark.run(None, splits(5), context))
+    test, layer = context.parts["test"], context.model.classifier
+    right = layer(test.x).argmax(dim=1) == test.y
+    wanted = 100 * right.double().mean().item()
+    assert found == {("released classifier", "top1"): pytest.approx(wanted)}
+    assert benchmark.variant == "released classifier"
+    assert [s.pool for s in context.specs] == ["cls"]
+
+
+def test_another_classifier_is_another_protocol():
+    (first, _), (second, _) = released(12, 5), released(12, 5)
+    assert first.protocol.classifier != second.protocol.classifier
+
+
+@pytest.mark.parametrize("sizes", [(24, 5), (12, 1000)])
+def test_a_classifier_of_other_sizes_is_refused(sizes):
+    benchmark, context = released(*sizes)
+    with pytest.raises(UserError, match=rf"reads {sizes[0]} features and tells {sizes[1]} classes"):
+        benchmark.run(None, splits(5), context)

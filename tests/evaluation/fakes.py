@@ -53,6 +53,7 @@ class FakeModel:
     std: tuple[float, float, float] = (0.25, 0.25, 0.25)
     head: nn.Module | None = None
     source: str = "/somewhere/fake"
+    classifier: nn.Linear | None = None
 
 
 def model(sha256: str = "aa", poolings: tuple[str, ...] = ("cls",), **more: object) -> FakeModel:

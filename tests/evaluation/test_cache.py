@@ -14,7 +14,9 @@ OTHER = {"weights": "bb", "split": "test"}
 @pytest.fixture
 def bank():
     x = torch.randn(3, 5, 4)
-    return Bank((x[0], x[1]), x[2], torch.arange(5), ("broken.png: cut short",))
+    return Bank(
+        (x[0], x[1]), x[2], torch.arange(5), torch.arange(5) + 1, ("broken.png: cut short",)
+    )
 
 
 def test_gives_back_what_was_put(tmp_path, bank):
@@ -25,6 +27,7 @@ def test_gives_back_what_was_put(tmp_path, bank):
     assert [x.tolist() for x in found.cls] == [x.tolist() for x in bank.cls]
     assert torch.equal(found.mean, bank.mean)
     assert torch.equal(found.y, bank.y)
+    assert torch.equal(found.index, bank.index)
     assert found.dropped == bank.dropped
     assert cache.get(OTHER) is None
     assert [p.suffix for p in (tmp_path / "new").iterdir()] == [".safetensors"]

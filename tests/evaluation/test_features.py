@@ -6,9 +6,10 @@ import torch
 from PIL import Image
 from torchvision import transforms as T
 
+from sslbench.backbones.base import Tokens
 from sslbench.benchmark import FeatureSpec
 from sslbench.errors import UserError
-from sslbench.evaluation.features import EvalTransform, extract
+from sslbench.evaluation.features import EvalTransform, combine, extract, tap
 from tests.evaluation.fakes import Images, TinyBackbone
 
 PLAIN = EvalTransform(8, 1.0, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
@@ -51,8 +52,35 @@ def test_one_pass_serves_every_spec():
         torch.testing.assert_close(found.x, x)
         assert found.y.tolist() == dataset.labels.tolist()
         assert not found.x.is_inference()
+        torch.testing.assert_close(tap(backbone, images, FeatureSpec(layers, pool)), x)
     with pytest.raises(UserError, match="unknown pooling 'max'"):
         bank.select(FeatureSpec(1, "max"))
+
+
+class Stages(TinyBackbone):
+    """As Swin: earlier blocks are narrower."""
+
+    def intermediate(self, images, n, norm=True):
+        blocks = super().intermediate(images, n, norm)
+        return [Tokens(b.cls[:, :3], b.patches[..., :3], b.grid) for b in blocks[:-2]] + blocks[-2:]
+
+
+def test_blocks_of_differing_widths_are_concatenated():
+    backbone = Stages(depth=5)
+    bank = run(Images(20, 0, "test"), backbone)
+    assert [x.shape[1] for x in bank.cls] == [3, 3, 6, 6]
+    assert torch.equal(bank.select(FeatureSpec(4)).x, torch.cat(bank.cls, dim=1))
+
+
+def test_channels_of_one_block_can_be_interleaved():
+    """Trap T32: DINO's classifiers expect [CLS] and mean patch channel by channel."""
+    cls, mean = torch.tensor([[1, 2, 3]]), torch.tensor([[4, 5, 6]])
+    spec = FeatureSpec(1, "cls+mean", order="interleaved")
+    assert combine([cls], mean, spec).tolist() == [[1, 4, 2, 5, 3, 6]]
+    assert combine([cls], mean, FeatureSpec(1, "cls+mean")).tolist() == [[1, 2, 3, 4, 5, 6]]
+    assert combine([cls], mean, FeatureSpec(1, "cls", order="interleaved")).tolist() == [[1, 2, 3]]
+    with pytest.raises(ValueError, match="2 blocks"):
+        combine([cls, cls], mean, spec)
 
 
 def test_broken_images_are_dropped_counted_and_named(caplog):
@@ -62,6 +90,7 @@ def test_broken_images_are_dropped_counted_and_named(caplog):
         bank = run(dataset, on_progress=lambda *at: steps.append(at))
     assert len(bank.y) == len(bank.mean) == len(bank.cls[0]) == 198
     assert bank.y.tolist() == np.delete(dataset.labels, [3, 150]).tolist()
+    assert bank.select(FeatureSpec()).index.tolist() == np.delete(np.arange(200), [3, 150]).tolist()
     assert "2 broken image(s) left out (first: test/3.png: cut short" in caplog.text
     assert steps == [(128, 200), (200, 200)]
 

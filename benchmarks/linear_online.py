@@ -1,0 +1,62 @@
+"""Linear probe as the papers run it: augmented crops, the backbone in the loop, 45 learning rates.
+
+Source: iBOT (arXiv:2111.07832) section 4.1, `ibot/evaluation/eval_linear_multi.py` with the
+learning rates alone swept (its SGD, no weight decay); DINO's `eval_linear.py` is one of the rates.
+`linear` is the fast form on cached features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+from torch.optim import SGD, Optimizer
+
+from sslbench.backbones.base import Backbone
+from sslbench.benchmark import Benchmark, Context, Splits
+from sslbench.benchmarks.linear import RATES
+from sslbench.benchmarks.online import Online, best_results, train
+from sslbench.benchmarks.taps import Taps
+from sslbench.evaluation.features import tap
+from sslbench.reporting.result import Result
+
+
+@dataclass(frozen=True)
+class LinearOnlineProtocol:
+    """rates: per 256 images of a batch; taps: features read for each pooling."""
+
+    online: Online = field(default_factory=Online)
+    rates: tuple[float, ...] = RATES
+    momentum: float = 0.9
+    pool: str = "cls"
+    taps: Taps = field(default_factory=Taps)
+    form: str = field(default="online, augmented crops", init=False)
+    selection: str = field(default="best epoch and lr on the judged split", init=False)
+
+
+class LinearOnline(Benchmark):
+    """Linear probe on augmented crops, the frozen backbone in the loop; resumed by epochs."""
+
+    name = "linear_online"
+    version = "1"
+    suites = ("papers",)
+    Protocol = LinearOnlineProtocol
+    main = (("best of 45 lr", "top1"),)
+
+    def run(self, backbone: Backbone, data: Splits, context: Context) -> list[Result]:
+        p = self.protocol
+        spec = p.taps.spec(context.model, p.pool)
+
+        def features(images: Tensor) -> list[Tensor]:
+            return [tap(backbone, images, spec)] * len(p.rates)
+
+        def optimiser(layers: nn.ModuleList, scale: float) -> Optimizer:
+            groups = [
+                {"params": layer.parameters(), "lr": rate * scale}
+                for layer, rate in zip(layers, p.rates, strict=True)
+            ]
+            return SGD(groups, momentum=p.momentum)
+
+        history = train(features, optimiser, p.online, data, context)
+        setting = f"best of {len(p.rates)} lr"
+        return best_results(self, data, context, setting, history, {"lr": p.rates})

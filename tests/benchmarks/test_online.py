@@ -1,0 +1,245 @@
+"""The papers' linear probes on augmented crops, against plain loops of torch's own parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import CosineAnnealingLR
+from torchvision import transforms as T
+
+from sslbench.benchmark import Splits
+from sslbench.benchmarks.linear_layers import LinearLayers, LinearLayersProtocol
+from sslbench.benchmarks.linear_online import LinearOnline, LinearOnlineProtocol
+from sslbench.benchmarks.online import Classifiers, Crop, History, Online
+from sslbench.data import augment
+from sslbench.data.rng import order_rng, sample_rng
+from sslbench.evaluation.context import EvalContext
+from sslbench.evaluation.provenance import Provenance
+from sslbench.training.checkpoint import STATE, load_state
+from tests.benchmarks.fakes import figures
+from tests.evaluation.fakes import CLASSES, SIDE, Images, TinyBackbone, model
+
+CPU = torch.device("cpu")
+TRAIN, TEST, BATCH, EPOCHS = 65, 30, 6, 3  # a tenth of 65 is 6: the last of 11 batches has 5
+RATES = (0.003, 0.1, 9.0)
+DATA = Splits("colours", "f", "abc", Images(TRAIN, 0, "train"), Images(TEST, 1, "test"))
+GRID = LinearOnline(LinearOnlineProtocol(Online(EPOCHS), RATES))
+LAYERS = LinearLayers(LinearLayersProtocol(Online(EPOCHS), rate=0.5))
+
+
+class Deep(TinyBackbone):
+    """Four blocks; remembers whether the final norm was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(depth=4)
+        self.norms: set[bool] = set()
+
+    def intermediate(self, images, n, norm=True):
+        self.norms.add(norm)
+        return super().intermediate(images, n, norm)
+
+
+def context(folder, **more) -> EvalContext:
+    judged = replace(model(), backbone=Deep())
+    return EvalContext(judged, 0, CPU, Provenance.here(CPU), work_dir=folder / "work", **more)
+
+
+def run(benchmark, ours, data=DATA):
+    return benchmark.run(ours.model.backbone, data, ours)
+
+
+class Killed(Exception):
+    pass
+
+
+def kill_in_epoch(number: int) -> Callable[[str, int, int], None]:
+    """Ends a run in the middle of that epoch, from 1."""
+
+    def on_progress(what: str, done: int, total: int) -> None:
+        if not what and done == (number - 1) * 11 + 4:
+            raise Killed
+
+    return on_progress
+
+
+def normalised(image) -> Tensor:
+    return T.Compose([T.ToTensor(), T.Normalize([0.5] * 3, [0.25] * 3)])(image)
+
+
+def crop(index: int, epoch: int) -> Tensor:
+    """Crop of a training image by torchvision, the random numbers being ours."""
+    image, rng = DATA.train.image(index), sample_rng(0, epoch, index)
+    box = augment.random_box(image, (0.08, 1.0), rng)
+    view = normalised(T.functional.resized_crop(image, *box, [SIDE, SIDE]))  # bilinear by default
+    return view.flip(2) if rng.random() < 0.5 else view
+
+
+def plain_loop(taps, make_optimisers, epochs=EPOCHS) -> tuple[list[list[int]], nn.ModuleList]:
+    """Hits of every layer after every epoch, and the layers; taps(blocks) gives their features."""
+    backbone = Deep()
+    test = torch.stack([normalised(DATA.test.image(i)) for i in range(TEST)])
+    with torch.no_grad():
+        tested = taps(backbone.intermediate(test, 4))
+    rng, layers = torch.Generator().manual_seed(0), nn.ModuleList()
+    for x in tested:
+        layers.append(nn.Linear(x.shape[1], CLASSES))
+        layers[-1].weight.data.normal_(std=0.01, generator=rng)
+        layers[-1].bias.data.zero_()
+    optimisers = make_optimisers(layers, BATCH / 256)
+    schedules = [CosineAnnealingLR(o, EPOCHS, eta_min=0) for o in optimisers]
+    hits = []
+    for epoch in range(epochs):
+        for index in np.array_split(order_rng(0, epoch).permutation(TRAIN), range(6, 65, 6)):
+            images = torch.stack([crop(int(i), epoch) for i in index])
+            y = torch.from_numpy(DATA.train.labels[index])
+            with torch.no_grad():
+                features = taps(backbone.intermediate(images, 4))
+            for optimiser in optimisers:
+                optimiser.zero_grad()
+            for layer, x in zip(layers, features, strict=True):
+                nn.functional.cross_entropy(layer(x), y).backward()
+            for optimiser in optimisers:
+                optimiser.step()
+        for schedule in schedules:
+            schedule.step()
+        right = torch.from_numpy(DATA.test.labels)
+        pairs = zip(layers, tested, strict=True)
+        hits.append([int((layer(x).argmax(1) == right).sum()) for layer, x in pairs])
+    return hits, layers
+
+
+def grid_taps(blocks):
+    return [torch.cat([b.cls for b in blocks], dim=1)] * len(RATES)
+
+
+def layer_taps(blocks):
+    return [torch.cat([b.cls, b.patches.mean(dim=1)], dim=1) for b in blocks]
+
+
+def mean_taps(blocks):
+    return [b.patches.mean(dim=1) for b in blocks]
+
+
+def one_sgd_each(layers, scale):
+    pairs = zip(layers, RATES, strict=True)
+    return [torch.optim.SGD(a.parameters(), rate * scale, momentum=0.9) for a, rate in pairs]
+
+
+def one_adamw(layers, scale):
+    return [torch.optim.AdamW(layers.parameters(), 0.5 * scale, weight_decay=1e-4)]
+
+
+GRID_CASE = (GRID, grid_taps, one_sgd_each, "best of 3 lr", ("lr", RATES))
+LAYERS_CASE = (LAYERS, layer_taps, one_adamw, "best block", ("block", (1, 2, 3, 4)))
+PAPER = LinearLayers(replace(LAYERS.protocol, pool="mean"))  # disagreement D16
+PAPER_CASE = (PAPER, mean_taps, *LAYERS_CASE[2:])
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "taps", "optimisers", "setting", "told"), [GRID_CASE, LAYERS_CASE, PAPER_CASE]
+)
+def test_equals_a_plain_loop_on_the_same_crops(
+    tmp_path, benchmark, taps, optimisers, setting, told
+):
+    ours = context(tmp_path, on_progress=kill_in_epoch(EPOCHS))
+    with pytest.raises(Killed):
+        run(benchmark, ours)
+    state = load_state(ours.work_dir)  # after the last but one epoch
+    _, layers = plain_loop(taps, optimisers, EPOCHS - 1)
+    for name, tensor in layers.state_dict().items():
+        torch.testing.assert_close(state["layers"][name], tensor, atol=1e-5, rtol=1e-5)
+    ours.on_progress = lambda *at: None
+    found = figures(run(benchmark, ours))
+    hits, _ = plain_loop(taps, optimisers)
+    assert load_state(ours.work_dir)["history"][..., 0].tolist() == hits
+    epoch, best = divmod(int(np.argmax(hits)), len(hits[0]))
+    assert found == {
+        (setting, "top1"): 100 * hits[epoch][best] / TEST,
+        (setting, "epoch"): epoch + 1,
+        (setting, told[0]): told[1][best],
+    }
+    assert max(map(max, hits)) > TEST / 2
+
+
+@pytest.mark.parametrize(("benchmark", "norm"), [(GRID, True), (LAYERS, False)])
+def test_the_grid_reads_through_the_final_norm_the_layers_do_not(tmp_path, benchmark, norm):
+    ours = context(tmp_path)
+    run(benchmark, ours)
+    assert ours.model.backbone.norms == {norm}
+
+
+@pytest.mark.parametrize("benchmark", [GRID, LAYERS])
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path, benchmark):
+    whole, cut = context(tmp_path / "a"), context(tmp_path / "b", on_progress=kill_in_epoch(2))
+    wanted = figures(run(benchmark, whole))
+    with pytest.raises(Killed):
+        run(benchmark, cut)
+    steps = []
+    again = context(tmp_path / "b", on_progress=lambda *at: steps.append(at))
+    assert figures(run(benchmark, again)) == wanted
+    assert steps[0] == ("", 12, 33)  # the second epoch, from its start
+    histories = [load_state(c.work_dir)["history"] for c in (whole, again)]
+    assert torch.equal(*histories)
+
+
+def test_a_finished_run_keeps_its_history_only_and_is_not_repeated(tmp_path):
+    steps = []
+    ours = context(tmp_path, on_progress=lambda *at: steps.append(at))
+    first = figures(run(GRID, ours))
+    assert steps == [("", i, 33) for i in range(1, 34)]
+    assert [p.name for p in ours.work_dir.iterdir()] == [STATE]
+    assert set(load_state(ours.work_dir)) == {"history", "judged"}
+    assert figures(run(GRID, ours)) == first
+    assert len(steps) == 33
+
+
+def test_broken_images_are_replaced_in_training_and_not_judged(tmp_path, caplog):
+    ours = context(tmp_path)
+    data = replace(DATA, train=Images(TRAIN, 0, "train", (7,)), test=Images(TEST, 1, "test", (2,)))
+    assert {r.n for r in run(GRID, ours, data)} == {TEST - 1}
+    assert "another image stands in for a broken one: train/7.png" in caplog.text
+
+
+def test_a_layer_that_diverged_has_no_hits():
+    layers = nn.ModuleList(nn.Linear(2, 6) for _ in range(2))
+    nn.init.constant_(layers[0].weight, float("nan"))
+    nn.init.zeros_(layers[1].weight)
+    layers[1].bias.data = torch.arange(6.0)
+    sgd = torch.optim.SGD(layers.parameters(), 0.1)
+    classifiers = Classifiers(layers, sgd, lambda images: [images, images])
+    y = torch.tensor([5, 5, 1, 0])
+    assert classifiers.hits(torch.randn(4, 2), y).tolist() == [[0, 0], [2, 3]]
+
+
+def test_the_crops_are_torchvisions_defaults():
+    peer, ours = T.RandomResizedCrop(SIDE), Online()
+    assert (*peer.scale, *peer.ratio) == (*ours.scale, *augment.ASPECT)
+    assert (peer.interpolation.value, T.RandomHorizontalFlip().p) == (ours.interpolation, ours.flip)
+    view = Crop(SIDE, ours)(DATA.train.image(3), sample_rng(0, 1, 3), 1).crops["image"]
+    torch.testing.assert_close((torch.from_numpy(view[0]) / 255 - 0.5) / 0.25, crop(3, 1))
+
+
+def test_the_protocols_are_the_papers():
+    online, grid, layers = Online(), LinearOnlineProtocol(), LinearLayersProtocol()
+    assert (online.epochs, online.batch, online.init_std) == (100, 1024, 0.01)
+    assert (len(grid.rates), min(grid.rates), max(grid.rates)) == (45, 1e-4, 9.0)
+    assert (layers.rate * 1024 / 256, layers.weight_decay) == (4e-3, 1e-4)
+    assert (layers.pool, layers.norm, grid.taps.norm) == ("cls+mean", False, True)
+    assert LinearOnline.suites == LinearLayers.suites == ("papers",)
+
+
+def test_the_best_is_the_earliest_of_equals():
+    hits = torch.zeros(3, 4, 2, dtype=torch.int64)
+    hits[1, 3, 0] = hits[2, 0, 0] = 9
+    assert History(hits, 10).best() == (1, 3)
+
+
+def test_the_layers_are_read_once_whatever_the_poolings():
+    two = model(poolings=("cls", "mean"))
+    assert LAYERS.protocols(two, DATA) == [LAYERS.protocol]
+    assert [p.pool for p in GRID.protocols(two, DATA)] == ["cls", "mean"]
