@@ -61,23 +61,23 @@ def _markdown_section(s: Section) -> str:
     head += [_markdown(h, f"{h.group} {h.text}") for _, h in s.columns]
     align = ["---"] * len(s.labels) + ["---:"] * len(s.columns)
     body = [
-        [*map(_escape_markdown, row.labels), *(_markdown(c, c.text) for c in row.cells)]
+        [*map(escape_markdown, row.labels), *(_markdown(c, c.text) for c in row.cells)]
         for row in s.rows
     ]
-    lines = [f"### {_escape_markdown(_title(s))}", ""]
+    lines = [f"### {escape_markdown(_title(s))}", ""]
     lines += [f"| {' | '.join(row)} |" for row in (head, align, *body)]
-    lines += ["", *(f"{_escape_markdown(r)}  " for r in s.remarks)]
-    lines += [f"[{i}] {_escape_markdown(note)}  " for i, note in enumerate(s.notes, start=1)]
+    lines += ["", *(f"{escape_markdown(r)}  " for r in s.remarks)]
+    lines += [f"[{i}] {escape_markdown(note)}  " for i, note in enumerate(s.notes, start=1)]
     return "\n".join(lines) + "\n"
 
 
 def _markdown(item: Header | Cell, text: str) -> str:
-    text = _escape_markdown(text)
+    text = escape_markdown(text)
     text = f"**{text}**" if isinstance(item, Cell) and item.bold else text
     return text + "".join(f"<sup>[{i}]</sup>" for i in item.notes)
 
 
-def _escape_markdown(text: str) -> str:
+def escape_markdown(text: str) -> str:
     return re.sub(r"([\\|*<`])", r"\\\1", " ".join(text.split()))
 
 
@@ -85,17 +85,17 @@ def _latex_section(s: Section) -> str:
     groups = [(name, len(list(g))) for name, g in groupby(s.columns, key=lambda c: c[1].group)]
     top, rules, at = ["" for _ in s.labels], [], len(s.labels)
     for name, width in groups:
-        top.append(rf"\multicolumn{{{width}}}{{c}}{{{_escape_latex(name)}}}")
+        top.append(rf"\multicolumn{{{width}}}{{c}}{{{escape_latex(name)}}}")
         rules.append(rf"\cmidrule(lr){{{at + 1}-{at + width}}}")
         at += width
     head = [_latex(h) for h in (*s.labels, *(h for _, h in s.columns))]
-    body = [[*map(_escape_latex, row.labels), *map(_latex, row.cells)] for row in s.rows]
-    remarks = [_escape_latex(r) for r in s.remarks]
-    remarks += [rf"\textsuperscript{{[{i}]}} {_escape_latex(t)}" for i, t in enumerate(s.notes, 1)]
+    body = [[*map(escape_latex, row.labels), *map(_latex, row.cells)] for row in s.rows]
+    remarks = [escape_latex(r) for r in s.remarks]
+    remarks += [rf"\textsuperscript{{[{i}]}} {escape_latex(t)}" for i, t in enumerate(s.notes, 1)]
     lines = [
         r"\begin{table}",
         r"\centering\small",
-        rf"\caption{{{_escape_latex(_title(s))}}}",
+        rf"\caption{{{escape_latex(_title(s))}}}",
         rf"\begin{{tabular}}{{{'l' * len(s.labels)}{'r' * len(s.columns)}}}",
         r"\toprule",
         " & ".join(top) + r" \\",
@@ -113,12 +113,12 @@ def _latex_section(s: Section) -> str:
 
 
 def _latex(item: Header | Cell) -> str:
-    text = _escape_latex(item.text)
+    text = escape_latex(item.text)
     text = rf"\textbf{{{text}}}" if isinstance(item, Cell) and item.bold else text
     return text + "".join(rf"\textsuperscript{{[{i}]}}" for i in item.notes)
 
 
-def _escape_latex(text: str) -> str:
+def escape_latex(text: str) -> str:
     """ASCII that compiles under any engine; AP^b and AP^b_50 keep their indices."""
     parts = INDEXED.split(" ".join(text.split()))  # plain, ^, _, plain, ^, _, plain, ...
     plain = ["".join(map(_latex_character, part)) for part in parts[::3]]

@@ -13,14 +13,13 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from sslbench.errors import UserError, nearest
 from sslbench.reporting.layout import (
     BLANK,
     FLOORS,
-    LAYOUTS,
     ColumnKey,
     Pairs,
     RowKey,
+    check_layout,
     choose_columns,
     group_rows,
     heading,
@@ -91,7 +90,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class _Measure:
+class Measure:
     """The records behind one cell: one value per weights, all under one protocol and pool."""
 
     pool: str
@@ -136,8 +135,7 @@ def build(
     main: those pairs by benchmark; by default asked from the installed benchmarks.
     Raises UserError for an unknown layout.
     """
-    if layout not in LAYOUTS:
-        raise UserError(f"unknown layout {layout!r}: {nearest(layout, LAYOUTS)}.")
+    check_layout(layout)
     records = latest(results)
     pairs = main_columns({r.benchmark for r in records}) if main is None else main
     versions = Counter(
@@ -152,7 +150,7 @@ def _section(part: Part, layout: str, main: Mapping[str, Pairs], several: set[st
     fields = label_fields(list(rows))
     notes = _Footnotes()
     labels = tuple(Header(label_heading(f), notes.mark(_mixed(f, rows))) for f in fields)
-    grid = {c: {k: m for k in rows if (m := _measure(rows[k], c))} for c in columns}
+    grid = {c: {k: m for k in rows if (m := measure(rows[k], c))} for c in columns}
     headers = tuple(
         (c, Header(heading(c), notes.mark(_judge(grid[c])), _group(c, part))) for c in columns
     )
@@ -179,13 +177,13 @@ def _mixed(field: str, keys: Iterable[RowKey]) -> list[str]:
     labels = list(dict.fromkeys(label(k, field) for k in trained_only(keys)))
     if field == "weights":
         return ["Several weights share one seed, so each has its own row and none is averaged."]
-    compared = ("arch", "pretrain_data", "epochs", "effective_epochs", "pool")
+    compared = ("arch", "pretrain_data", "epochs", "effective_epochs", "tokens", "pool")
     if field not in compared or len(labels) < 2:
         return []
     return [f"Rows differ in {label_heading(field)} ({', '.join(labels)})."]
 
 
-def _measure(members: list[Result], column: ColumnKey) -> _Measure | None:
+def measure(members: list[Result], column: ColumnKey) -> Measure | None:
     """One row's records of one column, of the newest protocol where there are several."""
     found = [r for r in members if (r.benchmark, r.setting, r.metric) == column]
     if not found:
@@ -197,7 +195,7 @@ def _measure(members: list[Result], column: ColumnKey) -> _Measure | None:
         by_weights[r.model.sha256].append(r.value)
     repeats = tuple(sorted({len(v) for v in by_weights.values()}))
     means = tuple(sorted(fmean(v) for v in by_weights.values()))
-    return _Measure(current[0].pool, means, newest, repeats, len(current) < len(found))
+    return Measure(current[0].pool, means, newest, repeats, len(current) < len(found))
 
 
 def _protocol(result: Result) -> dict[str, object]:
@@ -205,11 +203,11 @@ def _protocol(result: Result) -> dict[str, object]:
     return {"version": result.version, **{k: v for k, v in result.protocol.items() if k != "pool"}}
 
 
-def _same_protocol(measures: Iterable[_Measure]) -> bool:
+def _same_protocol(measures: Iterable[Measure]) -> bool:
     return len({digest(m.protocol) for m in measures}) <= 1
 
 
-def _best(cells: Mapping[RowKey, _Measure]) -> float | None:
+def _best(cells: Mapping[RowKey, Measure]) -> float | None:
     """The best trained mean as displayed; None where there is nothing to compare."""
     rivals = _rivals(cells)
     if len(rivals) < 2 or not _same_protocol(cells.values()):
@@ -217,13 +215,13 @@ def _best(cells: Mapping[RowKey, _Measure]) -> float | None:
     return round(max(rivals), _digits(cells.values()))
 
 
-def _rivals(cells: Mapping[RowKey, _Measure]) -> list[float]:
+def _rivals(cells: Mapping[RowKey, Measure]) -> list[float]:
     """The means of trained models; one that stands in several rows is no rival of itself."""
     means = {k._replace(pool=cells[k].pool): cells[k].mean for k in trained_only(cells)}
     return [m for m in means.values() if math.isfinite(m)]
 
 
-def _judge(cells: Mapping[RowKey, _Measure]) -> list[str]:
+def _judge(cells: Mapping[RowKey, Measure]) -> list[str]:
     """The footnotes of a column: different protocols, or a floor above every trained model."""
     protocols = [m.protocol for m in cells.values()]
     if not _same_protocol(cells.values()):
@@ -235,13 +233,13 @@ def _judge(cells: Mapping[RowKey, _Measure]) -> list[str]:
     return [f"The floor {' and '.join(above)} is above every trained model."] if above else []
 
 
-def _digits(measures: Iterable[_Measure]) -> int:
+def _digits(measures: Iterable[Measure]) -> int:
     """Decimals of a column: one for percentages, three for fractions of one."""
     return 3 if all(abs(m.mean) <= 1 for m in measures) else 1
 
 
 def _cell(
-    cells: Mapping[RowKey, _Measure], key: RowKey, best: float | None, seeds: int, notes: _Footnotes
+    cells: Mapping[RowKey, Measure], key: RowKey, best: float | None, seeds: int, notes: _Footnotes
 ) -> Cell:
     m = cells.get(key)
     if m is None:

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from timm.data import ImageNetInfo
 from torchvision import datasets
 
 from sslbench.data.embedded import open_shapes
@@ -24,6 +25,14 @@ def test_imagenet_layout_where_val_serves_as_test(make_folder):
     assert test.classes == train.classes == ("a", "b", "c")
     assert open_dataset(root, "validation").names == test.names
     assert test.fingerprint != open_dataset(root, "validation").fingerprint
+
+
+def test_imagenet_is_known_by_its_classes(make_folder):
+    classes = ImageNetInfo("imagenet-1k").label_names()
+    root = make_folder([f"train/{c}/1.png" for c in classes] + [f"val/{classes[0]}/1.png"])
+    assert open_dataset(root).name == open_dataset(root, "test").name == "ImageNet-1K"
+    (root / "train" / classes[-1]).rename(root / "train" / "n99999999")
+    assert open_dataset(root).name == str(root)
 
 
 def test_test_serves_as_validation_and_labels_follow_the_train_classes(make_folder):

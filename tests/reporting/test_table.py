@@ -120,6 +120,7 @@ def test_repeated_evaluation_shows_the_newest_and_seeds_are_averaged() -> None:
     [
         ({"epochs": 300.0}, "Rows differ in epochs (10, 300)."),
         ({"effective_epochs": 40.0}, "Rows differ in effective epochs (10, 40)."),
+        ({"tokens": 0.05}, "Rows differ in billion image tokens (–, 0.05)."),
         ({"pretrain_data": "digits"}, "Rows differ in pretraining data (shapes, digits)."),
         ({"arch": "vit_small"}, "Rows differ in arch (vit_tiny, vit_small)."),
     ],
@@ -128,6 +129,13 @@ def test_unequal_training_is_said(change: dict[str, object], note: str) -> None:
     s = section(record("alpha"), record("beta", **change))
     assert note in s.notes
     assert any(h.notes == (s.notes.index(note) + 1,) for h in s.labels)
+
+
+def test_compute_is_shown_where_it_is_known() -> None:
+    assert "billion image tokens" not in [h.text for h in section(record()).labels]
+    s = section(record(tokens=0.004915), record("beta"))
+    shown = [h.text for h in s.labels].index("billion image tokens")
+    assert [row.labels[shown] for row in s.rows[-2:]] == ["0.004915", "–"]
 
 
 def test_two_weights_of_one_seed_are_rows_of_their_own() -> None:

@@ -1,0 +1,1 @@
+"""The papers' figures (published.csv), what of ours they compare with, and reference runs."""
