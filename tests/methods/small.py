@@ -60,16 +60,21 @@ def shake(module):
     return module
 
 
-def make_batch(seed: int, size: int = 3, local: int = 0, masked: bool = True) -> ViewBatch:
-    """Two global crops, `local` local ones, masks of 0 to 16 patches (the first image's: none)."""
+def make_batch(
+    seed: int, size: int = 3, local: int = 0, masked: bool = True, scale: int = 1, grid: int = GRID
+) -> ViewBatch:
+    """Two global crops, `local` local ones, masks of any number of patches (the first image's: 0).
+
+    scale: of the crops' sides; grid: side of the masks.
+    """
     draw = torch.Generator().manual_seed(seed)
     noise = partial(torch.randint, 0, 256, dtype=torch.uint8, generator=draw)
-    crops = {"global": noise((2, size, 3, SIZE, SIZE))}
+    crops = {"global": noise((2, size, 3, scale * SIZE, scale * SIZE))}
     if local:
-        crops["local"] = noise((local, size, 3, LOCAL, LOCAL))
+        crops["local"] = noise((local, size, 3, scale * LOCAL, scale * LOCAL))
     ratio = torch.rand(2, size, 1, 1, generator=draw) * masked
     ratio[:, 0] = 0
-    masks = {"global": torch.rand(2, size, GRID, GRID, generator=draw) < ratio}
+    masks = {"global": torch.rand(2, size, grid, grid, generator=draw) < ratio}
     return ViewBatch(crops, masks, torch.arange(size), MEAN, STD)
 
 

@@ -1,6 +1,5 @@
 """BEiT against its published step, rewritten in float64, and the traps of its recipe."""
 
-import copy
 import math
 
 import pytest
@@ -14,10 +13,14 @@ from sslbench.errors import UserError
 from sslbench.method import ViewBatch
 from sslbench.methods.beit import BEiT, BEiTConfig
 from sslbench.training.train import build_method
-from tests.methods.reference import normalised, slopes, worst
+from tests.methods.reference import normalised
 from tests.methods.small import GRID, MEAN, PATCH, SIZE, STD, at, make_backbone, shake
+from tests.methods.steps import make_run, march
 
 CODES = 11
+# absolute lr, constant decay, one limit for all gradients, positions and class token exempt
+OPTIM = {"lr": 0.01, "scale_lr": False, "weight_decay": 0.05, "weight_decay_end": 0.05}
+OPTIM |= {"clip": 0.1, "clip_by": "global", "no_decay": ("pos_embed", "cls_token")}
 
 
 class CornerTokenizer(nn.Module):
@@ -53,8 +56,9 @@ def make_batch(seed, counts=(3, 1, 9)):
     return ViewBatch(crops, {"image": mask}, torch.arange(len(counts)), MEAN, STD)
 
 
-def beit_step(student, head, batch):
+def beit_step(twin, batch, i):
     """Cross-entropy summed token by token, over the number of masked tokens in the batch."""
+    student, head = twin.student, twin.model.lm_head
     images, masks = normalised(batch, "image")[0], batch.masks["image"][0]
     corners = batch.crops["tokenizer"][0, :, 0].long()
     total, hits, count = 0.0, 0, 0
@@ -70,30 +74,20 @@ def beit_step(student, head, batch):
 
 
 def three_steps(method):
-    student, head = (copy.deepcopy(m).double() for m in (method.student, method.lm_head))
-    ours, theirs = nn.ModuleList([method.student, method.lm_head]), nn.ModuleList([student, head])
-    optimizers = [torch.optim.SGD(m.parameters(), 0.3) for m in (ours, theirs)]
-    errors = []
-    for seed in range(3):
-        batch = make_batch(seed)
-        values, expected = method(batch, at(seed)), beit_step(student, head, batch)
-        values["loss"].backward()
-        expected["loss"].backward()
-        errors += [worst({k: values[k] for k in expected}, expected)]
-        errors += [worst(slopes(ours), slopes(theirs))]
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
-        errors += [worst(*(dict(m.named_parameters()) for m in (ours, theirs)))]
-    return max(errors)
+    batches = [make_batch(seed) for seed in range(3)]
+    return march(make_run(method, 3, **OPTIM), batches, beit_step)
 
 
 def test_three_steps_equal_the_published_ones(float64):
-    assert three_steps(shake(make_beit()).double()) < 1e-9
+    errors = three_steps(shake(make_beit()).double())
+    assert max(errors.values()) < 1e-9, errors
 
 
 def test_three_steps_in_fp32_stay_close():
-    assert three_steps(shake(make_beit())) < 1e-4
+    errors = three_steps(shake(make_beit()))
+    # AdamW makes steps of rounding noise where the gradient is 0 by symmetry: a key's bias
+    assert errors.pop("student") < 1e-2
+    assert max(errors.values()) < 2e-5, errors
 
 
 def test_the_average_is_over_tokens_not_images():

@@ -1,0 +1,203 @@
+"""Steps of the trainer beside the published ones, whose every part is written anew in float64.
+
+The order is `dino/main_dino.py:306-350`: schedules, forward, backward, clip, cancel, AdamW, EMA.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sslbench.backbones.config import BackboneConfig
+from sslbench.config import OptimConfig, Recipe, TrainConfig
+from sslbench.method import Method, ViewBatch
+from sslbench.training.distributed import World
+from sslbench.training.optim import make_optimizer
+from sslbench.training.train import Run, take_step
+from tests.methods.reference import crossed, mean_entropy, normalised, sharpen, slopes, worst
+
+TOTAL = 4  # steps of the whole run, one an epoch
+OPTIM = {"lr": 0.8, "min_lr": 1e-3, "warmup_epochs": 2.0, "clip": 0.02}
+
+
+def make_run(method: Method, batch_size: int, **optim) -> Run:
+    """`method` as the trainer runs it, at its published clipping, decay and schedules."""
+    recipe = Recipe(
+        "small",
+        method.name,
+        method.config,
+        BackboneConfig(),
+        optim=OptimConfig(**OPTIM | optim),
+        train=TrainConfig(batch_size=batch_size, precision="fp32"),
+    )
+    world = World(0, 1, torch.device("cpu"))
+    optimizer = make_optimizer(method, recipe.optim)
+    return Run(recipe, Path(), world, None, method, method, optimizer, TOTAL, 1)
+
+
+def schedule(base: float, final: float, warmup: int = 0) -> np.ndarray:
+    """dino/utils.py:187-198: the warm-up has both its ends, the cosine only its first."""
+    steps = np.arange(TOTAL - warmup)
+    cosine = final + 0.5 * (base - final) * (1 + np.cos(np.pi * steps / len(steps)))
+    return np.concatenate([np.linspace(0, base, warmup), cosine])
+
+
+class Twin:
+    """A float64 copy of a method, of which only the networks' forward passes are used."""
+
+    def __init__(self, run: Run) -> None:
+        optim, scale = run.recipe.optim, run.recipe.train.batch_size / 256
+        self.optim, self.config = optim, run.method.config
+        self.model = copy.deepcopy(run.method).double()
+        self.student = self.model.student
+        self.teacher = getattr(self.model, "teacher", None)
+        self.trained = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+        peak = optim.lr * scale if optim.scale_lr else optim.lr
+        self.lr = schedule(peak, optim.min_lr, int(optim.warmup_epochs))
+        self.decay = schedule(optim.weight_decay, optim.weight_decay_end)
+        names = [n for n in ("centre", "patch_centre") if hasattr(run.method, n)]
+        self.centres = {n: getattr(run.method, n).value.double().clone() for n in names}
+        self.seen: dict[str, Tensor] = {}
+        self.moments: dict[str, tuple[int, Tensor, Tensor]] = {}
+        self.clipped: set[bool] = set()
+
+    def teach(self, crops: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Raw [CLS] logits (B, K) and, for iBOT, patch logits (B, N, K) of one view."""
+        tokens, head = self.teacher["backbone"](crops), self.teacher["head"]
+        if "patch_centre" not in self.centres:
+            return head(tokens.cls), None
+        return head(tokens.cls), head.patches(tokens.patches.flatten(0, 1)).unflatten(
+            0, tokens.patches.shape[:2]
+        )
+
+    def learn(self, crops: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The student's [CLS] logits (B, K) and patch tokens (B, N, D) of one view."""
+        tokens = self.student["backbone"](crops, mask)
+        return self.student["head"](tokens.cls), tokens.patches
+
+    def gradients(self) -> dict[str, Tensor]:
+        """Those the optimiser gets, as `slopes` names them."""
+        return {n: p.grad for n, p in self.trained.items() if p.grad is not None}
+
+    def clip(self, step: int) -> None:
+        """Clips by tensor or globally, then drops the gradients of prototypes that are frozen."""
+        norms = {n: g.pow(2).sum().sqrt() for n, g in self.gradients().items()}
+        if self.optim.clip_by == "global":
+            total = sum(norm**2 for norm in norms.values()) ** 0.5
+            norms = dict.fromkeys(norms, total)
+        for name, norm in norms.items():
+            scale = self.optim.clip / (norm + 1e-6)
+            self.clipped.add(bool(scale < 1))
+            if scale < 1:
+                self.trained[name].grad *= scale
+        for name, p in self.trained.items():
+            if step < getattr(self.config, "freeze_last_layer", 0) and "last_layer" in name:
+                p.grad = None
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """AdamW (arXiv:1711.05101, algorithm 2), the teacher's EMA by name, the centres'."""
+        for name, g in self.gradients().items():
+            p = self.trained[name]
+            t, m, v = self.moments.get(name, (0, torch.zeros_like(p), torch.zeros_like(p)))
+            t, m, v = t + 1, 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+            self.moments[name] = (t, m, v)
+            exempt = p.ndim == 1 or name.endswith((".bias", *self.optim.no_decay))
+            change = m / (1 - 0.9**t) / ((v / (1 - 0.999**t)).sqrt() + 1e-8)
+            p -= self.lr[step] * (change + (0 if exempt else self.decay[step]) * p)
+            p.grad = None
+        if self.teacher is None:
+            return
+        momentum = schedule(self.config.momentum, 1.0)[step]
+        source = dict(self.student.named_parameters())
+        for name, p in self.teacher.named_parameters():
+            p.copy_(momentum * p + (1 - momentum) * source[name])
+        for name, logits in self.seen.items():
+            mean = logits.flatten(0, -2).mean(0)
+            self.centres[name] = 0.9 * self.centres[name] + 0.1 * mean
+
+
+def cls_term(twin: Twin, students: list[Tensor], targets: list[Tensor]) -> Tensor:
+    pairs = [(q, v) for q in range(len(targets)) for v in range(len(students)) if q != v]
+    return sum(crossed(students[v], targets[q]).mean() for q, v in pairs) / len(pairs)
+
+
+def dino_step(twin: Twin, batch: ViewBatch, tau: float) -> dict[str, Tensor]:
+    """DINO's forward; every view goes through the networks by itself."""
+    crops = normalised(batch, "global")
+    raw = torch.stack([twin.teach(view)[0] for view in crops]).detach()
+    targets = [sharpen(logits, twin.centres["centre"], tau) for logits in raw]
+    views = list(crops)
+    if "local" in batch.crops:
+        views += list(normalised(batch, "local"))
+    students = [twin.learn(view)[0] for view in views]
+    twin.seen = {"centre": raw}
+    return {
+        "loss": cls_term(twin, students, targets),
+        "teacher_entropy": mean_entropy(torch.stack(targets)),
+    }
+
+
+def ibot_step(twin: Twin, batch: ViewBatch, tau: float, patch_tau: float) -> dict[str, Tensor]:
+    """iBOT's forward; the MIM loss image by image over logits of *all* patches."""
+    crops, masks = normalised(batch, "global"), batch.masks["global"]
+    raw, raw_patches = (torch.stack(x).detach() for x in zip(*map(twin.teach, crops), strict=True))
+    targets = [sharpen(x, twin.centres["centre"], tau) for x in raw]
+    patch_targets = sharpen(raw_patches, twin.centres["patch_centre"], patch_tau)
+    students, patches = zip(*map(twin.learn, crops, masks), strict=True)
+    students = list(students)
+    if "local" in batch.crops:
+        students += [twin.learn(view)[0] for view in normalised(batch, "local")]
+    losses = []
+    for v, b in product(range(len(crops)), range(len(batch))):
+        hidden = masks[v, b].flatten()
+        each = crossed(twin.student["head"].patches(patches[v][b]), patch_targets[v, b])
+        losses.append((each * hidden).sum() / max(1, int(hidden.sum())))
+    cls, patch = cls_term(twin, students, targets), torch.stack(losses).mean()
+    twin.seen = {"centre": raw, "patch_centre": raw_patches}
+    return {
+        "loss": cls + patch,
+        "loss_cls": cls,
+        "loss_patch": patch,
+        "teacher_entropy": mean_entropy(torch.stack(targets)),
+        "masked": masks.double().mean(),
+    }
+
+
+def march(
+    run: Run,
+    batches: list[ViewBatch],
+    step: Callable[[Twin, ViewBatch, int], dict[str, Tensor]],
+) -> dict[str, float]:
+    """Steps the trainer and its twin over `batches`; the largest relative error of each kind."""
+    method, twin, errors = run.method, Twin(run), {}
+    taken: dict[str, Tensor] = {}  # what the optimiser gets
+    run.optimizer.register_step_pre_hook(lambda *_: taken.update(slopes(method)))
+
+    def note(kind: str, ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:
+        errors[kind] = max(errors.get(kind, 0.0), worst(ours, theirs))
+
+    for i, batch in enumerate(batches):
+        expected = step(twin, batch, i)
+        expected["loss"].backward()
+        twin.clip(i)
+        taken.clear()
+        values = take_step(run, [batch], run.progress(i)).values
+        note("values", {k: values[k] for k in expected}, expected)
+        note("gradients", taken, twin.gradients())
+        twin.update(i)
+        ours, theirs = (dict(m.named_parameters()) for m in (method, twin.model))
+        for name in ("student", "teacher"):
+            trained = {k for k in ours if (k in twin.trained) == (name == "student")}
+            if trained:
+                note(name, *({k: w[k] for k in trained} for w in (ours, theirs)))
+        if twin.centres:
+            note("centres", {k: getattr(method, k).value for k in twin.centres}, twin.centres)
+    assert True in twin.clipped, "the limit is too high to test anything"
+    return errors
