@@ -173,7 +173,7 @@ def test_evaluate_needs_a_model(sslbench) -> None:
         ("table --out {root}/records --format mdd", "unknown format 'mdd': did you mean 'md'"),
         ("tokenizer train --kind dva", "unknown tokenizer 'dva': did you mean 'dvae'"),
         ("pretrain --method dino --resume", "--resume needs --out DIR"),
-        ("pretrain", "Missing option '--method'"),
+        ("pretrain", "pass --method NAME or --config NAME"),
         ("pretrian", "No such command 'pretrian'"),
         ("tokenizer", "Missing command"),
     ],
@@ -314,6 +314,15 @@ def test_a_tokenizer_is_trained_and_judged(sslbench, tmp_path, images) -> None:
     assert re.search(r"tokenizer run: mean squared error 0\.\d{4} and \d+ of 16 codes", ended.out)
 
 
+@pytest.mark.parametrize("style", STYLES)
+def test_published_figures_are_shown_without_records(sslbench, tmp_path, style) -> None:
+    shown = sslbench("table", "--published", "--out", "nowhere", "--format", style)
+    assert shown.code == 0 and "75.2" in shown.out and "iBOT" in shown.out
+    assert "arXiv:2111.07832" in shown.out and "Table 1" in shown.out
+    assert_one_sentence(sslbench("table", "--published", "--format", "mdd"), "did you mean 'md'")
+    assert files(tmp_path) == []
+
+
 def test_models_are_evaluated_and_tabled(sslbench, tmp_path, places) -> None:
     given = ("--model", places["run"], "--data", places["labelled"], "--out", "out")
     ended = sslbench("evaluate", "--benchmark", "knn", *given)
@@ -374,6 +383,37 @@ def test_list_and_doctor(sslbench) -> None:
     for name in ("ibot", "dvae", "knn", "shapes/dino", "vit_nano", "digits"):
         assert re.search(rf"^  {name} ", listed.out, re.MULTILINE)
     assert re.search(r"^ok  torch ", sslbench("doctor").out, re.MULTILINE)
+
+
+def test_list_of_one_kind(sslbench) -> None:
+    listed = sslbench("list", "configs")
+    assert listed.out.startswith("configs\n  matched/")
+    assert "methods" not in listed.out.splitlines()
+    assert_one_sentence(sslbench("list", "config"), "kind 'config': did you mean 'configs'")
+
+
+def test_a_dry_run_needs_no_data_and_writes_nothing(sslbench, tmp_path, places) -> None:
+    given = ["--config", places["config"], "--set", "data.source=imagenet-1k", "--dry-run"]
+    ended = sslbench("pretrain", *given, "--set", "about.images=1000", "--nproc", "2")
+    assert ended.code == 0, ended.err
+    assert re.search(r"^  method\.name +dino$", ended.out, re.MULTILINE)
+    assert re.search(r"^  steps +375 of 8 images, 125 an epoch$", ended.out, re.MULTILINE)
+    assert re.search(r"^memory of each of 2 processes", ended.out, re.MULTILINE)
+    assert list(tmp_path.iterdir()) == []
+    assert_one_sentence(sslbench("pretrain", *given, "--resume"), "--resume .* --dry-run")
+    assert_one_sentence(sslbench("pretrain", "--dry-run"), "pass --method NAME or --config NAME")
+
+
+def test_a_config_says_its_method_itself(sslbench, tmp_path, places) -> None:
+    given = ["--config", places["config"], "--set", "train.epochs=0.2", "--out", tmp_path / "run"]
+    assert sslbench("pretrain", *given).code == 0
+    assert sslbench("pretrain", "--out", tmp_path / "run", "--resume").code == 0
+
+
+def test_papers_data_is_never_made_up(sslbench, tmp_path) -> None:
+    given = ["--config", "papers/dino_vit-base-p16_32xb32-coslr-400e_in1k"]
+    assert_one_sentence(sslbench("pretrain", *given), "imagenet-1k .* give the folder with --data")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
