@@ -110,7 +110,7 @@ WGET = b"--2022-01-05 10:00:00--  https://example.org/x.pth\nResolving example.o
             b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
             "is a Git LFS pointer",
         ),
-        (gzip.compress(b"x"), "is compressed"),
+        (gzip.compress(b"x", mtime=0), "is compressed"),
         (b'{"message": "Not Found"}', "is no file of torch.save but a text"),
         (bytes(range(1, 200)), "is no file of torch.save but of another kind"),
     ],
