@@ -8,6 +8,7 @@ method = dict(
         ratios=((0.0, 0.0), (0.7, 0.05)),  # ours: as ViT-B/16
     ),
 )
+train = dict(epochs=250.0)  # ours: as with block masks
 about = dict(
     expected=(
         ("imagenet_knn", "top1", 77.7, "bytedance/ibot@da316d8, README.md:195-206"),

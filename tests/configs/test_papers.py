@@ -169,3 +169,16 @@ def test_two_steps_at_reduced_size(name, images, tokenizer, tmp_path) -> None:
         assert take_step(run, [batch], run.progress(step)).finite
     moved = [not torch.equal(p, b) for p, b in zip(run.method.parameters(), before, strict=True)]
     assert any(moved) and step == 1
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "papers/dino_vit-small-p16_16xb64-coslr-800e_in1k",
+        "papers/ibot_vit-small-p16_16xb64-coslr-800e_in1k",
+        "papers/beit_vit-small-p16_16xb128-coslr-800e_in1k",
+    ],
+)
+def test_a_methods_defaults_are_those_of_vit_s(config) -> None:
+    method = load_recipe(config).method
+    assert type(method)() == method
