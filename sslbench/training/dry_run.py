@@ -66,7 +66,7 @@ def report(recipe: Recipe, processes: int = 1, group: str = plugins.METHODS) -> 
     sections = {
         "recipe": _flat({k: v for k, v in given.to_dict().items() if k != "about"}),
         "stand-ins": {f"needs.{k}": v for k, v in recipe.needs.items() if given.needs.get(k) != v},
-        "about": _about(recipe.about),
+        "what was published": _about(recipe.about),
         "parameters": _parameters(method),
         "length": _length(recipe, method, images, steps, per_epoch),
         "compute": _compute(cost, steps * recipe.train.batch_size),

@@ -17,6 +17,7 @@ from sslbench.reporting.published import (
     Counterpart,
     Figure,
     longest_epochs,
+    pretrainings,
     read_counterparts,
     read_figures,
     same_data,
@@ -145,12 +146,22 @@ def test_every_counterpart_answers_some_figure_and_names_what_exists() -> None:
 
 
 def test_a_counterpart_takes_records_of_its_column_and_images_only() -> None:
-    (knn,) = [c for c in COUNTERPARTS if c.benchmark == "knn"]
+    knn, random = [c for c in COUNTERPARTS if c.benchmark == "knn"]
     good = {"benchmark": "knn", "setting": "k=20", "metric": "top1", "n": 50_000}
     assert knn.takes(record(dataset="ImageNet-1K", **good))
     assert knn.takes(record(dataset="/data/imagenet/", **good))
     for change in ({"dataset": "shapes"}, {"n": 5_000}, {"metric": "top5"}, {"setting": "10"}):
         assert not knn.takes(record(**{"dataset": "imagenet", **good, **change}))
+    for recipe, masks in (
+        ("papers/ibot_vit-base-p16_bs1024-coslr-400e_in1k", knn),
+        ("ibot_vitb16", knn),
+        ("papers/ibot_vit-base-p16_bs1024-coslr-400e-random-mask_in1k", random),
+        ("ibot_vitb16_rand", random),
+        ("ibot_vitl16_rand_full", random),
+        ("", None),  # nobody knows its masks
+    ):
+        found = record(dataset="ImageNet-1K", recipe=recipe, **good)
+        assert [c for c in (knn, random) if c.takes(found)] == ([masks] if masks else [])
     (upernet,) = [c for c in COUNTERPARTS if (c.setting, c.metric) == ("UPerNet", "mIoU")]
     segmented = {"benchmark": "segmentation", "setting": "UPerNet", "metric": "mIoU", "n": 2000}
     for config, taken in (("ade20k_upernet_vitb16", True), ("ade20k_upernet_vitb16_640", False)):
@@ -163,6 +174,12 @@ def test_a_counterpart_takes_records_of_its_column_and_images_only() -> None:
     [
         ("ImageNet-1K", "IN-1K", True),
         ("/data/ILSVRC2012", "ImageNet-1K", True),
+        ("/data/imagenet/train", "IN-1K", True),
+        ("/data/ILSVRC/Data/CLS-LOC", "IN-1K", True),
+        ("/data/ILSVRC/Data/CLS-LOC/train/", "IN-1K", True),
+        ("/data/imagenet2012", "IN-1K", True),
+        ("/data/ILSVRC2012_img", "IN-1K", True),
+        ("/data/ILSVRC2012_img_train", "IN-1K", True),
         ("imagenet-22k", "IN-22K", True),
         ("/data/ImageNet-21k", "IN-22K", True),
         ("coco", "COCO", True),
@@ -170,6 +187,8 @@ def test_a_counterpart_takes_records_of_its_column_and_images_only() -> None:
         ("shapes", "ImageNet-1K", False),
         ("shapes-coco", "COCO", False),
         ("imagenette", "ImageNet-1K", False),
+        ("/data/shapes/train", "IN-1K", False),
+        ("train", "IN-1K", False),
         ("", "IN-1K", False),
     ],
 )
@@ -182,4 +201,49 @@ def test_the_longest_pretraining_is_that_of_the_released_weights() -> None:
     assert longest["DINO", "ViT-S/16", "IN-1K"] == 800
     assert longest["DINO", "ViT-B/16", "IN-1K"] == 400
     assert longest["iBOT", "ViT-B/16", "IN-22K"] == 80
-    assert ("DINO", "ViT-B/8", "IN-1K") not in longest  # states none anywhere
+    assert longest["DINO", "ViT-S/8", "IN-1K"] == 800  # released arguments
+    assert longest["DINO", "ViT-B/8", "IN-1K"] == 300
+    assert ("DINO", "XCiT-S12/16", "IN-1K") not in longest  # states none anywhere
+
+
+def test_a_figure_is_of_the_crops_it_names_or_of_its_methods_usual_ones() -> None:
+    known = pretrainings(FIGURES)
+
+    def found(method: str, arch: str, value: float, table: str) -> tuple[float, float] | None:
+        (figure,) = [
+            f
+            for f in FIGURES
+            if (f.method, f.arch, f.value, f.table) == (method, arch, value, table)
+            and f.benchmark in ("imagenet_knn", "imagenet_linear")
+        ]
+        return known.get(figure)
+
+    assert found("DINO", "ViT-S/16", 74.5, "Table 2") == (800, 4)  # its effective epochs: Table 1
+    assert found("DINO", "ViT-S/16", 70.0, "Table 10") == (800, 2)
+    assert found("DINO", "ViT-S/16", 75.9, "Table 8") == (300, pytest.approx(2 + 6 * 9 / 49))
+    assert found("iBOT", "ViT-L/16", 81.0, "Table 1") == (300, 4)  # 1200 effective epochs
+    assert found("BEiT", "ViT-B/16", 56.7, "Table 9") == (800, 1)
+    assert found("DINO", "XCiT-S12/16", 76.0, "README.md, pretrained-models table") is None
+
+
+def test_epochs_from_elsewhere_say_so() -> None:
+    small_patches = [f for f in FIGURES if f.arch in ("ViT-S/8", "ViT-B/8") and f.pretrain_epochs]
+    assert len(small_patches) == 4
+    assert {f.detail for f in small_patches} == {"epochs: released arguments, second-hand"}
+
+
+@pytest.mark.parametrize(
+    ("method", "arch", "benchmark", "metric", "values"),
+    [
+        ("iBOT", "ViT-B/16", "imagenet_knn", "top1", {77.1: "Table 1", 76.8: "Table 10"}),
+        ("iBOT", "ViT-B/16", "imagenet_linear", "top1", {79.5: "Table 1", 79.4: "Table 10"}),
+        ("iBOT", "ViT-S/16", "imagenet_linear", "top1", {74.2: "Table 9", 74.8: "Table 19"}),
+        ("BEiT", "ViT-B/16", "imagenet_finetune", "top1", {83.2: "Table 1", 83.4: "Table 2"}),
+        ("DINO", "ViT-S/16", "retrieval", "mAP", {41.8: "Table 3", 37.2: "Table 16"}),
+    ],
+)
+def test_disputed_figures_all_stand(method, arch, benchmark, metric, values) -> None:
+    """Disagreements D8, D9, D19 and D23: every paper keeps its own value."""
+    key = (method, arch, benchmark, metric)
+    same = [f for f in FIGURES if (f.method, f.arch, f.benchmark, f.metric) == key]
+    assert set(values.items()) <= {(f.value, f.table) for f in same}

@@ -89,7 +89,7 @@ def test_memory_is_what_torch_allocates(tmp_path) -> None:
     [  # parameters of timm's models without classifier; GFLOPs are twice its published GMACs
         # two crops through student and teacher, and ten local ones of 37 tokens, not 197
         ("dino_vit-small-p16_16xb64-coslr-800e_in1k", 21.67, 2 * (4 * 4.61 + 10 * 0.82)),
-        ("beit_vit-base-p16_16xb128-coslr-800e_in1k", 85.80, 2 * 17.58),
+        ("beit_vit-base-p16_16xb128-coslr-800e_in1k", 85.79, 2 * 17.58),  # no bias for keys
     ],
 )
 def test_known_models(config, backbone, forward, monkeypatch) -> None:
