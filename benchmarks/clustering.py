@@ -3,7 +3,8 @@
 Two answers to "whose clusters?", never mixed: k-means on the frozen features, and the arg-max of
 the method's own [CLS] head where the source has one. Source: iBOT (arXiv:2111.07832) section 4.1
 and Table 5, `ibot/evaluation/unsupervised/unsup_cls.py:22-71,111-140` (teacher head, centre crop,
-no centring, no temperature, on val). iBOT's Table 5: "32.8" is its ARI, its NMI is 78.6.
+no centring, no temperature, on val); the setting names the head's width, 1000 in Table 5 and
+8192 or 65536 in released files. iBOT's Table 5: "32.8" is its ARI, its NMI is 78.6.
 """
 
 from __future__ import annotations
@@ -59,8 +60,8 @@ class Clustering(Benchmark):
         head = context.head()
         if head is not None and p.pool == "cls":  # the head knows the [CLS] token only
             cls = context.features(backbone, data, "test", FeatureSpec())
-            clusters = head_clusters(head, cls, context.device)
-            groups["argmax of head"] = scores(cls.y.numpy(), clusters)
+            clusters, width = head_clusters(head, cls, context.device)
+            groups[f"argmax of {width}-d head"] = scores(cls.y.numpy(), clusters)
         return [
             context.result(self, data, setting, metric, value, len(test.y))
             for setting, figures in groups.items()
@@ -78,8 +79,11 @@ class Clustering(Benchmark):
 
 
 @torch.inference_mode()
-def head_clusters(head: nn.Module, cls: Features, device: torch.device) -> np.ndarray:
-    """Cluster of each image: arg-max of the head's logits, int64 (N,)."""
+def head_clusters(head: nn.Module, cls: Features, device: torch.device) -> tuple[np.ndarray, int]:
+    """Cluster of each image, the arg-max of the head's logits, int64 (N,); how many there are."""
     head = head.to(device).eval()
-    parts = [head(x.to(device)).argmax(dim=1).cpu() for x in cls.x.split(1024)]
-    return torch.cat(parts).numpy()
+    clusters = []
+    for x in cls.x.split(1024):
+        logits = head(x.to(device))
+        clusters.append(logits.argmax(dim=1).cpu())
+    return torch.cat(clusters).numpy(), logits.shape[1]

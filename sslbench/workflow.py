@@ -14,6 +14,7 @@ from rich.console import Console
 
 from sslbench import plugins
 from sslbench.backbones.classifier import RELEASED, read_classifier
+from sslbench.backbones.files import expanded
 from sslbench.backbones.load import PIXELS, LoadedModel, load_backbone, random_source, read_card
 from sslbench.benchmark import Data, Splits
 from sslbench.config import Recipe, config_files, load_recipe, recipe_from_dict
@@ -147,7 +148,7 @@ def newest_runs(folder: Path) -> list[str]:
 
 def pretraining_data(sources: Sequence[str]) -> str:
     """The data that the runs among `sources` were trained on; the embedded dataset if unclear."""
-    runs = [s for s in sources if Path(s).expanduser().exists()]
+    runs = [s for s in sources if expanded(s).exists()]
     found = {read_card(run).get("recipe", {}).get("data", {}).get("source") for run in runs}
     return found.pop() or EMBEDDED if len(found) == 1 else EMBEDDED
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from importlib.resources import files
@@ -20,10 +21,15 @@ from sslbench.reporting.result import Result
 
 NUMBERS = {"pretrain_epochs", "effective_epochs", "value", "images"}
 ALTERNATIVES = " | "
+CROPS = r"\bcrops ((?:\+?\d+x\d+)+)"  # in a figure's setting: "crops 2x224+10x96"
 DATASETS = {  # spellings of what the tables call IN-1K, ImageNet-1K and IN-22K
     "imagenet": "in1k",
     "imagenet1k": "in1k",
+    "imagenet2012": "in1k",
     "ilsvrc2012": "in1k",
+    "ilsvrc2012img": "in1k",  # the archives' ILSVRC2012_img_train
+    "ilsvrc2012imgtrain": "in1k",
+    "clsloc": "in1k",  # ILSVRC/Data/CLS-LOC
     "imagenet22k": "in22k",
     "imagenet21k": "in22k",
     "in21k": "in22k",
@@ -36,7 +42,8 @@ Row = TypeVar("Row", "Figure", "Counterpart")
 class Figure:
     """A published number in the metric's own unit, as printed at `table` of `source`.
 
-    source: an arXiv id or a repository at a commit; epochs are None where that place states none.
+    source: an arXiv id or a repository at a commit; epochs are None where that place states none,
+    unless `detail` says where else they are from.
     """
 
     method: str
@@ -58,16 +65,18 @@ class Figure:
 class Counterpart:
     """A column of ours and the published one that it compares with.
 
-    setting, config: shell patterns on the record's setting and its protocol's config, empty config
-    = any; where several settings fit, the best counts. published_settings: alternatives separated
-    by " | ". dataset, images: what was judged on and how many; fewer images are another dataset.
-    note: what still differs.
+    setting, config, recipe: shell patterns on the record's setting, its protocol's config and its
+    model's recipe, an empty config or recipe = any; where several settings fit, the best counts.
+    published_settings, recipe: alternatives separated by " | ", a recipe's after "!" if none may
+    fit. dataset, images: what was judged on and how many; fewer images are another dataset. note:
+    what still differs.
     """
 
     benchmark: str
     setting: str
     metric: str
     config: str
+    recipe: str
     published_benchmark: str
     published_settings: str
     published_metric: str
@@ -89,16 +98,31 @@ class Counterpart:
             (record.benchmark, record.metric) == (self.benchmark, self.metric)
             and fnmatchcase(record.setting, self.setting)
             and (not self.config or fnmatchcase(config, self.config))
+            and (not self.recipe or self._pretrained(record.model.recipe))
             and same_data(record.dataset, self.dataset)
             and record.n == self.images
         )
 
+    def _pretrained(self, recipe: str) -> bool:
+        """Whether `recipe` is one of those meant; that of weights nobody knows is not."""
+        patterns = self.recipe.removeprefix("!").split(ALTERNATIVES)
+        named = any(fnmatchcase(recipe, pattern) for pattern in patterns)
+        return bool(recipe) and named != self.recipe.startswith("!")
+
 
 def same_data(ours: str, published: str) -> bool:
-    """Whether two names mean one dataset; a path means the dataset its last folder is named for."""
-    names = [re.sub("[^a-z0-9]", "", Path(text).name.casefold()) for text in (ours, published)]
-    first, second = (DATASETS.get(name, name) for name in names)
+    """Whether two names mean one dataset.
+
+    A path means the dataset that its last folder is named for, the one above a folder "train".
+    """
+    first, second = (_dataset(Path(text)) for text in (ours, published))
     return first == second
+
+
+def _dataset(path: Path) -> str:
+    folder = path.parent if path.name.casefold() == "train" else path
+    name = re.sub("[^a-z0-9]", "", folder.name.casefold())
+    return DATASETS.get(name, name)
 
 
 def read_figures(path: Path | None = None) -> list[Figure]:
@@ -121,6 +145,36 @@ def _value(name: str, text: str) -> Any:
     if name not in NUMBERS:
         return text
     return float(text) if text else None
+
+
+def pretrainings(figures: Collection[Figure]) -> dict[Figure, tuple[float, float]]:
+    """figure -> epochs of its model, and area of an image's crops in units of one of 224 px.
+
+    Unstated epochs are the longest published with the method, architecture and data. The area is
+    that of the crops the setting names, else effective epochs / epochs of the method's figures.
+    Figures of which either stays unknown are left out.
+    """
+    longest, usual = longest_epochs(figures), defaultdict(set)
+    for f in figures:
+        if f.pretrain_epochs and f.effective_epochs:
+            usual[f.method].add(f.effective_epochs / f.pretrain_epochs)
+    known = {}
+    for f in figures:
+        named = re.search(CROPS, f.setting)
+        areas = {crop_area(named[1])} if named else usual[f.method]
+        if len(areas) != 1:
+            continue
+        (area,) = areas
+        epochs = f.pretrain_epochs or (f.effective_epochs or 0.0) / area
+        if epochs := epochs or longest.get((f.method, f.arch, f.pretrain_data), 0.0):
+            known[f] = (epochs, area)
+    return known
+
+
+def crop_area(crops: str) -> float:
+    """Area of crops such as "2x224+10x96" in units of one of 224 px."""
+    sizes = [part.split("x") for part in crops.split("+")]
+    return sum(int(count) * (int(size) / 224) ** 2 for count, size in sizes)
 
 
 def longest_epochs(figures: Iterable[Figure]) -> dict[tuple[str, str, str], float]:

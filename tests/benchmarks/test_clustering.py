@@ -66,7 +66,7 @@ def test_k_means_finds_clear_clusters_and_says_how_sure_it_is():
 def test_the_head_is_a_group_of_its_own_and_judged_once():
     context = FakeContext(blobs(5, 3, 6, 1), blobs(50, 3, 6, 2), head=nn.Linear(6, 9))
     found = figures(Clustering().run(None, splits(3), context))
-    assert {m for s, m in found if s == "argmax of head"} == {"ACC", "ARI", "NMI", "FMI"}
+    assert {m for s, m in found if s == "argmax of 9-d head"} == {"ACC", "ARI", "NMI", "FMI"}
     other = Clustering(ClusteringProtocol(pool="mean")).run(None, splits(3), context)
     assert not [r for r in other if "head" in r.setting]
 
