@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from os import cpu_count
 from pathlib import Path
 
 import torch
@@ -164,7 +165,7 @@ def load_views(run: Run, start: int) -> ViewLoader:
         world=world.size,
         accumulate=recipe.train.accumulate,
         start_step=start,
-        workers=recipe.run.workers,
+        workers=min(recipe.run.workers, cpu_count() or 1),  # more would only get in the way
     )
 
 
