@@ -97,7 +97,8 @@ def official_head(tensors: Mapping[str, Tensor], patches: bool) -> ProjectionHea
     stands in the file even where it is `last_layer` itself (trap T38).
     """
     ours = _our_names(tensors)
-    if not {"layers.2.weight", "last_layer.weight_v", "last_layer.weight_g"} <= ours.keys():
+    matrices = ("layers.0.weight", "layers.2.weight", "last_layer.weight_v")
+    if any(name not in ours or ours[name].ndim != 2 for name in matrices):
         return None
     second = ours.get("last_layer2.weight_v")
     if second is not None and _same_layer(ours):

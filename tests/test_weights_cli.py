@@ -57,7 +57,7 @@ def test_an_official_file_is_evaluated_like_imagenet(sslbench, tmp_path, imagene
     assert [c.arch for c in floors] == [arch]
     judged = {(r.benchmark, r.setting) for r in records if r.model.source == "model.pth"}
     assert {b for b, _ in judged} >= {"knn", "linear", "semi_supervised", "clustering"}
-    brought_a_head = ("clustering", "argmax of head") in judged
+    brought_a_head = any(setting.startswith("argmax of ") for _, setting in judged)
     assert brought_a_head == (layout in ("ibot", "dino"))
 
 

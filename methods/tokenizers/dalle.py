@@ -19,12 +19,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sslbench.backbones.files import is_safetensors
 from sslbench.backbones.pickles import Inert, read_pickle
 from sslbench.errors import UserError
 from sslbench.method import Method, Progress, ViewBatch
 from sslbench.training.checkpoint import read_weights
 
 EPSILON = 0.1  # of the logit-Laplace map, dall_e/utils.py:8
+NARROWEST = 4  # channels: a residual block's hidden layers have a quarter
 GROUPS = 4  # halved or doubled between them, hence 8 pixels a code
 UNTRAINED = (
     "DALL-E's tokenizer is not trained here; convert the published one with `sslbench tokenizer "
@@ -201,12 +203,14 @@ def _stack(
 
 def _read_part(path: Path, part: str) -> dict[str, Tensor]:
     """Our names -> tensors of a published encoder or decoder; UserError if it is something else."""
-    given = read_weights(path)[0] if path.suffix == ".safetensors" else read_pickle(path, SHELLS)
+    given = read_weights(path)[0] if is_safetensors(path) else read_pickle(path, SHELLS)
     try:
         found = given.get("state_dict", given) if isinstance(given, dict) else dict(_state(given))
         tensors = {_renamed(name): tensor for name, tensor in found.items()}
         stem, head = tensors["input.weight"].shape, tensors["output.conv.weight"].shape
-        fits = stem[1] == 3 if part == "encoder" else head[0] == 6
+        colours, width = (stem[1], stem[0]) if part == "encoder" else (head[0] / 2, head[1])
+        fits = colours == 3 and width >= NARROWEST and 0 not in (*stem, *head)
+        fits = fits and any(name.startswith("group_1.") for name in tensors)
     except (AttributeError, IndexError, KeyError, TypeError, RecursionError):
         fits = False
     if not fits or len(tensors) < len(found):

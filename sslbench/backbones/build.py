@@ -22,6 +22,7 @@ OWNERS = {
     "positions": ("beit",),
     "layer_scale": ("vit", "beit"),
     "registers": ("vit",),
+    "norm_eps": ("swin",),
 }
 
 
@@ -43,7 +44,7 @@ def _check_sizes(config: BackboneConfig) -> None:
     for key in ("patch_size", "image_size", "window"):
         if getattr(config, key) < 1:
             raise UserError(f"backbone.{key}={getattr(config, key)} must be at least 1.")
-    for key in ("layer_scale", "registers"):
+    for key in ("layer_scale", "registers", "norm_eps"):
         if getattr(config, key) < 0:
             raise UserError(f"backbone.{key}={getattr(config, key)} must not be negative.")
     if config.family == "swin" and config.patch_size != SWIN_PATCH:

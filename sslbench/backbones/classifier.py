@@ -8,7 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from sslbench.backbones.files import expanded
 from sslbench.backbones.pickles import read_pickle
+from sslbench.backbones.soundness import unsound
 from sslbench.errors import UserError
 
 RELEASED = "released classifier"  # the setting of its records
@@ -22,7 +24,7 @@ def read_classifier(source: str | Path) -> nn.Linear:
     `eval_linear_multi.py` one layer a setting, "36.module.linear.weight", and the best one's number
     as "best_acc_hidx". Raises UserError for any other file.
     """
-    path = Path(source).expanduser()
+    path = expanded(source)
     if not path.is_file():
         raise UserError(f"the classifier {source} does not exist; give the file of its weights.")
     found: Any = read_pickle(path)
@@ -30,12 +32,14 @@ def read_classifier(source: str | Path) -> nn.Linear:
     layers = _layers(found.get("state_dict", found))
     best = str(found.get("best_acc_hidx", "")) if len(layers) > 1 else next(iter(layers), "")
     weight, bias = (layers.get(best, {}).get(name) for name in ("weight", "bias"))
-    if weight is None or bias is None or weight.shape[:-1] != bias.shape:
+    if weight is None or bias is None or weight.ndim != 2 or weight.shape[:1] != bias.shape:
         raise UserError(
             f"{path} holds no linear classifier: neither `module.linear.weight` and `.bias` nor "
             "numbered ones with `best_acc_hidx`; give the file that was released for linear "
             "evaluation."
         )
+    if said := unsound(weight) or unsound(bias):
+        raise UserError(f"{path} is unfit: its linear layer {said}; get the file anew.")
     layer = nn.Linear(weight.shape[1], weight.shape[0])
     layer.load_state_dict({"weight": weight, "bias": bias})
     return layer.requires_grad_(False).eval()

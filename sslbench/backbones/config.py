@@ -34,7 +34,8 @@ class BackboneConfig:
     windows. patch_size: 4 for Swin. window: side of Swin's attention windows in tokens. positions
     (beit_* only): "absolute", "relative" = a bias table in every block, "shared relative" = one
     table for all blocks. layer_scale (not Swin): initial factor of every residual branch, 0 =
-    none. registers (vit_* only): tokens that are neither [CLS] nor patches.
+    none. registers (vit_* only): tokens that are neither [CLS] nor patches. norm_eps (Swin only):
+    of its LayerNorms, 1e-6 as iBOT's; Microsoft's and timm's have 1e-5.
     """
 
     name: str = "vit_small"
@@ -45,6 +46,7 @@ class BackboneConfig:
     positions: str = "absolute"
     layer_scale: float = 0.0
     registers: int = 0
+    norm_eps: float = 1e-6
 
     @property
     def family(self) -> str:

@@ -6,18 +6,19 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from sslbench.backbones.config import BackboneConfig
+from sslbench.backbones.files import PICKLED, SAFETENSORS, stem, suffix
+from sslbench.backbones.layouts import OTHERS_EPS
 from sslbench.backbones.load import load_backbone
 from sslbench.backbones.loaded import LoadedModel, Report
 from sslbench.backbones.names import MM_SWIN, MM_VIT, TIMM_SWIN, TIMM_VIT, to_theirs, unfolded
-from sslbench.backbones.official import exported
+from sslbench.backbones.official import JUDGING, exported
 from sslbench.errors import UserError, nearest
-from sslbench.training.checkpoint import save_weights, write_atomically
+from sslbench.training.checkpoint import save_pickled, save_weights
 
-STYLES = ("safetensors", "timm", "mmpretrain")
+STYLES = {"safetensors": (SAFETENSORS,), "timm": PICKLED, "mmpretrain": PICKLED}  # -> endings
 
 
 def convert(source: str, style: str, out: Path | None = None) -> tuple[Path, Report]:
@@ -30,26 +31,33 @@ def convert(source: str, style: str, out: Path | None = None) -> tuple[Path, Rep
     """
     if style not in STYLES:
         raise UserError(f"unknown style {style!r}: {nearest(style, STYLES)}.")
+    if out and suffix(out) not in STYLES[style]:
+        raise UserError(
+            f"--out {out} does not fit --to {style}: name it {stem(out)}{STYLES[style][0]}."
+        )
     model = load_backbone(source)
     config = getattr(model.backbone, "config", None)
     if not isinstance(config, BackboneConfig) or "norm.weight" not in model.backbone.state_dict():
         raise UserError(f"{source} is no pretrained backbone with a final norm; give another.")
     if style == "mmpretrain" and config.registers:
         raise UserError("mmpretrain's ViT has no registers; choose --to timm or safetensors.")
-    stem = Path(model.card.source.replace(":", "_").replace("/", "_")).stem
-    path = out or Path(f"{stem}_{style}{'.safetensors' if style == 'safetensors' else '.pth'}")
+    name = stem(Path(model.card.source.replace(":", "_").replace("/", "_")))
+    path = out or Path(f"{name}_{style}{STYLES[style][0]}")
     if path.exists():
         raise UserError(f"{path} exists already; choose another --out.")
     lost = () if style == "safetensors" else _lost(model)
     if style == "safetensors":
-        _save_ours(model, path)
+        _save_ours(model, config, path)
     else:
         kept = {k: v.cpu() for k, v in model.backbone.state_dict().items() if k != "mask_token"}
         theirs = _to_timm(kept, config) if style == "timm" else _to_mm(kept, config)
-        write_atomically(path, lambda temporary: torch.save(theirs, temporary))
+        save_pickled(path, theirs)
     report = model.report or Report(tuple(exported(model.backbone, model.head)))
     if lost:
         report = replace(report, dropped={**report.dropped, f"{style} has no place for it": lost})
+    if style != "safetensors" and config.family == "swin" and config.norm_eps != OTHERS_EPS:
+        note = f"{style}'s Swin is to be built with LayerNorms of eps {config.norm_eps}"
+        report = replace(report, notes=(*report.notes, f"{note}, not its own {OTHERS_EPS}"))
     return path, report
 
 
@@ -58,9 +66,9 @@ def _lost(model: LoadedModel) -> tuple[str, ...]:
     return tuple(k for k in keys if k.startswith("head.") or k == "backbone.mask_token")
 
 
-def _save_ours(model: LoadedModel, path: Path) -> None:
-    facts = ("poolings", "image_size", "mean", "std")
-    about = {"model": asdict(model.card), **{name: getattr(model, name) for name in facts}}
+def _save_ours(model: LoadedModel, config: BackboneConfig, path: Path) -> None:
+    about = {"model": asdict(model.card), **{name: getattr(model, name) for name in JUDGING}}
+    about["norm_eps"] = config.norm_eps
     save_weights(path, exported(model.backbone, model.head), {"converted": about})
 
 

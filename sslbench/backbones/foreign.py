@@ -13,6 +13,7 @@ from sslbench import plugins
 from sslbench.backbones import manifest
 from sslbench.backbones.build import build_backbone
 from sslbench.backbones.config import BackboneConfig
+from sslbench.backbones.files import expanded
 from sslbench.config import DataConfig, Recipe
 from sslbench.errors import UserError
 from sslbench.method import Method
@@ -31,7 +32,7 @@ def random_module(name: str, group: str) -> nn.Module:
 
 def published_file(text: str) -> Path | None:
     """The file that `text` is the path or the known name of; None if it is neither."""
-    path = Path(text).expanduser()
+    path = expanded(text)
     if not path.exists() and text in manifest.releases():
         return manifest.find(text)
     return path if path.is_file() else None

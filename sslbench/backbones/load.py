@@ -25,11 +25,11 @@ from torch import Tensor, nn
 from sslbench import plugins
 from sslbench.backbones.build import build_backbone
 from sslbench.backbones.config import BackboneConfig
+from sslbench.backbones.files import expanded, is_safetensors, not_weights
 from sslbench.backbones.foreign import published_file, random_module, read_module
 from sslbench.backbones.loaded import LoadedModel
 from sslbench.backbones.manifest import find, releases
-from sslbench.backbones.official import TIMM, read_official, read_timm
-from sslbench.backbones.pickles import not_weights
+from sslbench.backbones.official import TIMM, check_arch, read_official, read_timm
 from sslbench.backbones.pixels import RawPixels
 from sslbench.config import Recipe, recipe_from_dict
 from sslbench.errors import UserError
@@ -43,7 +43,7 @@ FLOORS = (PIXELS, RANDOM)
 OPTIONS: dict[str, Any] = {
     f.name: f.default
     for f in fields(BackboneConfig)
-    if f.name in ("window", "positions", "layer_scale", "registers")
+    if f.name in ("window", "positions", "layer_scale", "registers", "norm_eps")
 }
 
 
@@ -54,18 +54,18 @@ def load_backbone(source: str | Path) -> LoadedModel:
         if text.startswith(f"{prefix}:"):
             return replace(read(text), source=text)
     place, options = _split(text)
-    if not Path(place).expanduser().exists() and place in releases():
+    if not expanded(place).exists() and place in releases():
         place = str(find(place))
     path = _weights_file(place)
-    model = _run(path) if _is_run(path) else read_official(path, **options)
-    whole = str(Path(place).expanduser().absolute())
+    model = (_run if _is_run(path) else read_official)(path, **options)
+    whole = str(expanded(place).absolute())
     return replace(model, source=whole + (f"?{urlencode(options)}" if options else ""))
 
 
 def read_card(source: str | Path) -> dict[str, Any]:
     """What a run says of its weights (recipe, data, steps, epochs, sha256); {} if it is no run."""
     path = _weights_file(str(source))
-    return read_metadata(path) if path.suffix == ".safetensors" else {}
+    return read_metadata(path) if is_safetensors(path) else {}
 
 
 def load_module(source: str | Path, group: str) -> nn.Module:
@@ -87,7 +87,7 @@ def _foreign_module(text: str, group: str) -> nn.Module | None:
     if text.startswith(f"{RANDOM}:"):
         return random_module(text.partition(":")[2], group)
     path = published_file(text)
-    if path is not None and path.suffix != ".safetensors":
+    if path is not None and not is_safetensors(path):
         return read_module([path], group).backbone().eval()
     return None
 
@@ -102,16 +102,18 @@ def random_source(config: BackboneConfig, seed: int) -> str:
 def _split(text: str) -> tuple[str, dict[str, str]]:
     """A source as place and options, "x.pth?key=student" as "x.pth" and {"key": "student"}."""
     match = re.fullmatch(r"(.+?)\?(\w+=.*)", text)
-    if not match or Path(text).expanduser().exists():
+    if not match or expanded(text).exists():
         return text, {}
-    options = dict(parse_qsl(match.group(2)))
+    options = dict(parse_qsl(match.group(2), keep_blank_values=True))
     if unknown := set(options) - {"key", "arch"}:
         raise UserError(f"{text!r} has the option {min(unknown)!r}; known are key and arch.")
+    if empty := [name for name, value in options.items() if not value]:
+        raise UserError(f"{text!r} gives {empty[0]} no value; name one or leave it out.")
     return match.group(1), options
 
 
 def _weights_file(text: str) -> Path:
-    path = Path(text).expanduser()
+    path = expanded(text)
     if path.is_dir():
         if not (path / WEIGHTS).exists():
             raise UserError(
@@ -135,7 +137,7 @@ def _similar(text: str) -> str:
 
 
 def _is_run(path: Path) -> bool:
-    return path.suffix == ".safetensors" and "recipe" in read_metadata(path)
+    return is_safetensors(path) and "recipe" in read_metadata(path)
 
 
 def _read(path: Path, group: str) -> tuple[Recipe, dict[str, Any], dict[str, Tensor]]:
@@ -145,8 +147,13 @@ def _read(path: Path, group: str) -> tuple[Recipe, dict[str, Any], dict[str, Ten
     return recipe_from_dict(card["recipe"], group), card, tensors
 
 
-def _run(path: Path) -> LoadedModel:
+def _run(path: Path, key: str | None = None, arch: str | None = None) -> LoadedModel:
+    if key:
+        raise UserError(f"{path} is of a run, which exports one network; leave out ?key={key}.")
     recipe, card, tensors = _read(path, plugins.METHODS)
+    check_arch(recipe.backbone.arch, arch, path, "was asked for")
+    if missing := {"sha256", "data", "epochs", "effective_epochs", "steps"} - card.keys():
+        raise UserError(f"the card in {path} lacks {min(missing)!r}; export the run again.")
     method_class: type[Method] = plugins.load(plugins.METHODS, recipe.method_name)
     backbone = build_backbone(recipe.backbone, "backbone.mask_token" in tensors, drop_path=0.0)
     _load_exactly(backbone, _part(tensors, "backbone."), str(path))

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
 
-from sslbench.backbones.pickles import not_weights
+from sslbench.backbones.files import not_weights, stem
 from sslbench.backbones.weights import RELEASES, Release
 from sslbench.data.embedded import home
 from sslbench.errors import UserError, nearest
@@ -27,7 +27,7 @@ def releases() -> dict[str, Release]:
 
 def release_of(path: Path) -> Release | None:
     """The release that a file is by its name, as published or as we name it."""
-    return next((r for r in RELEASES if r.filename == path.name or r.name == path.stem), None)
+    return next((r for r in RELEASES if r.filename == path.name or r.name == stem(path)), None)
 
 
 def find(name: str) -> Path:

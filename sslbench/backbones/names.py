@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import TypeVar
 
 from torch import Tensor
+
+T = TypeVar("T")  # a tensor, or what stands for it
 
 Names = Mapping[str, str]  # prefix of ours -> prefix of theirs
 
@@ -48,12 +51,12 @@ MM_SWIN: Names = {
 }
 
 
-def to_theirs(tensors: Mapping[str, Tensor], names: Names) -> dict[str, Tensor]:
+def to_theirs(tensors: Mapping[str, T], names: Names) -> dict[str, T]:
     """`tensors` under their names."""
     return _renamed(tensors, names)
 
 
-def to_ours(tensors: Mapping[str, Tensor], names: Names) -> dict[str, Tensor]:
+def to_ours(tensors: Mapping[str, T], names: Names) -> dict[str, T]:
     """`tensors` under our names."""
     return _renamed(tensors, {theirs: ours for ours, theirs in names.items()})
 
@@ -71,7 +74,7 @@ def unfolded(reduction: Tensor, back: bool = False) -> Tensor:
     return (x if back else x.transpose(-1, -2)).flatten(-2)
 
 
-def _renamed(tensors: Mapping[str, Tensor], prefixes: Names) -> dict[str, Tensor]:
+def _renamed(tensors: Mapping[str, T], prefixes: Names) -> dict[str, T]:
     rules = [
         (re.compile(re.escape(a).replace(r"\{\}", r"(\d+)")), _template(b))
         for a, b in prefixes.items()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,33 +16,39 @@ import timm
 from torch import Tensor, nn
 
 from sslbench import plugins
+from sslbench.backbones.files import SUFFIXES, is_safetensors, suffix
 from sslbench.backbones.layouts import Adopted, adopt
 from sslbench.backbones.loaded import LoadedModel, Report
 from sslbench.backbones.manifest import release_of
-from sslbench.backbones.pickles import Inert, read_pickle
-from sslbench.backbones.weights import Release
+from sslbench.backbones.networks import select
+from sslbench.backbones.pickles import Inert, number, read_pickle
+from sslbench.backbones.weights import RELEASES, Release
 from sslbench.config import IMAGENET_MEAN, IMAGENET_STD
-from sslbench.errors import UserError, nearest
+from sslbench.errors import UserError
 from sslbench.reporting.result import ModelCard
 from sslbench.training.checkpoint import read_weights, weights_sha256
 
-SUFFIXES = (".pth", ".pt", ".bin", ".pkl", ".ckpt", ".safetensors")
-NETWORKS = ("teacher", "student", "state_dict", "model", "model_state_dict", "module")
 LARGEST = 384  # pixels; above, a file was trained on more than its features are judged on
 JUDGED = 224
 TIMM = "timm"
 HALF = (0.5, 0.5, 0.5)
+AMBIGUOUS = {r.url.rpartition("/")[2] for r in RELEASES} - {r.filename for r in RELEASES}
+# how to judge a model, as `convert` writes it beside its card
+JUDGING = ("poolings", "image_size", "mean", "std")
 
 
 def read_official(path: Path, key: str | None = None, arch: str | None = None) -> LoadedModel:
     """The model in a file of others; UserError if it is none, or not what `arch` says it is."""
-    container, about = _open(path)
+    container, converted = _open(path)
     release = release_of(path)
-    network, tensors = _select(container, key, release.key if release else None, path)
-    adopted = adopt({k: v for k, v in tensors.items() if isinstance(v, Tensor)}, str(path), key)
-    _check_arch(adopted, path, arch, release)
-    method = about["model"]["method"] if about else _method(container, release)
-    head, adopted = _with_head(adopted, method)
+    place, found, root = select(container, key, release.key if release else None, path)
+    tensors = {k: v for k, v in found.items() if isinstance(v, Tensor)}
+    adopted = adopt(tensors, str(path), root, converted.get("norm_eps"))
+    check_arch(adopted.config.arch, arch, path, "was asked for")
+    check_arch(adopted.config.arch, release.arch if release else None, path, "its name promises")
+    said = _arguments(container)
+    method = converted["model"].method if converted else _method(container, release)
+    head, adopted = _with_head(adopted, method, said)
     card = _card(adopted, head, method, container, release, path.name)
     mean, std = _statistics(adopted, release)
     facts: dict[str, Any] = {
@@ -50,16 +57,18 @@ def read_official(path: Path, key: str | None = None, arch: str | None = None) -
         "mean": mean,
         "std": std,
     }
-    if about:  # saved by `convert`, with its card
-        card = ModelCard(**{**about.pop("model"), "sha256": card.sha256})
-        facts |= {k: tuple(v) if isinstance(v, list) else v for k, v in about.items()}
+    if converted:
+        card = replace(converted["model"], sha256=card.sha256)
+        facts = {name: converted[name] for name in JUDGING}
     dropped, notes = dict(adopted.report.dropped), list(adopted.report.notes)
-    if others := tuple(k for k, v in tensors.items() if not isinstance(v, Tensor)):
+    if others := tuple(k for k in found if k not in tensors):
         dropped["no tensors"] = others
-    if network:
-        notes.append(f"took {network!r} of {', '.join(container)}")
-    if card.method == "unknown":
-        notes.append("nothing says which method trained it; name the file as its release does")
+    if place:
+        notes.append(f"took {place!r} of {', '.join(map(str, container))}")
+    if card.method == "unknown" or (release is None and path.name in AMBIGUOUS):
+        lacks = "which method trained it" if card.method == "unknown" else "which release it is"
+        remedy = "rename it as `sslbench list weights` names it, e.g. ibot_vits16.pth"
+        notes.append(f"nothing says {lacks}; {remedy}")
     notes.append(f"inputs are normalised by mean {facts['mean']} and std {facts['std']}")
     report = Report(adopted.report.loaded, dropped, tuple(notes))
     return LoadedModel(adopted.backbone, card, head=head, report=report, **facts)
@@ -99,37 +108,42 @@ def exported(backbone: nn.Module, head: nn.Module | None) -> dict[str, Tensor]:
     return tensors
 
 
+def check_arch(found: str, wanted: str | None, path: Path, by: str) -> None:
+    """Raises UserError if an architecture is wanted, `by` whom, and another one is found."""
+    if wanted and wanted.lower().removesuffix(" rel") != found.lower().removesuffix(" rel"):
+        raise UserError(
+            f"{path} holds {found}, not the {wanted} that {by}; give the right file or arch."
+        )
+
+
 def _open(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
-    if path.suffix not in SUFFIXES:
+    """What a file holds, and what `convert` said of it where it wrote it."""
+    if not suffix(path):
         raise UserError(f"{path} is no file of weights; known endings are {', '.join(SUFFIXES)}.")
-    if path.suffix == ".safetensors":
+    if is_safetensors(path):
         tensors, card = read_weights(path)
-        return tensors, card.get("converted", {})
+        return tensors, _converted(card["converted"], path) if "converted" in card else {}
     container = read_pickle(path)
     if not isinstance(container, Mapping):
         raise UserError(f"{path} holds a {type(container).__name__}, not a state dict.")
     return container, {}
 
 
-def _select(
-    container: Mapping[str, Any], key: str | None, preferred: str | None, path: Path
-) -> tuple[str, dict[str, Any]]:
-    """The state dict of a checkpoint and what it is called there, "" if it is all there is."""
-    networks = [k for k in container if isinstance(container[k], Mapping)]
-    if key and networks and key not in networks:
-        raise UserError(f"{path} has no {key!r}: {nearest(key, networks)}.")
-    order = [k for k in (key, preferred, *NETWORKS) if k in networks]
-    chosen = container[order[0]] if order else container
-    return (order[0] if order else "", dict(chosen))
+def _converted(said: Any, path: Path) -> dict[str, Any]:
+    try:
+        facts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in said.items()}
+        return {name: facts[name] for name in JUDGING} | {
+            "model": ModelCard(**facts["model"]),
+            "norm_eps": float(facts["norm_eps"]),
+        }
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"the card in {path} is damaged; convert its source again.") from error
 
 
-def _check_arch(adopted: Adopted, path: Path, arch: str | None, release: Release | None) -> None:
-    found = adopted.config.arch
-    for wanted, by in ((arch, "was asked for"), (release and release.arch, "its name promises")):
-        if wanted and wanted.lower().removesuffix(" rel") != found.lower().removesuffix(" rel"):
-            raise UserError(
-                f"{path} holds {found}, not the {wanted} that {by}; give the right file or arch."
-            )
+def _arguments(container: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the training script was called with."""
+    args = container.get("args")
+    return args if isinstance(args, Mapping) else vars(args) if isinstance(args, Inert) else {}
 
 
 def _method(container: Mapping[str, Any], release: Release | None) -> str:
@@ -144,21 +158,24 @@ def _poolings(method: str) -> tuple[str, ...]:
     return ("cls", "mean")
 
 
-def _with_head(adopted: Adopted, method: str) -> tuple[nn.Module | None, Adopted]:
+def _with_head(
+    adopted: Adopted, method: str, said: Mapping[str, Any]
+) -> tuple[nn.Module | None, Adopted]:
     """The method's head with its weights; one that cannot be rebuilt is dropped with a reason."""
     if not adopted.head:
         return None, adopted
-    known = method in plugins.available(plugins.METHODS)
-    head = plugins.load(plugins.METHODS, method).official_head(adopted.head) if known else None
-    keys = tuple(f"head.{k}" for k in adopted.head)
+    head, why = None, f"a projection head that {method!r} cannot rebuild"
+    if (activation := said.get("act_in_head", "gelu")) != "gelu":  # ibot/models/head.py:163-170
+        why = f"a projection head with {activation!r} for an activation, not GELU"
+    elif method in plugins.available(plugins.METHODS):
+        head = plugins.load(plugins.METHODS, method).official_head(adopted.head)
     report = adopted.report
     if head is not None:
-        report = Report((*report.loaded, *keys), report.dropped, report.notes)
+        report = replace(report, loaded=(*report.loaded, *adopted.head_keys))
         head.eval()
     else:
-        why = f"a projection head that {method!r} cannot rebuild"
-        report = Report(report.loaded, {**report.dropped, why: keys}, report.notes)
-    return head, Adopted(adopted.backbone, adopted.config, adopted.head, report)
+        report = replace(report, dropped={**report.dropped, why: adopted.head_keys})
+    return head, replace(adopted, report=report)
 
 
 def _card(
@@ -169,18 +186,15 @@ def _card(
     release: Release | None,
     source: str,
 ) -> ModelCard:
-    args = container.get("args")
-    said = vars(args) if isinstance(args, Inert) else {}
+    given = {k: number(v) for k, v in _arguments(container).items()}
+    said = {k: v for k, v in given.items() if v is not None}
     epochs, views = (release.epochs, release.views) if release else (0.0, 1.0)
-    if f"{method}_loss" in container and isinstance(container.get("epoch"), int):
-        epochs = float(
-            container["epoch"]
-        )  # finished ones (`ibot/main_ibot.py`, `dino/main_dino.py`)
-        views = (
-            said.get("global_crops_number", 2)
-            + said.get("local_crops_number", 0)
-            * ((said.get("local_crops_size") or 96) / (said.get("global_crops_size") or 224)) ** 2
-        )
+    done = number(container.get("epoch"))
+    if f"{method}_loss" in container and done is not None:
+        epochs = float(done)  # finished ones (`ibot/main_ibot.py`, `dino/main_dino.py`)
+        sizes = (said.get("local_crops_size") or 96) / (said.get("global_crops_size") or 224)
+        views = said.get("global_crops_number", 2) + said.get("local_crops_number", 0) * sizes**2
+    seed = said.get("seed")
     return ModelCard(
         sha256=weights_sha256(exported(adopted.backbone, head)),
         method=method,
@@ -189,7 +203,7 @@ def _card(
         pretrain_data=release.data if release else "",
         epochs=round(epochs, 2),
         effective_epochs=round(epochs * views, 2),
-        seed=said.get("seed"),
+        seed=seed if isinstance(seed, int) else None,
         source=source,
     )
 

@@ -6,7 +6,10 @@ back as inert stand-ins; every other object is refused by name, and nothing in a
 
 from __future__ import annotations
 
+import contextlib
 import re
+import struct
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,12 +17,16 @@ from typing import Any
 
 import torch
 
+from sslbench.backbones.files import ZIP, not_weights
 from sslbench.errors import UserError
 
 HARMLESS = (
     "argparse.Namespace",
-    "pathlib.PosixPath",
-    "pathlib.WindowsPath",
+    *(
+        f"{module}.{name}"
+        for module in ("pathlib", "pathlib._local")  # the latter since Python 3.13
+        for name in ("PosixPath", "WindowsPath")
+    ),
     *(
         f"numpy.{name}"
         for core in ("core", "_core")
@@ -28,7 +35,9 @@ HARMLESS = (
     "numpy.dtype",
     "numpy.ndarray",
 )
-ZIP, PICKLE = b"PK", b"\x80"
+PROTOCOL = 2  # of every pickle that torch.save writes unless told otherwise
+COUNTABLE = 2**53  # no seed, epoch or size is larger; infinities and NaNs are not smaller
+LAYOUTS = {"i8": "<q", "i4": "<i", "f8": "<d", "f4": "<f"}  # NumPy's name -> struct's
 
 
 class Inert:
@@ -37,6 +46,8 @@ class Inert:
     args: of its constructor; what was its `__dict__` is this object's too, so `vars` works.
     """
 
+    args: tuple[Any, ...]
+
     def __new__(cls, *args: Any) -> Inert:
         made = super().__new__(cls)
         made.__dict__["args"] = args
@@ -44,6 +55,15 @@ class Inert:
 
     def __setstate__(self, state: Any) -> None:
         self.__dict__.update(state if isinstance(state, dict) else {"state": state})
+
+
+def number(value: Any) -> int | float | None:
+    """A plain number, or the one that a NumPy scalar stood for; None for what counts nothing."""
+    match value:
+        case Inert(args=(Inert(args=(str(name), *_)), bytes(data))) if name in LAYOUTS:
+            with contextlib.suppress(struct.error):
+                (value,) = struct.unpack(LAYOUTS[name], data)
+    return value if type(value) in (int, float) and abs(value) < COUNTABLE else None
 
 
 def read_pickle(path: Path, shells: Mapping[str, type] | None = None) -> Any:
@@ -57,41 +77,53 @@ def read_pickle(path: Path, shells: Mapping[str, type] | None = None) -> Any:
     stand_ins = {**dict.fromkeys(HARMLESS, Inert), **(shells or {})}
     allowed: list[Any] = [(stand_in, name) for name, stand_in in stand_ins.items()]
     try:
-        with torch.serialization.safe_globals(allowed):
+        _check_sums(path)
+        with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what they warn of is either fine or refused below
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or hostile stream may end in any way
         raise UserError(_why(path, str(error))) from error
 
 
-def not_weights(path: Path) -> str | None:
-    """What a file that cannot hold weights is, with the remedy; None if it may hold some."""
-    with path.open("rb") as file:
-        start = file.read(512)
-    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if not start and path.suffix != ".safetensors":
-        return "is empty; download it again"
-    if text.startswith((b"<!doctype", b"<html", b"<head", b"<?xml", b"<error")):
-        return "is a web page, not weights: the link is dead or asks to log in; download it anew"
-    if text.startswith(b"version https://git-lfs"):
-        return "is a Git LFS pointer, not the weights themselves; run `git lfs pull` where it lies"
-    if re.match(rb"(--\d{4}-\d\d-\d\d|will not apply hsts|saving to:|resolving )", text):
-        return "is a log of wget, not weights; download it again with `wget -O FILE URL`"
-    if start.startswith(b"\x1f\x8b"):
-        return "is compressed; unpack it with gunzip first"
-    if start.startswith(ZIP) and not zipfile.is_zipfile(path):
-        return f"ends after {path.stat().st_size:,} bytes, in its middle; download it again"
-    if path.suffix != ".safetensors" and not start.startswith((ZIP, PICKLE)):
-        kind = "a text" if all(9 <= b < 127 for b in start) else "of another kind"
-        return f"is no file of torch.save but {kind}; give the .pth file itself"
-    return None
+def _check_sums(path: Path) -> None:
+    """torch.load itself takes tensors as they are, whatever their checksums say."""
+    if _start(path) == ZIP:
+        with zipfile.ZipFile(path) as file:
+            if wrong := file.testzip():
+                raise ValueError(f"{wrong} does not match its checksum")
 
 
 def _why(path: Path, said: str) -> str:
-    if found := re.search(r"(?:GLOBAL|unrecognized function) (?:<\w+(?: \w+)* ')?([\w.]+)", said):
+    said = re.sub(r"\[enforce fail[^]]*\][ .]*", "", said)  # where in torch's own source
+    found = re.search(r"(?:GLOBAL|unrecognized function) (?:<\w+(?: \w+)* ')?([\w.]+)", said)
+    plain = "Invalid magic number" in said or "torch.storage._load_from_bytes" in said
+    if plain or _protocol(path) > PROTOCOL:
+        return (
+            f"{path} was written by pickle itself or in a newer protocol than torch.save's; where "
+            "you trust its origin, re-save it with torch.save."
+        )
+    if found:
         return (
             f"{path} wants to build a {found.group(1)}, which is no part of weights: refused, and "
             "nothing of it was run; save the plain state dict instead."
         )
     if "persistent_load" in said or "TorchScript" in said or "not list" in said:
         return f"{path} holds a whole module, not its weights; save its state dict instead."
-    return f"{path} is truncated or damaged ({said.split('. ')[0][:120]}); download it again."
+    detail = f" ({said.split('. ')[0][:120]})" if said else ""
+    return f"{path} is truncated or damaged{detail}; download it again."
+
+
+def _protocol(path: Path) -> int:
+    """The pickle protocol that the file says it is in."""
+    if _start(path) != ZIP:
+        return _start(path)[1]
+    with contextlib.suppress(Exception), zipfile.ZipFile(path) as file:
+        name = next(n for n in file.namelist() if n.endswith("/data.pkl"))
+        with file.open(name) as stream:
+            return stream.read(2)[1]
+    return PROTOCOL
+
+
+def _start(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(2).ljust(2, b"\0")

@@ -1,10 +1,10 @@
 """Swin: windowed attention over four stages, on timm's blocks, as iBOT trains it.
 
-Equals ibot/models/swin_transformer.py: LayerNorm eps 1e-6, merging at the *end* of a stage, [CLS] =
-the mean of the final tokens. The windows are fixed by `image_size`: a stage no larger than its
-window has one window and no shift (stages 3 and 4 of window 14 at 224 px). Other input sizes keep
-these windows, padded where they do not fit; a shifted block does not attend across the border of
-its padding, an unshifted one does.
+Equals ibot/models/swin_transformer.py: merging at the *end* of a stage, [CLS] = the mean of the
+final tokens. The windows are fixed by `image_size`: a stage no larger than its window has one
+window and no shift (stages 3 and 4 of window 14 at 224 px). Other input sizes keep these windows,
+padded where they do not fit; a shifted block does not attend across the border of its padding, an
+unshifted one does.
 """
 
 from __future__ import annotations
@@ -28,8 +28,6 @@ from sslbench.backbones.base import Backbone, Tokens, spread_drop_path
 from sslbench.backbones.config import SWINS, BackboneConfig
 from sslbench.errors import UserError
 
-LAYER_NORM: Any = partial(nn.LayerNorm, eps=1e-6)
-
 
 class SwinTransformer(Backbone):
     """A mask has one entry an output patch: each stands for 8 x 8 of the embedded patches.
@@ -41,18 +39,21 @@ class SwinTransformer(Backbone):
         super().__init__()
         self.config = config
         width, depths, heads, self.init_std = SWINS[config.name]
+        norm: Any = partial(nn.LayerNorm, eps=config.norm_eps)
         self.embed_dim, self.depth = width * 2 ** (len(depths) - 1), sum(depths)
         self.patch_size = config.stride
         self.patch_embed = PatchEmbed(
-            None, config.patch_size, embed_dim=width, norm_layer=LAYER_NORM, output_fmt="NHWC"
+            None, config.patch_size, embed_dim=width, norm_layer=norm, output_fmt="NHWC"
         )
         self.mask_token = nn.Parameter(torch.zeros(1, width)) if mask_token else None
         side = config.image_size // config.patch_size
         self.layers = nn.ModuleList(
-            Stage(width << i, side >> i, depths[i], heads[i], config.window, i + 1 < len(depths))
+            Stage(
+                width << i, side >> i, depths[i], heads[i], config.window, i + 1 < len(depths), norm
+            )
             for i in range(len(depths))
         )
-        self.norm = LAYER_NORM(self.embed_dim)
+        self.norm = norm(self.embed_dim)
         self.set_drop_path(config.drop_path)
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -109,7 +110,7 @@ class Stage(nn.Module):
     """Blocks of one resolution (`side` tokens a side), shifted in turn, then merging 2 x 2."""
 
     def __init__(
-        self, width: int, side: int, depth: int, heads: int, window: int, merge: bool
+        self, width: int, side: int, depth: int, heads: int, window: int, merge: bool, norm: Any
     ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
@@ -120,11 +121,11 @@ class Stage(nn.Module):
                 window_size=window,
                 shift_size=window // 2 if i % 2 else 0,
                 dynamic_mask=True,
-                norm_layer=LAYER_NORM,
+                norm_layer=norm,
             )
             for i in range(depth)
         )
-        self.downsample = PatchMerging(width, norm_layer=LAYER_NORM) if merge else None
+        self.downsample = PatchMerging(width, norm_layer=norm) if merge else None
 
 
 class Block(SwinTransformerBlock):

@@ -117,6 +117,8 @@ class EvalContext:
         transform = EvalTransform.of(self.model, dataset)
         key = {
             "weights": self.model.card.sha256,
+            # equal weights may be read with another epsilon or window
+            "backbone": repr(getattr(self.model.backbone, "config", None)),
             "transform": asdict(transform),
             "layers": LAYERS,
             "norm": norm,

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import pickle
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def write_atomically(path: Path, write: Callable[[Path], Any], keep: Path | None
     """Lets `write` fill a temporary sibling, syncs it and renames it onto `path`.
 
     keep: where the file that is replaced stays. A full disk leaves `path` as it was and raises
-    UserError.
+    UserError, which tells of --resume where there is a run to go on with.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -48,9 +49,10 @@ def write_atomically(path: Path, write: Callable[[Path], Any], keep: Path | None
             path.replace(keep)
         temporary.replace(path)
     except (OSError, RuntimeError, SafetensorError) as error:
+        resume = ", with --resume if the run had begun" if has_state(path.parent) else ""
         raise UserError(
             f"{path} cannot be written ({_reason(error)}); free disk space or choose another --out "
-            "and repeat the command, with --resume if the run had begun."
+            f"and repeat the command{resume}."
         ) from error
     finally:
         remove(temporary)
@@ -66,7 +68,8 @@ def _reason(error: BaseException) -> str:
     cause: BaseException | None = error
     while cause and not isinstance(cause, OSError):
         cause = cause.__context__
-    return getattr(cause, "strerror", None) or " ".join(str(error).split())
+    said = re.sub(r"\[enforce fail[^]]*\][ .]*", "", str(error))
+    return getattr(cause, "strerror", None) or " ".join(said.split())
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -82,11 +85,17 @@ def save_json(path: Path, value: Any) -> None:
 def save_state(folder: Path, state: Mapping[str, Any]) -> None:
     """Writes state.pt; the one it replaces stays as state.previous.pt."""
 
-    def write(path: Path) -> None:
-        with path.open("wb") as file:  # torch's own writer would not say why it fails
-            torch.save(dict(state), file)
+    save_pickled(folder / STATE, dict(state), keep=folder / PREVIOUS)
 
-    write_atomically(folder / STATE, write, keep=folder / PREVIOUS)
+
+def save_pickled(path: Path, value: Any, keep: Path | None = None) -> None:
+    """`torch.save` by `write_atomically`."""
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:  # torch's own writer would not say why it fails
+            torch.save(value, file)
+
+    write_atomically(path, write, keep)
 
 
 def has_state(folder: Path) -> bool:
@@ -121,13 +130,13 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and card of a file `save_weights` wrote; UserError if it is damaged."""
     with _opened(path) as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return tensors, _card(file)
+        return tensors, _card(file, path)
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
     """The card alone, {} if there is none; UserError if the file is damaged."""
     with _opened(path) as file:
-        return _card(file)
+        return _card(file, path)
 
 
 @contextlib.contextmanager
@@ -136,13 +145,20 @@ def _opened(path: Path) -> Iterator[Any]:
         with safe_open(path, framework="pt") as file:
             yield file
     except (SafetensorError, OSError) as error:
+        detail = f" ({error})" if str(error) else ""
         raise UserError(
-            f"weights {path} are truncated or damaged ({error}); make them anew."
+            f"weights {path} are truncated or damaged{detail}; make them anew."
         ) from error
 
 
-def _card(file: Any) -> dict[str, Any]:
-    return json.loads((file.metadata() or {}).get("sslbench", "{}"))
+def _card(file: Any, path: Path) -> dict[str, Any]:
+    try:
+        card = json.loads((file.metadata() or {}).get("sslbench", "{}"))
+    except ValueError:
+        card = None
+    if not isinstance(card, dict):
+        raise UserError(f"the card in {path} is damaged; make the weights anew.")
+    return card
 
 
 def weights_sha256(tensors: Mapping[str, Tensor]) -> str:

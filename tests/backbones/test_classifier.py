@@ -40,6 +40,8 @@ def test_reads_the_layouts_of_both_codes(tmp_path, saved, legacy):
         {"state_dict": {"module.linear.weight": WEIGHT, "module.linear.bias": BIAS[:3]}},
         {k: v for k, v in GRID.items() if k != "best_acc_hidx"},
         {**GRID, "best_acc_hidx": 7},
+        {"state_dict": {"module.linear.weight": BIAS, "module.linear.bias": BIAS[0]}},
+        {"state_dict": {"linear.weight": torch.ones(3, 8, 2), "linear.bias": torch.ones(3, 8)}},
         [WEIGHT, BIAS],
     ],
 )

@@ -1,5 +1,7 @@
 """Checkpoints out: what is written comes back the same, and others' programs take it."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer as TimmViT
@@ -11,7 +13,8 @@ from sslbench.backbones.names import unfolded
 from sslbench.errors import UserError
 from tests.backbones.layouts import NANO, beit, swin, vit
 from tests.backbones.test_load import HEAD, write_run
-from tests.backbones.test_official import SWIN_NANO, TINY, features, full, tiny_others
+from tests.backbones.test_official import SWIN_NANO, TINY, at_the_start, features, full, tiny_others
+from tests.training.test_checkpoint import small_disk
 
 __all__ = ["tiny_others"]
 
@@ -22,6 +25,7 @@ SOURCES = {
     "beit per block": lambda: {"model": beit(**NANO, heads=2, positions="relative")},
     "beit absolute": lambda: {"model": beit(**NANO, heads=2, positions="absolute", scale=False)},
     "swin": lambda: {"state_dict": swin(**SWIN_NANO)},
+    "swin of timm": lambda: at_the_start(swin(**SWIN_NANO)),
 }
 
 
@@ -43,11 +47,15 @@ def same(a, b):
 @pytest.mark.parametrize("kind", SOURCES)
 def test_what_is_written_gives_the_same_features(tmp_path, saved, kind, style):
     source = saved(kind)
-    path, report = convert(
-        source, style, tmp_path / f"out.{'safetensors' if style == STYLES[0] else 'pth'}"
-    )
+    path, report = convert(source, style, tmp_path / f"out{STYLES[style][0]}")
     again, before = load_backbone(path), load_backbone(source)
-    assert same(again, before)
+    if kind == "swin" and style != "safetensors":  # nothing in such a file tells of the eps
+        assert again.card.sha256 == before.card.sha256
+        assert again.backbone.config.norm_eps == 1e-5
+        assert "LayerNorms of eps 1e-06, not its own 1e-05" in report.lines()[-1]
+    else:
+        assert same(again, before) and not any("is to be built" in n for n in report.notes)
+        assert again.backbone.config == before.backbone.config
     assert again.card.arch == before.card.arch
     assert again.backbone.config.image_size == before.backbone.config.image_size
     masked = before.backbone.mask_token is not None
@@ -164,7 +172,25 @@ def test_what_cannot_be_converted_is_refused(tmp_path, saved, monkeypatch):
         convert(source, "timm", tmp_path / "there.pth")
     assert (tmp_path / "there.pth").read_text() == "precious"
     monkeypatch.chdir(tmp_path)
+    for style, out in (("timm", "y.safetensors"), ("safetensors", "y.pth"), ("timm", "y")):
+        with pytest.raises(UserError, match=rf"--out {out} does not fit --to {style}: name it y\."):
+            convert(source, style, Path(out))
+        assert not Path(out).exists()
     assert str(convert(source, "timm")[0]) == "x_timm.pth"
+    (tmp_path / "x.pth").rename("x.PTH.tar")
+    assert str(convert("x.PTH.tar", "mmpretrain")[0]) == "x_mmpretrain.pth"
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_full_disk_is_one_plain_sentence(tmp_path, saved, style):
+    source, out = saved("vit"), tmp_path / f"y{STYLES[style][0]}"
+    with (
+        small_disk(20_000),
+        pytest.raises(UserError, match=r"y\..* cannot be written \(.*\); ") as e,
+    ):
+        convert(source, style, out)
+    assert "enforce" not in str(e.value) and "resume" not in str(e.value)
+    assert [p.name for p in tmp_path.iterdir()] == ["x.pth"]
 
 
 def test_adopt_needs_no_file():

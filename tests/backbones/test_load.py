@@ -84,6 +84,7 @@ def test_random_source_is_understood():
         BackboneConfig("beit_nano", 4, 16, positions="shared relative", layer_scale=1e-5),
         BackboneConfig("beit_nano", 4, 16, positions="relative"),
         BackboneConfig("swin_nano", 4, 64, window=2),
+        BackboneConfig("swin_nano", 4, 64, norm_eps=1e-5),
     ],
 )
 def test_every_backbone_has_a_random_source(config):
@@ -114,6 +115,8 @@ def test_pixels_need_no_weights():
         ("pixels:12", "not of the form pixels:64, a multiple of 8"),
         ("pixels:0", "not of the form pixels:64"),
         ("no/such/run", "'no/such/run' does not exist"),
+        ("~nobody-of-this-name/x.pth", "lies in the home of a user who is unknown here"),
+        ("x.pth?key=", "'x.pth.key=' gives key no value"),
     ],
 )
 def test_sources_that_are_none_are_refused(source, message):
@@ -135,6 +138,14 @@ def test_a_run_gives_the_exported_weights(run):
     assert (card.steps, card.epochs, card.effective_epochs) == (7, 1.23, 4.9)
     assert card.sha256 == read_card(run)["sha256"]
     assert load_backbone(run / WEIGHTS).card == card
+
+
+def test_options_count_for_a_run_too(run):
+    assert load_backbone(f"{run}?arch=vit-nano/4").source == f"{run}?arch=vit-nano%2F4"
+    with pytest.raises(UserError, match="holds ViT-Nano/4, not the ViT-B/16 that was asked for"):
+        load_backbone(f"{run}?arch=ViT-B/16")
+    with pytest.raises(UserError, match=r"is of a run, .* leave out .key=student"):
+        load_backbone(f"{run}?key=student")
 
 
 def test_a_run_of_beit_brings_its_mask_token_and_no_head(tmp_path):

@@ -1,14 +1,16 @@
 """Swin against iBOT's forward in float64 (swin_reference.py) and timm's model, and its traps."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from timm.models.swin_transformer import SwinTransformer as TimmSwin
+from torch import nn
 
 from sslbench.backbones.build import build_backbone
 from sslbench.backbones.config import SWINS, BackboneConfig
-from sslbench.backbones.swin import LAYER_NORM
 from sslbench.config import OptimConfig
 from sslbench.errors import UserError
 from sslbench.methods.ibot import IBOT, IBOTConfig
@@ -43,7 +45,7 @@ def from_timm(weights):
 def timm_pair(window, width, depths, heads, config):
     peer = TimmSwin(
         embed_dim=width, depths=depths, num_heads=heads, window_size=window, num_classes=0,
-        norm_layer=LAYER_NORM,
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),
     )  # fmt: skip
     shake(peer).eval()
     ours = build_backbone(config, drop_path=0.0).eval()

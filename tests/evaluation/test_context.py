@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from sslbench.backbones.config import BackboneConfig
 from sslbench.benchmark import FeatureSpec
 from sslbench.benchmarks.knn import KNN
 from sslbench.evaluation.cache import FeatureCache
@@ -27,13 +28,15 @@ def test_features_are_computed_once_and_then_come_from_the_cache(tmp_path):
     assert judged.backbone.calls == 2
 
 
-def test_other_weights_or_another_transform_never_share_features(tmp_path):
+def test_other_weights_settings_or_transforms_never_share_features(tmp_path):
     cache, data = FeatureCache(tmp_path), splits()
     judged = [model("aa"), model("bb"), model("aa", image_size=4), model("aa", mean=(0, 0, 0))]
+    judged.append(model("aa"))
+    judged[-1].backbone.config = BackboneConfig(norm_eps=1e-5)
     for one in judged:
         context(one, cache).features(one.backbone, data, "test", FeatureSpec())
-    assert [one.backbone.calls for one in judged] == [1, 1, 1, 1]
-    assert len(list(tmp_path.iterdir())) == 4
+    assert [one.backbone.calls for one in judged] == [1, 1, 1, 1, 1]
+    assert len(list(tmp_path.iterdir())) == 5
 
 
 def test_a_foreign_backbone_is_refused():

@@ -209,6 +209,12 @@ def test_a_module_of_other_classes_is_refused_by_name(tmp_path):
         DallE.read(tmp_path / "x.pkl")
 
 
+def ends(width):
+    """The first and the last layer of an encoder."""
+    shapes = {"input": (width, 3, 7, 7), "output.conv": (9, 8 * width, 1, 1)}
+    return {f"blocks.{name}.w": torch.zeros(shape) for name, shape in shapes.items()}
+
+
 def endless():
     module = nn.Sequential(nn.ReLU())
     module._modules["0"]._modules["0"] = module
@@ -226,8 +232,21 @@ def endless():
         {1: torch.ones(2)},
         [torch.ones(2)],
         torch.ones(2),
+        ends(width=8),
+        ends(width=1) | {"blocks.group_1.block_1.x.w": torch.ones(1)},
     ],
-    ids=["module", "endless", "dict", "shape", "number", "key", "list", "tensor"],
+    ids=[
+        "module",
+        "endless",
+        "dict",
+        "shape",
+        "number",
+        "key",
+        "list",
+        "tensor",
+        "groups",
+        "narrow",
+    ],
 )
 def test_what_is_no_encoder_is_named(tmp_path, value):
     torch.save(value, tmp_path / "x.pkl")
