@@ -175,4 +175,5 @@ def test_ctrl_c_leaves_no_process_behind(run):
     with pytest.raises(KeyboardInterrupt):
         run(Parent())
     assert len(children) == 2
-    assert all(child.returncode == -signal.SIGTERM for child in children)
+    # Ctrl-C while a thread starts: the pool does not know it yet and does not wait for its child
+    assert [child.wait(20) for child in children] == [-signal.SIGTERM] * 2
