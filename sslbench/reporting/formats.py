@@ -6,6 +6,7 @@ import csv
 import io
 import re
 import unicodedata
+from collections.abc import Iterable
 from itertools import groupby, zip_longest
 
 from sslbench.reporting.table import Cell, Header, RowKey, Section, Table
@@ -92,17 +93,26 @@ def _latex_section(s: Section) -> str:
     body = [[*map(escape_latex, row.labels), *map(_latex, row.cells)] for row in s.rows]
     remarks = [escape_latex(r) for r in s.remarks]
     remarks += [rf"\textsuperscript{{[{i}]}} {escape_latex(t)}" for i, t in enumerate(s.notes, 1)]
-    lines = [
-        r"\begin{table}",
-        r"\centering\small",
-        rf"\caption{{{escape_latex(_title(s))}}}",
-        rf"\begin{{tabular}}{{{'l' * len(s.labels)}{'r' * len(s.columns)}}}",
-        r"\toprule",
+    inside = [
         " & ".join(top) + r" \\",
         " ".join(rules),
         " & ".join(head) + r" \\",
         r"\midrule",
         *(" & ".join(row) + r" \\" for row in body),
+    ]
+    columns = "l" * len(s.labels) + "r" * len(s.columns)
+    return latex_table(escape_latex(_title(s)), columns, inside, remarks)
+
+
+def latex_table(caption: str, columns: str, inside: Iterable[str], remarks: Iterable[str]) -> str:
+    """A booktabs table around lines of LaTeX; all text is escaped already."""
+    lines = [
+        r"\begin{table}",
+        r"\centering\small",
+        rf"\caption{{{caption}}}",
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        *inside,
         r"\bottomrule",
         r"\end{tabular}",
         r"\par\smallskip\footnotesize\raggedright",

@@ -6,7 +6,7 @@ import csv
 import io
 from dataclasses import dataclass
 
-from sslbench.reporting.formats import escape_latex, escape_markdown
+from sslbench.reporting.formats import escape_latex, escape_markdown, latex_table
 
 SIGNED = "difference"
 
@@ -48,23 +48,14 @@ def listing_to_markdown(listing: Listing) -> str:
 def listing_to_latex(listing: Listing) -> str:
     r"""A `table` environment to \input into a paper that uses booktabs."""
     head, *body = [[escape_latex(text) for text in row] for row in (listing.head, *listing.texts())]
-    lines = [
-        "% \\usepackage{booktabs}",
-        r"\begin{table}",
-        r"\centering\small",
-        rf"\caption{{{escape_latex(listing.title)}}}",
-        rf"\begin{{tabular}}{{{'l' * len(head)}}}",
-        r"\toprule",
+    inside = [
         " & ".join(head) + r" \\",
         r"\midrule",
         *(" & ".join(row) + r" \\" for row in body),
-        r"\bottomrule",
-        r"\end{tabular}",
-        r"\par\smallskip\footnotesize\raggedright",
-        *(rf"{escape_latex(remark)}\par" for remark in listing.remarks),
-        r"\end{table}",
     ]
-    return "\n".join(lines) + "\n"
+    remarks = map(escape_latex, listing.remarks)
+    table = latex_table(escape_latex(listing.title), "l" * len(head), inside, remarks)
+    return "% \\usepackage{booktabs}\n" + table
 
 
 def listing_to_csv(listing: Listing) -> str:

@@ -1,5 +1,6 @@
 """Checkpoints out: what is written comes back the same, and others' programs take it."""
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -120,7 +121,7 @@ def fits(peer, tensors):
 
 
 def test_mmsegs_beit_takes_mmpretrains_names(tmp_path):
-    beits = pytest.importorskip("mmseg.models.backbones.beit")
+    beits = import_module("mmseg.models.backbones.beit")
     model, tensors = mm_images("beit per block", tmp_path)
     peer = beits.BEiT(
         224, 16, embed_dims=16, num_layers=2, num_heads=2, qv_bias=True, init_values=0.1,
@@ -136,7 +137,7 @@ def test_mmsegs_beit_takes_mmpretrains_names(tmp_path):
 
 def test_mmsegs_swin_takes_mmpretrains_names(tmp_path):
     """Stages 1 to 3, whose inputs went through `unfolded`; mm shifts stage 4's one window."""
-    swins = pytest.importorskip("mmseg.models.backbones.swin")
+    swins = import_module("mmseg.models.backbones.swin")
     model, tensors = mm_images("swin", tmp_path)
     peer = swins.SwinTransformer(
         embed_dims=8, depths=(2, 2, 2, 2), num_heads=(1, 2, 2, 4), out_indices=(0, 1, 2, 3),
