@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sslbench.backbones.files import not_weights, stem
 from sslbench.backbones.weights import RELEASES, Release
-from sslbench.data.embedded import home
+from sslbench.data.home import home
 from sslbench.errors import UserError, nearest
 from sslbench.training.checkpoint import write_atomically
 

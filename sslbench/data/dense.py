@@ -10,8 +10,8 @@ from typing import NamedTuple
 from sslbench.data import ade20k, coco, scenes
 from sslbench.data.checks import Checked
 from sslbench.data.dataset import digest
-from sslbench.data.embedded import home
 from sslbench.data.generated import read_manifest
+from sslbench.data.home import home
 from sslbench.errors import UserError, nearest
 
 EMBEDDED = "shapes"

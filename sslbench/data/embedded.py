@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +10,10 @@ from PIL import Image
 from sslbench.data import shapes
 from sslbench.data.dataset import ArrayImages, ImageDataset, InMemoryImages
 from sslbench.data.folders import open_folder
+from sslbench.data.home import home
 
 DIGITS_SIDE = 32  # pixels after upscaling
 DIGITS_JUDGED = 300  # images in each of the validation and the test split
-
-
-def home() -> Path:
-    """Where sslbench keeps what it makes: $SSLBENCH_HOME, else ~/.cache/sslbench."""
-    return Path(os.environ.get("SSLBENCH_HOME") or Path.home() / ".cache" / "sslbench")
 
 
 def open_shapes(split: str, config: shapes.ShapesConfig, root: Path | None = None) -> ImageDataset:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """Which weights were judged.
+    """Which weights were evaluated, and how that is known.
 
-    sha256 is over the weights themselves; method is "dino", "random-init", "pixels", ...;
-    recipe is the config's name; epochs and effective_epochs are 0 where nothing was trained;
-    tokens: image tokens that the trained backbone saw, in billions, 0 where unknown; source says
-    where the weights came from and is empty for a stand-in that is no model.
+    sha256: computed over the weights themselves; method: "dino", "random-init", "pixels", ...;
+    recipe: the config's name; epochs and effective_epochs: 0 where nothing was trained or nobody
+    knows; tokens: image tokens that the trained backbone saw, in billions, 0 where unknown;
+    source: where the weights came from, as the user wrote it; empty for a stand-in that is no
+    model. recipe_digest: of every setting that can move the weights but the seed, "" where unknown;
+    settings: those that differ from the installed config called `recipe`, or from the defaults
+    where no such config is installed; data_fingerprint: of the pretraining data's content;
+    identified: how method, data and epochs are known, one of `IDENTIFIED`; file_sha256: of the
+    file, as `sha256sum` prints it; label: the name that the user gave it.
     """
 
     sha256: str
@@ -29,6 +35,18 @@ class ModelCard:
     steps: int = 0
     seed: int | None = None
     source: str = ""
+    recipe_digest: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    data_fingerprint: str = ""
+    identified: str = ""
+    file_sha256: str = ""
+    label: str = ""
+
+
+# How a card knows what its weights are: a run's own card, the SHA-256 of a released file, the
+# arguments kept in a checkpoint, the file's name alone (not verified), the user's word ("?as="),
+# or not at all ("", also in records written before this field).
+IDENTIFIED = ("run", "hash", "checkpoint", "file name", "user", "")
 
 
 @dataclass(frozen=True)
@@ -37,6 +55,9 @@ class Result:
 
     setting tells records of one benchmark apart ("k=20", "1% labels"); pool names the features;
     interval is a 95 % confidence interval where one is defined; seed is the evaluation's seed.
+    missing: why there is no value, which then is NaN (null in JSON). features: where cached
+    features come from that were computed elsewhere or earlier: their code_version, versions,
+    hardware, seconds and date; {} where this very command computed them.
     """
 
     model: ModelCard
@@ -58,13 +79,19 @@ class Result:
     hardware: str = ""
     seconds: float = 0.0
     date: str = ""
+    missing: str = ""
+    features: dict[str, Any] = field(default_factory=dict)
 
     @property
     def protocol_hash(self) -> str:
         return digest({"benchmark": self.benchmark, "version": self.version, **self.protocol})
 
     def to_json(self) -> str:
-        return json.dumps({**asdict(self), "protocol_hash": self.protocol_hash}, sort_keys=True)
+        """One line of JSON; what is empty for want of anything to say is left out."""
+        record = {**asdict(self), "protocol_hash": self.protocol_hash}
+        record["model"] = _said(record["model"], ADDED_TO_CARDS)
+        record["value"] = None if math.isnan(self.value) else self.value
+        return json.dumps(_said(record, ADDED_TO_RECORDS), sort_keys=True)
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> Result:
@@ -76,7 +103,20 @@ class Result:
         values["model"] = ModelCard(**values["model"])
         if values.get("interval") is not None:
             values["interval"] = tuple(values["interval"])
+        if values["value"] is None and values.get("missing"):
+            values["value"] = math.nan
         return cls(**values)
+
+
+# Fields that older records lack; a line holds them only where they say something.
+ADDED_TO_CARDS = (
+    "recipe_digest", "settings", "data_fingerprint", "identified", "file_sha256", "label",
+)  # fmt: skip
+ADDED_TO_RECORDS = ("missing", "features")
+
+
+def _said(values: dict[str, Any], added: tuple[str, ...]) -> dict[str, Any]:
+    return {k: v for k, v in values.items() if v or k not in added}
 
 
 def digest(value: Any) -> str:
