@@ -9,8 +9,11 @@ the labels, the same for every model.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -75,10 +78,12 @@ class SemiSupervised(Benchmark):
             context.features(backbone, data, part, deep) for part in ("train", "test")
         )
         records = []
-        for fraction in p.fractions:
+        lists = {f: self._list(data, train, f) for f in p.fractions}
+        for fraction, few in lists.items():
             label = f"{fraction:.0%}"
-            path = find_list(data, fraction) if label in p.files else None
-            few = listed(path, data, train) if path else stratified(train.y, fraction, p.lists)
+            if reason := dishonest(fraction, lists, len(train.y)):
+                records += self._blanks(data, context, label, reason)
+                continue
             records += self._logistic(data, context, label, take(train, few), test)
             records += self._neighbours(data, context, label, take(train, few), test)
             setting = f"{label} linear, best of {len(p.probe.rates)} lr"
@@ -86,6 +91,29 @@ class SemiSupervised(Benchmark):
                 self, data, context, setting, take(wide, few), wide_test, p.probe
             )
         return records
+
+    def _list(self, data: Splits, train: Features, fraction: float) -> Tensor:
+        """Rows of `train` that keep their label: the dataset's own list, or one drawn here."""
+        own = f"{fraction:.0%}" in self.protocol.files
+        path = find_list(data, fraction) if own else None
+        return (
+            listed(path, data, train)
+            if path
+            else stratified(train.y, fraction, self.protocol.lists)
+        )
+
+    def _blanks(self, data: Splits, context: Context, label: str, reason: str) -> list[Result]:
+        """Records that say why there is no number for this share of the labels."""
+        p = self.protocol
+        settings = (
+            f"{label} logreg, best of {len(p.strengths)} lambda",
+            f"{label} linear, best of {len(p.probe.rates)} lr",
+        )
+        n = len(data.test)
+        return [
+            context.result(self, data, setting, "top1", math.nan, n, missing=reason)
+            for setting in settings
+        ]
 
     def _logistic(
         self, data: Splits, context: Context, label: str, few: Features, test: Features
@@ -119,6 +147,24 @@ class SemiSupervised(Benchmark):
             for k, ranks in votes.items()
             for record in accuracy_results(self, data, context, f"{label} knn k={k}", ranks, test.y)
         ]
+
+
+def dishonest(fraction: float, lists: Mapping[float, Tensor], images: int) -> str:
+    """Why a list is not the share of the labels that it is named for; "" where it is.
+
+    Every class keeps at least one image, which may be many times the share of a small class.
+    lists: of every fraction; images: of the whole training split.
+    """
+    few = lists[fraction]
+    if len(few) > 2 * max(1.0, fraction * images):
+        return (
+            f"{fraction:.0%} of {images} images is less than one image per class: the list would "
+            f"hold {len(few)}, {len(few) / images:.0%} of them."
+        )
+    larger = [f for f, other in lists.items() if f > fraction and torch.equal(few, other)]
+    if larger:
+        return f"{fraction:.0%} and {larger[0]:.0%} of {images} images are the same images."
+    return ""
 
 
 def take(features: Features, index: Tensor) -> Features:

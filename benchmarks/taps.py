@@ -36,4 +36,5 @@ class Taps:
         taps = self.large if model.card.arch.startswith(LARGE) else self.small
         known = model.card.method in plugins.available(plugins.METHODS)
         method = plugins.load(plugins.METHODS, model.card.method) if known else Method
-        return FeatureSpec(*taps[pool], self.norm, method.order)
+        layers, read = taps.get(pool, (1, pool))
+        return FeatureSpec(layers, read, self.norm, method.order)

@@ -36,7 +36,8 @@ class BEiTConfig:
 class BEiT(Method):
     name = "beit"
     Config = BEiTConfig
-    poolings = ("cls", "mean")  # [CLS] is never trained by the loss; the mean patch is fairer
+    # [CLS] is never trained by the loss; the mean patch is fairer, in our form and iBOT's authors'
+    poolings = ("cls", "mean", "mean without norm")
     needs: Mapping[str, str] = {
         "tokenizer": (
             "BEiT predicts the codes of a pretrained tokenizer and none was given: run "

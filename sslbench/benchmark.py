@@ -22,22 +22,32 @@ from sslbench.data.dense import DenseData
 from sslbench.method import Order
 from sslbench.reporting.result import ModelCard, Result
 
+UNNORMED = "mean without norm"
+
 
 @dataclass(frozen=True)
 class FeatureSpec:
     """Which frozen features, (N, D) after pooling and concatenation.
 
     pool: "cls" = [CLS] of the last `layers` blocks, first to last (all blocks of a shallower
-    backbone); "mean" = mean patch token of the last block; "cls+mean" = both. norm: through the
-    final norm or not. order: of "cls+mean", "blockwise" = all of [CLS], then all of the mean patch
-    (`ibot/evaluation/eval_linear.py:183-197`); "interleaved" = channel by channel, one block only
-    (`dino/eval_linear.py:166-170`). It decides nothing but whose trained weights fit (trap T32).
+    backbone); "mean" = mean patch token of the last block; "mean without norm" = the same before
+    the final norm, whatever `norm` says, as iBOT's authors evaluate BEiT (`avgpool_patchtokens` 1
+    makes the norm an identity: `ibot/evaluation/eval_knn.py:101-105,147-149`); "cls+mean" = both.
+    norm: through the final norm or not. order: of "cls+mean", "blockwise" = all of [CLS], then all
+    of the mean patch (`ibot/evaluation/eval_linear.py:183-197`); "interleaved" = channel by
+    channel, one block only (`dino/eval_linear.py:166-170`). It decides nothing but whose trained
+    weights fit (trap T32).
     """
 
     layers: int = 1
     pool: str = "cls"
     norm: bool = True
     order: Order = "blockwise"
+
+    @property
+    def normed(self) -> bool:
+        """Whether the tokens go through the final norm."""
+        return self.norm and self.pool != UNNORMED
 
 
 @dataclass(frozen=True)
@@ -105,11 +115,13 @@ class Context(Protocol):
         value: float,
         n: int,
         model: ModelCard | None = None,
+        missing: str = "",
     ) -> Result:
         """A complete record of one number: provenance, versions, hardware and time are filled in.
 
         Accuracies are given in percent; their 95 % Wilson interval is added from n. model: a
-        stand-in without `source` that is no model, e.g. a floor that only needs the data.
+        stand-in without `source` that is no model, e.g. a floor that only needs the data. missing:
+        a sentence that says why there is no number, which then is NaN and a blank in tables.
         """
         ...
 

@@ -1,12 +1,11 @@
-"""What the commands do: pick a recipe, train it, judge models, write tables."""
+"""What the commands do: pick a recipe, train it, evaluate models."""
 
 from __future__ import annotations
 
 import fnmatch
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,27 +19,17 @@ from sslbench.benchmark import Data, Splits
 from sslbench.config import Recipe, config_files, load_recipe, recipe_from_dict
 from sslbench.data.dense import KINDS, open_dense
 from sslbench.data.images import open_dataset
-from sslbench.errors import UserError, nearest
+from sslbench.errors import UserError
 from sslbench.evaluation.jobs import lacking
 from sslbench.evaluation.suite import WORK_DIR, find_benchmarks, run_suite
 from sslbench.evaluation.watcher import ConsoleWatcher
-from sslbench.reporting.comparison import compare
-from sslbench.reporting.formats import to_csv, to_latex, to_markdown
-from sslbench.reporting.listing import listing_to_csv, listing_to_latex, listing_to_markdown
-from sslbench.reporting.published import read_counterparts, read_figures
+from sslbench.reporting.rendering import RECORDS
 from sslbench.reporting.result import Result, digest
 from sslbench.reporting.store import Store
-from sslbench.reporting.table import build
-from sslbench.training.checkpoint import CONFIG, WEIGHTS, has_state, write_atomically
+from sslbench.training.checkpoint import CONFIG, WEIGHTS, has_state
 
-RECORDS = "records.jsonl"
 EMBEDDED = "shapes"
 IMAGES = "images"  # the kind of data that is no dense kind
-FORMATS: dict[str, tuple[str, Callable[..., str]]] = {
-    "md": ("table.md", to_markdown),
-    "latex": ("table.tex", to_latex),
-    "csv": ("table.csv", to_csv),
-}
 # patterns of config names, the best first
 SMALL = ("shapes/{}",)
 PAPER = ("papers/{}_vit-small-p16_*_in1k", "papers/{}_*", "papers/{}")
@@ -147,10 +136,28 @@ def newest_runs(folder: Path) -> list[str]:
 
 
 def pretraining_data(sources: Sequence[str]) -> str:
-    """The data that the runs among `sources` were trained on; the embedded dataset if unclear."""
-    runs = [s for s in sources if expanded(s).exists()]
-    found = {read_card(run).get("recipe", {}).get("data", {}).get("source") for run in runs}
-    return found.pop() or EMBEDDED if len(found) == 1 else EMBEDDED
+    """The data that the runs among `sources` were trained on; embedded where none is a run.
+
+    Raises UserError where they were trained on different data: nobody says which is meant.
+    """
+    found: dict[str, str] = {}  # what tells data apart -> its source
+    for run in (s for s in sources if expanded(s).exists()):
+        card = read_card(run)
+        if source := card.get("recipe", {}).get("data", {}).get("source"):
+            found.setdefault(card.get("data_fingerprint") or _one_spelling(source), source)
+    several = list(dict.fromkeys(_one_spelling(source) for source in found.values()))
+    if len(found) > 1 and len(several) > 1:
+        raise UserError(
+            f"the runs were trained on different data ({' and '.join(several)}); name what to "
+            "evaluate on with --data."
+        )
+    return next(iter(found.values()), EMBEDDED)
+
+
+def _one_spelling(source: str) -> str:
+    """An existing folder by its absolute path, whatever way it was written."""
+    path = expanded(source)
+    return str(path.resolve()) if path.exists() else source
 
 
 def _method_of(run: Path) -> str | None:
@@ -183,47 +190,60 @@ def released(results: Sequence[Result]) -> list[str]:
 def with_floors(models: Sequence[LoadedModel]) -> list[LoadedModel]:
     """`models` after their floors: the pixels, and fresh weights of each architecture and seed.
 
-    Both are of the size that the model is judged at, which is not always that of its positions.
+    Both are of the size that the model is evaluated at, which is not always that of its positions.
+    Fresh weights give each feature that a model above them is evaluated by.
     """
     present = {m.card.source for m in models}
-    sources = []
+    floors: dict[str, LoadedModel] = {}
     for model in models:
         config = getattr(model.backbone, "config", None)
         if config is None:
             continue
         size = model.image_size
-        sources.append(f"{PIXELS}:{size - size % 8}")
-        sources.append(random_source(replace(config, image_size=size), model.card.seed or 0))
-    floors = [load_backbone(s) for s in dict.fromkeys(sources) if s not in present]
-    return [*floors, *models]
+        pixels = f"{PIXELS}:{size - size % 8}"
+        fresh = random_source(replace(config, image_size=size), model.card.seed or 0)
+        for source in (s for s in (pixels, fresh) if s not in present):
+            floors.setdefault(source, load_backbone(source))
+        if fresh in floors:
+            poolings = dict.fromkeys((*floors[fresh].poolings, *model.poolings))
+            floors[fresh] = replace(floors[fresh], poolings=tuple(poolings))
+    return [*floors.values(), *models]
 
 
-def open_splits(source: str, split: str) -> Splits:
-    """The labelled bank and judged split of a dataset; UserError if it has no labels."""
+def open_splits(source: str, split: str, name: str | None = None) -> Splits:
+    """The labelled bank and evaluated split of a dataset; UserError if it has no labels.
+
+    name: what records and tables call it; unset, what it is called itself.
+    """
     train, judged = open_dataset(source, "train"), open_dataset(source, split)
     for part in (train, judged):
         if part.labels is None:
             raise UserError(
-                f"{part.name} has no labels, which every evaluation needs; give a folder with one "
-                "sub-folder a class."
+                f"{source} has no labels in its {part.split} split, which every evaluation needs; "
+                "give a folder with one sub-folder a class."
             )
     fingerprint = digest([train.fingerprint, judged.fingerprint])
-    return Splits(train.name, fingerprint, train.classes, train, judged, split)
+    return Splits(name or train.name, fingerprint, train.classes, train, judged, split)
 
 
 def open_data(
-    kinds: Iterable[str], given: Mapping[str, str | None], sources: Sequence[str], split: str
+    kinds: Iterable[str],
+    given: Mapping[str, str | None],
+    sources: Sequence[str],
+    split: str,
+    name: str | None = None,
 ) -> dict[str, Data]:
     """The data of each kind that `kinds` asks for and that is known, checked before any work.
 
-    given: kind -> source. Images default to what the models behind `sources` were trained on, the
-    others to the embedded scenes where the images are embedded too. Raises UserError.
+    given: kind -> source; name: what records call the images. Images default to what the models
+    behind `sources` were trained on, the others to the embedded scenes where the images are
+    embedded too. Raises UserError.
     """
     kinds = set(kinds)
     images = given.get(IMAGES) or pretraining_data(sources)
     opened: dict[str, Data] = {}
     if IMAGES in kinds:
-        opened[IMAGES] = open_splits(images, split)
+        opened[IMAGES] = open_splits(images, split, name)
     for kind in KINDS:
         source = given.get(kind) or (EMBEDDED if images == EMBEDDED else None)
         if kind in kinds and source:
@@ -242,16 +262,19 @@ def evaluate(
     at_once: int | None = None,
     work_dir: Path = WORK_DIR,
     classifier: Path | None = None,
+    data_name: str | None = None,
 ) -> list[Result]:
-    """Judges `sources` and their floors; records go to `out`/records.jsonl.
+    """Evaluates `sources` and their floors; records go to `out`/records.jsonl.
 
     data: kind -> source, see `open_data`. at_once: jobs with processes of their own that run at a
     time; None: one with a GPU, else two. classifier: released with the weights of the one source.
+    data_name: what records call the images.
     """
     benchmarks = find_benchmarks(suite)
     store = Store(out / RECORDS)
     store.load()  # a damaged file is found before hours of work
-    opened = open_data({b.kind for b in benchmarks if not lacking(b)}, data, sources, split)
+    kinds = {b.kind for b in benchmarks if not lacking(b)}
+    opened = open_data(kinds, data, sources, split, data_name)
     models = with_floors(load_models(sources, classifier))
     with ConsoleWatcher(console) as watcher:
         return run_suite(
@@ -272,31 +295,3 @@ def cache_folder() -> Path:
     from sslbench.data.images import home
 
     return home() / "features"
-
-
-def write_tables(out: Path, results: Sequence[Result], layout: str = "frozen") -> str:
-    """Writes the table in every format into `out`; returns the Markdown."""
-    table = build(results, layout)
-    for name, render in FORMATS.values():
-        write_atomically(out / name, partial(Path.write_text, data=render(table)))
-    return to_markdown(table)
-
-
-def table(out: Path, layout: str, style: str) -> str:
-    """The table of the records in `out` in one format."""
-    if style not in FORMATS:
-        raise UserError(f"unknown format {style!r}: {nearest(style, FORMATS)}.")
-    path = out / RECORDS
-    if not path.exists():
-        raise UserError(f"{path} does not exist; run `sslbench evaluate --out {out}` first.")
-    return FORMATS[style][1](build(Store(path).load(), layout))
-
-
-def published(out: Path, layout: str, style: str) -> str:
-    """The records in `out` beside the papers' figures, or the figures alone, in one format."""
-    formats = {"md": listing_to_markdown, "latex": listing_to_latex, "csv": listing_to_csv}
-    if style not in formats:
-        raise UserError(f"unknown format {style!r}: {nearest(style, formats)}.")
-    methods = plugins.available(plugins.METHODS)
-    records = Store(out / RECORDS).load()
-    return formats[style](compare(records, read_figures(), read_counterparts(), methods, layout))

@@ -32,7 +32,9 @@ from sslbench.backbones.manifest import find, releases
 from sslbench.backbones.official import TIMM, check_arch, read_official, read_timm
 from sslbench.backbones.pixels import RawPixels
 from sslbench.config import Recipe, recipe_from_dict
+from sslbench.data.contents import content_hashes
 from sslbench.errors import UserError
+from sslbench.identity import RecipeIdentity, identify
 from sslbench.method import Method
 from sslbench.reporting.result import ModelCard, digest
 from sslbench.training.checkpoint import WEIGHTS, read_metadata, read_weights, weights_sha256
@@ -80,6 +82,34 @@ def load_module(source: str | Path, group: str) -> nn.Module:
     method = _rebuild(recipe, group)
     _load_exactly(method.backbone(), _part(tensors, "backbone."), str(source))
     return method.backbone().eval()
+
+
+def needed_identity(source: str | Path, group: str) -> str:
+    """What the module behind a source of `load_module` is.
+
+    The digest of the recipe that trained it, so that runs with tokenizers of several seeds are
+    repetitions; of weights that others made, their hash; "" where it is no longer there.
+    """
+    text = str(source)
+    if text.startswith(f"{RANDOM}:"):
+        return text
+    path = published_file(text)
+    if path is not None and not is_safetensors(path):
+        return content_hashes(path.parent, [path.name])[0]
+    if path is None and not (expanded(text) / WEIGHTS).is_file():
+        return ""
+    card = read_card(text)
+    if not card.get("steps"):  # converted
+        return str(card.get("sha256", ""))
+    return _identity(recipe_from_dict(card["recipe"], group), card, group).digest
+
+
+def _identity(recipe: Recipe, card: Mapping[str, Any], group: str) -> RecipeIdentity:
+    """Of a run, by its card; one of an older version does not say what its data and needs are."""
+    needs = card.get("needs") or {
+        name: needed_identity(path, plugins.group_of(name)) for name, path in recipe.needs.items()
+    }
+    return identify(recipe, card.get("data_fingerprint", ""), needs, group)
 
 
 def _foreign_module(text: str, group: str) -> nn.Module | None:
@@ -163,6 +193,7 @@ def _run(path: Path, key: str | None = None, arch: str | None = None) -> LoadedM
         assert head is not None, "a run that exported a head rebuilds one"
         _load_exactly(head, head_tensors, str(path))
         head.eval()
+    identity = _identity(recipe, card, plugins.METHODS)
     model = ModelCard(
         sha256=card["sha256"],
         method=recipe.method_name,
@@ -175,6 +206,10 @@ def _run(path: Path, key: str | None = None, arch: str | None = None) -> LoadedM
         steps=card["steps"],
         seed=recipe.train.seed,
         source=path.absolute().parent.name,
+        recipe_digest=identity.digest,
+        settings=identity.settings,
+        data_fingerprint=card.get("data_fingerprint", ""),
+        identified="run",
     )
     size = recipe.backbone.image_size
     return LoadedModel(

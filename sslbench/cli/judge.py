@@ -35,6 +35,10 @@ def evaluate(
         str | None,
         typer.Option(help="Labelled images as for pretrain; unset: what the models trained on."),
     ] = None,
+    data_name: Annotated[
+        str | None,
+        typer.Option(help="What tables call the images; unset: the folder's name."),
+    ] = None,
     coco: Annotated[
         str | None,
         typer.Option(help="A COCO folder; unset: embedded scenes beside embedded images."),
@@ -49,7 +53,9 @@ def evaluate(
     ] = None,
     split: Annotated[str, typer.Option(help="The split to judge on: validation or test.")] = "test",
     out: Annotated[Path, typer.Option(help="Where records and tables go.")] = RESULTS / "mine",
-    force: Annotated[bool, typer.Option(help="Compute again what has a record already.")] = False,
+    force: Annotated[
+        bool, typer.Option(help="Compute again what has a record already, features too.")
+    ] = False,
     jobs: Annotated[
         int | None,
         typer.Option(min=1, help="Detectors and such trained at a time; unset: 2, or 1 on a GPU."),
@@ -62,7 +68,16 @@ def evaluate(
     given = {workflow.IMAGES: data, "coco": coco, "ade20k": ade20k}
     asked = benchmark or suite
     results = workflow.evaluate(
-        sources, asked, given, split, out, force, console, jobs, classifier=classifier
+        sources,
+        asked,
+        given,
+        split,
+        out,
+        force,
+        console,
+        jobs,
+        classifier=classifier,
+        data_name=data_name,
     )
     _show(workflow.write_tables(out, results))
     say(*(workflow.released(results) if classifier else ()))

@@ -117,11 +117,15 @@ def _memory() -> Iterator[sqlite3.Connection | None]:
 def _recall(memory: sqlite3.Connection | None, base: str, whole: bool) -> dict[tuple, str]:
     if memory is None:
         return {}
-    rows = memory.execute(
-        "SELECT name, size, mtime, ctime, inode, device, hash FROM files "
-        "WHERE root = ? AND whole = ?",
-        (base, whole),
-    )
+    try:
+        rows = memory.execute(
+            "SELECT name, size, mtime, ctime, inode, device, hash FROM files "
+            "WHERE root = ? AND whole = ?",
+            (base, whole),
+        ).fetchall()
+    except sqlite3.Error as error:
+        log.warning("what is remembered in %s cannot be read (%s)", home(), error)
+        return {}
     return {tuple(row[:-1]): row[-1] for row in rows}
 
 

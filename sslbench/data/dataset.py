@@ -14,33 +14,23 @@ import numpy as np
 import torch
 from PIL import Image
 
+from sslbench.data.contents import content_hashes
+from sslbench.data.reading import BrokenImage, decode
 from sslbench.errors import UserError
+
+__all__ = [
+    "ArrayImages",
+    "BrokenImage",
+    "BrokenLog",
+    "FileImages",
+    "ImageDataset",
+    "InMemoryImages",
+    "decode",
+    "digest",
+]
 
 BROKEN_LIMIT = 0.2  # share of undecodable files above which a run stops
 Pair = tuple[Image.Image, int]
-
-
-class BrokenImage(Exception):
-    """A file that cannot be decoded; `name` says which, `reason` why."""
-
-    def __init__(self, name: str, reason: str) -> None:
-        super().__init__(name, reason)  # both, so that it survives pickling between processes
-        self.name, self.reason = name, reason
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.reason}"
-
-
-def decode(path: str | Path) -> Image.Image:
-    """The image in the file as PIL RGB; raises `BrokenImage`."""
-    try:
-        image: Image.Image
-        with Image.open(path) as image:
-            if image.mode.startswith("I;16"):  # PIL would clip 16 bits to white instead of scaling
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            return image.convert("RGB")
-    except Exception as error:  # decoders raise almost anything on damaged bytes
-        raise BrokenImage(str(path), f"{type(error).__name__}: {error}") from error
 
 
 def digest(*parts: object) -> str:
@@ -100,12 +90,8 @@ class FileImages(ImageDataset):
     @cached_property
     def fingerprint(self) -> str:
         labels = [-1] * len(self) if self.labels is None else self.labels.tolist()
-        sizes = [self._size(name) for name in self.names]
-        return digest(self.split, sorted(zip(self.names, sizes, labels, strict=True)))
-
-    def _size(self, name: str) -> int:
-        path = self.root / name
-        return path.stat().st_size if path.exists() else -1
+        contents = content_hashes(self.root, self.names)
+        return digest(self.split, sorted(zip(self.names, contents, labels, strict=True)))
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -133,6 +119,13 @@ class InMemoryImages(FileImages):
 
     def image(self, index: int) -> Image.Image:
         return Image.fromarray(self._pixels[index])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the pixels: a compressed file may differ from machine to machine."""
+        labels = [] if self.labels is None else self.labels.tolist()
+        shapes = [pixels.shape for pixels in self._pixels]
+        return digest(self.split, labels, shapes, *(x.tobytes() for x in self._pixels))
 
     def load(self) -> None:
         len(self._pixels)

@@ -46,12 +46,23 @@ def open_folder(root: Path, split: str) -> FileImages:
     labels = _labels(folder, names, classes)
     return FileImages(
         root=folder,
-        name=IMAGENET if _is_imagenet(classes) else str(root),
+        name=IMAGENET if _is_imagenet(classes) else short_name(root),
         split=split,
         names=names,
         labels=labels,
         classes=() if labels is None else tuple(classes),
     )
+
+
+def short_name(path: Path) -> str:
+    """What a folder or list is called: the last part of its path, the one above a folder "train".
+
+    A record's dataset is known by its content, so the name may be short, and no private path
+    enters a record or a table.
+    """
+    path = path.absolute()
+    named = path.parent if path.name == "train" else path
+    return named.name or str(path)
 
 
 def _is_imagenet(classes: list[str]) -> bool:
@@ -134,7 +145,12 @@ def open_list(path: Path, split: str) -> FileImages:
         )
     labels, classes = _numbered(texts) if texts else (None, ())
     return FileImages(
-        root=path.parent, name=str(path), split=split, names=names, labels=labels, classes=classes
+        root=path.parent,
+        name=short_name(path),
+        split=split,
+        names=names,
+        labels=labels,
+        classes=classes,
     )
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torchvision import datasets
 
+from sslbench.data.checks import evenly
+from sslbench.data.contents import content_hashes
 from sslbench.data.dataset import BrokenImage, ImageDataset, digest
 from sslbench.errors import UserError, nearest
 
@@ -24,6 +28,8 @@ SPLIT_WORDS = {
 }
 PREFIX = "torchvision:"
 LABEL_FIELDS = ("targets", "labels", "_labels", "y")
+FILE_FIELDS = ("samples", "_samples", "_image_files", "_images", "images")
+DECODED = 20_000
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -42,7 +48,40 @@ class TorchvisionImages(ImageDataset):
     @cached_property
     def fingerprint(self) -> str:
         labels = [] if self.labels is None else self.labels.tolist()
-        return digest(self.name, self.split, len(self), labels)
+        return digest(self.split, len(self), labels, *self._contents())
+
+    def _contents(self) -> Iterable[object]:
+        """What the images hold: their array, their files, or what they decode to.
+
+        A set that shows neither array nor files is decoded; beyond 20,000 images that many at equal
+        distances stand for all.
+        """
+        data = getattr(self.source, "data", None)
+        if isinstance(data, np.ndarray | torch.Tensor) and len(data) == len(self):
+            array = np.ascontiguousarray(np.asarray(data))
+            return array.dtype, array.shape, array.tobytes()
+        if files := _files(self.source):
+            return content_hashes(Path(), files)
+        return map(self._decoded, evenly(range(len(self)), DECODED))
+
+    def _decoded(self, index: int) -> bytes:
+        try:
+            image = self.image(index)
+        except BrokenImage:
+            return b"broken"
+        return f"{image.size}".encode() + image.tobytes()
+
+
+def _files(source: Any) -> list[str]:
+    """The file of each image where the set lists them, else nothing."""
+    for field in FILE_FIELDS:
+        entries = getattr(source, field, None)
+        if not isinstance(entries, list) or len(entries) != len(source):
+            continue
+        paths = [str(e[0] if isinstance(e, tuple | list) and e else e) for e in entries]
+        if all(Path(path).is_file() for path in paths):
+            return paths
+    return []
 
 
 def _wrapped(name: str, split: str, source: Any) -> TorchvisionImages:

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from sslbench.evaluation.features import Bank
 
-FORMAT = "2"  # changes with the meaning of a file or of the extraction
+FORMAT = "3"  # changes with the meaning of a file or of the extraction
 log = logging.getLogger(__name__)
 
 
@@ -40,10 +40,11 @@ class FeatureCache:
                 if about.get("key") != _text(key):
                     raise ValueError("it belongs to another key")
                 dropped = tuple(json.loads(about["dropped"]))
+                origin = json.loads(about["origin"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             mean, y, index = (tensors.pop(name) for name in ("mean", "y", "index"))
             cls = tuple(tensors[f"cls.{i}"] for i in range(len(tensors)))
-            return Bank(cls, mean, y, index, dropped)
+            return Bank(cls, mean, y, index, dropped, origin)
         except (SafetensorError, OSError, ValueError, KeyError) as error:
             log.warning("%s is not used (%s): features are computed anew.", path, error)
             return None
@@ -53,6 +54,7 @@ class FeatureCache:
         tensors = {f"cls.{i}": x.contiguous() for i, x in enumerate(bank.cls)}
         tensors |= {"mean": bank.mean.contiguous(), "y": bank.y.contiguous(), "index": bank.index}
         about = {"key": _text(key), "dropped": json.dumps(bank.dropped)}
+        about["origin"] = json.dumps(bank.origin)
         temporary = None
         try:
             self.directory.mkdir(parents=True, exist_ok=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
@@ -38,7 +39,8 @@ PROPORTIONS = ("top1", "top5")  # metrics that count independent hits, hence hav
 class EvalContext:
     """One model under one seed; its copies share features, so that they are computed once.
 
-    cache is None to keep features in memory only; on_progress(what, done, total), "" = the job.
+    cache is None to keep features in memory only; fresh: computed anew, whatever the cache holds;
+    on_progress(what, done, total), "" = the job.
     """
 
     model: LoadedModel
@@ -49,13 +51,19 @@ class EvalContext:
     on_progress: OnProgress = silent
     work_dir: Path = Path()
     cancelled: Event = field(default_factory=Event)
+    fresh: bool = False
     _banks: dict[str, Bank] = field(default_factory=dict, repr=False)
+    _loaded: set[str] = field(default_factory=set, repr=False)  # banks that came from the cache
+    _used: dict[str, Mapping[str, Any]] = field(default_factory=dict, init=False, repr=False)
 
     def features(self, backbone: Backbone, data: Splits, part: str, spec: FeatureSpec) -> Features:
         """See `Context.features`; `backbone` must be the model's own, whose hash is the key."""
         if backbone is not self.model.backbone:
             raise ValueError("features are cached by the model's hash: ask for its own backbone")
-        return self._bank(data, part, spec.norm).select(spec)
+        name, bank = self._bank(data, part, spec.normed)
+        if name in self._loaded:
+            self._used[part] = bank.origin
+        return bank.select(spec)
 
     def head(self) -> nn.Module | None:
         """See `Context.head`."""
@@ -78,6 +86,7 @@ class EvalContext:
         value: float,
         n: int,
         model: ModelCard | None = None,
+        missing: str = "",
     ) -> Result:
         """See `Context.result`; `seconds` is filled in by the suite."""
         return Result(
@@ -94,25 +103,38 @@ class EvalContext:
             n=n,
             protocol=self.protocol(benchmark, data),
             seed=self.seed,
-            interval=wilson(value, n) if metric in PROPORTIONS else None,
+            interval=wilson(value, n) if metric in PROPORTIONS and not missing else None,
             code_version=self.provenance.code_version,
             versions={**self.provenance.versions, **library_versions(benchmark.libraries)},
             hardware=self.provenance.hardware,
-            date=datetime.now(UTC).isoformat(timespec="seconds"),
+            date=now(),
+            missing=missing,
+            features=self._elsewhere() if isinstance(data, Splits) else {},
         )
 
+    def _elsewhere(self) -> dict[str, Any]:
+        """part -> where this job's features come from that this command did not compute.
+
+        Only what the record does not already say of itself.
+        """
+        own = asdict(self.provenance)
+        return {
+            part: {name: value for name, value in origin.items() if own.get(name) != value}
+            for part, origin in sorted(self._used.items())
+        }
+
     def protocol(self, benchmark: Benchmark, data: Data) -> dict[str, Any]:
-        """The benchmark's protocol as JSON gives it back, with the input images were judged at.
+        """The benchmark's protocol as JSON gives it back, with what the model was shown.
 
         A dense benchmark's own protocol says at which size it reads images.
         """
-        shown: dict[str, Any] = {}
+        shown: dict[str, Any] = {"mean": self.model.mean, "std": self.model.std}
         if isinstance(data, Splits):
-            shown = {"image_size": self.model.image_size, "crop_ratio": data.test.crop_ratio}
+            shown |= {"image_size": self.model.image_size, "crop_ratio": data.test.crop_ratio}
         return json.loads(json.dumps({**asdict(benchmark.protocol), **shown}))
 
-    def _bank(self, data: Splits, part: str, norm: bool) -> Bank:
-        """The bank of one part: from memory, from the cache, or computed and cached."""
+    def _bank(self, data: Splits, part: str, norm: bool) -> tuple[str, Bank]:
+        """The bank of one part and its name: from memory, the cache, or computed and cached."""
         dataset = {"train": data.train, "test": data.test}[part]
         transform = EvalTransform.of(self.model, dataset)
         key = {
@@ -127,8 +149,11 @@ class EvalContext:
         }
         name = repr(key)
         if name not in self._banks:
-            self._banks[name] = self._load(key) or self._extract(key, dataset, transform)
-        return self._banks[name]
+            found = None if self.fresh else self._load(key)
+            self._banks[name] = found or self._extract(key, dataset, transform)
+            if found:
+                self._loaded.add(name)
+        return name, self._banks[name]
 
     def _load(self, key: Mapping[str, Any]) -> Bank | None:
         bank = self.cache.get(key) if self.cache else None
@@ -140,6 +165,7 @@ class EvalContext:
         self, key: Mapping[str, Any], dataset: ImageDataset, transform: EvalTransform
     ) -> Bank:
         what = f"features of {dataset.name} {key['split']}"
+        start = time.perf_counter()
         bank = extract(
             self.model.backbone,
             dataset,
@@ -148,9 +174,17 @@ class EvalContext:
             self.device,
             lambda done, total: self.on_progress(what, done, total),
         )
+        seconds = round(time.perf_counter() - start, 2)
+        origin = {**asdict(self.provenance), "seconds": seconds, "date": now()}
+        bank = replace(bank, origin=origin)
         if self.cache:
             self.cache.put(key, bank)
         return bank
+
+
+def now() -> str:
+    """The time as records hold it, UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def wilson(percent: float, n: int) -> tuple[float, float]:

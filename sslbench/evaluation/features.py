@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from os import cpu_count
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from torchvision.transforms import functional as F
 
 from sslbench.backbones.base import Backbone
 from sslbench.backbones.load import LoadedModel
-from sslbench.benchmark import Features, FeatureSpec
+from sslbench.benchmark import UNNORMED, Features, FeatureSpec
 from sslbench.data.dataset import BrokenImage, BrokenLog, ImageDataset
 from sslbench.errors import UserError
 
@@ -72,7 +73,8 @@ class Bank:
 
     cls: [CLS] of the last blocks, first to last, each (N, D_i); mean: mean patch token of the last
     block, (N, D); y: int64 (N,); index: int64 (N,), positions in the dataset; dropped: what is
-    wrong with each image that could not be read.
+    wrong with each image that could not be read; origin: the code, libraries and hardware that
+    computed them, when and in how many seconds.
     """
 
     cls: tuple[Tensor, ...]
@@ -80,6 +82,7 @@ class Bank:
     y: Tensor
     index: Tensor
     dropped: tuple[str, ...] = ()
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
     def select(self, spec: FeatureSpec) -> Features:
         """The features a benchmark asked for; `layers` beyond the backbone's depth are left out."""
@@ -94,7 +97,7 @@ def combine(cls: Sequence[Tensor], mean: Tensor, spec: FeatureSpec) -> Tensor:
 
     cls: [CLS] of the blocks, first to last, each (N, D_i); mean: mean patch of the last, (N, D).
     """
-    pools = {"cls": (*cls,), "mean": (mean,), "cls+mean": (*cls, mean)}
+    pools = {"cls": (*cls,), "mean": (mean,), UNNORMED: (mean,), "cls+mean": (*cls, mean)}
     if spec.pool not in pools:
         raise UserError(f"unknown pooling {spec.pool!r}: choose one of {', '.join(pools)}.")
     if spec.pool == "cls+mean" and spec.order == "interleaved":
@@ -142,7 +145,7 @@ def extract(
 @torch.no_grad()
 def tap(backbone: Backbone, images: Tensor, spec: FeatureSpec) -> Tensor:
     """The features of a batch that `spec` names, float32 (B, D) on the images' device."""
-    blocks = backbone.intermediate(images, min(spec.layers, backbone.depth), spec.norm)
+    blocks = backbone.intermediate(images, min(spec.layers, backbone.depth), spec.normed)
     return combine([b.cls for b in blocks], blocks[-1].patches.mean(dim=1), spec).float()
 
 

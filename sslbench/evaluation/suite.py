@@ -68,9 +68,9 @@ def run_suite(
     `apart` run after the others, `jobs_at_once` jobs at a time. A benchmark without data of its
     kind or with a gap in its installation is left out, and `watcher` is told why.
     A job whose records are in `store` is not run again unless `force`, which also empties its run
-    directory; new records are appended when their job ends. UserError and RunError end the suite
-    and the jobs that are running; any other error ends one job and is named in a RunError after
-    the rest has run.
+    directory and computes features anew; new records are appended when their job ends. UserError
+    and RunError end the suite and the jobs that are running; any other error ends one job and is
+    named in a RunError after the rest has run.
     """
     watcher, cancelled = watcher or Watcher(), Event()
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -78,7 +78,8 @@ def run_suite(
     provenance = Provenance.here(device)
     cache = FeatureCache(cache_dir) if cache_dir is not None else None
     contexts = [
-        EvalContext(model, seed, device, provenance, cache, cancelled=cancelled) for model in models
+        EvalContext(model, seed, device, provenance, cache, cancelled=cancelled, fresh=force)
+        for model in models
     ]
     jobs = plan(contexts, fit, data, watcher, Path(work_dir).absolute())
     records = _Records(store, [] if force else store.load())

@@ -21,7 +21,11 @@ def blobs(n: int, classes: int, dim: int, seed: int, spread: float = 1.0) -> Fea
 
 def splits(classes: int) -> SimpleNamespace:
     return SimpleNamespace(
-        name="blobs", fingerprint="f", split="test", classes=[str(c) for c in range(classes)]
+        name="blobs",
+        fingerprint="f",
+        split="test",
+        classes=[str(c) for c in range(classes)],
+        test=range(60),
     )
 
 
@@ -45,10 +49,11 @@ class FakeContext:
     def head(self):
         return self._head
 
-    def result(self, benchmark, data, setting, metric, value, n):
+    def result(self, benchmark, data, setting, metric, value, n, missing=""):
         where = (data.name, data.fingerprint, data.split)
         what = (setting, benchmark.protocol.pool, metric, value, n)
-        return Result(self.model.card, benchmark.name, benchmark.version, *where, *what, {})
+        card = self.model.card
+        return Result(card, benchmark.name, benchmark.version, *where, *what, {}, missing=missing)
 
 
 def figures(results) -> dict[tuple[str, str], float]:

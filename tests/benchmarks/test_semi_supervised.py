@@ -1,13 +1,21 @@
+import math
+
 import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from torch.nn.functional import normalize
 
+from sslbench.benchmark import Features
 from sslbench.benchmarks import logistic
 from sslbench.benchmarks.linear import Probe
 from sslbench.benchmarks.logistic import fit_logistic
-from sslbench.benchmarks.semi_supervised import SemiSupervised, SemiSupervisedProtocol, stratified
+from sslbench.benchmarks.semi_supervised import (
+    SemiSupervised,
+    SemiSupervisedProtocol,
+    dishonest,
+    stratified,
+)
 from tests.benchmarks.fakes import FakeContext, blobs, figures, splits
 
 
@@ -56,3 +64,32 @@ def test_settings():
     strengths = ("0.01", "0.1", "1")
     assert best == max(found[f"10% logreg, lambda={s}", "top1"] for s in strengths) > 90
     assert set(SemiSupervised.main) <= set(found)
+
+
+@pytest.mark.parametrize(
+    ("each", "blank"),
+    [(8, {"1%"}), (4, {"1%", "10%"}), (60, set()), (30, {"1%"})],
+)
+def test_a_share_that_is_another_share_is_blank_and_says_why(each, blank):
+    """T14: every class keeps an image, so 1 % of 8 images each is really 12.5 %."""
+    train = blobs(3 * each, 3, 8, 1, 0.5)
+    train = Features(train.x, torch.arange(3).repeat(each))
+    context = FakeContext(train, blobs(60, 3, 8, 2, 0.5))
+    protocol = SemiSupervisedProtocol(probe=Probe(epochs=1))
+    results = SemiSupervised(protocol).run(None, splits(3), context)
+    missing = {r.setting: r for r in results if r.missing}
+    assert {setting.partition(" ")[0] for setting in missing} == blank
+    for label in blank:
+        records = [r for r in results if r.setting.startswith(f"{label} ")]
+        assert {r.setting for r in records} == {
+            f"{label} logreg, best of 3 lambda", f"{label} linear, best of 45 lr"
+        }  # fmt: skip
+        assert all(math.isnan(r.value) and "less than one image" in r.missing for r in records)
+    assert set(SemiSupervised.main) <= set(figures(results))
+
+
+def test_equal_lists_are_one_result(tmp_path):
+    rows = torch.arange(10)
+    lists = {0.01: rows, 0.1: rows.clone()}
+    assert dishonest(0.01, lists, 600) == "1% and 10% of 600 images are the same images."
+    assert dishonest(0.1, lists, 100) == ""

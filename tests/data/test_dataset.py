@@ -46,6 +46,40 @@ def test_fingerprint_follows_the_content_and_not_the_place(make_folder, tmp_path
     assert len(before) == 16
 
 
+def test_fingerprint_is_of_the_content_not_of_names_and_sizes(tmp_path):
+    """T1: files of equal sizes; their contents are exchanged, then a single byte is changed."""
+    rng = np.random.default_rng(0)
+    paths = [tmp_path / str(k % 2) / f"{k}.bmp" for k in range(6)]
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path)
+    assert len({path.stat().st_size for path in paths}) == 1
+    prints = [open_folder(tmp_path, "train").fingerprint]
+    contents = [path.read_bytes() for path in paths]
+    for path, content in zip(paths, contents[1:] + contents[:1], strict=True):
+        path.write_bytes(content)
+    prints.append(open_folder(tmp_path, "train").fingerprint)
+    paths[3].write_bytes(paths[3].read_bytes()[:-1] + b"!")
+    prints.append(open_folder(tmp_path, "train").fingerprint)
+    assert len(set(prints)) == 3
+    for path, content in zip(paths, contents, strict=True):
+        path.write_bytes(content)
+    assert open_folder(tmp_path, "train").fingerprint == prints[0]
+
+
+def test_fingerprint_of_images_in_memory_is_of_their_pixels(tmp_path):
+    """Another encoder's file of the same pixels is the same image."""
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    prints = []
+    for level in (0, 9):
+        Image.fromarray(pixels).save(tmp_path / "a.png", compress_level=level)
+        prints.append(InMemoryImages(root=tmp_path, name="x", split="train", names=["a.png"]))
+    assert prints[0].fingerprint == prints[1].fingerprint
+    Image.fromarray(pixels[::-1].copy()).save(tmp_path / "a.png")
+    other = InMemoryImages(root=tmp_path, name="x", split="train", names=["a.png"])
+    assert other.fingerprint != prints[0].fingerprint
+
+
 def test_images_in_memory_are_decoded_once(make_folder):
     root = make_folder(NAMES[:3])
     kept = InMemoryImages(

@@ -32,7 +32,7 @@ def test_imagenet_is_known_by_its_classes(make_folder):
     root = make_folder([f"train/{c}/1.png" for c in classes] + [f"val/{classes[0]}/1.png"])
     assert open_dataset(root).name == open_dataset(root, "test").name == "ImageNet-1K"
     (root / "train" / classes[-1]).rename(root / "train" / "n99999999")
-    assert open_dataset(root).name == str(root)
+    assert open_dataset(root).name == root.name
 
 
 def test_test_serves_as_validation_and_labels_follow_the_train_classes(make_folder):

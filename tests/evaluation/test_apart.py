@@ -86,7 +86,7 @@ def test_records_are_complete_and_appended_as_jobs_end(run, stored):
     assert stored() == [("bb", 31.2), ("nothing", 1.0), ("aa", 31.2)]
     assert [r.model.sha256 for r in results] == ["aa", "bb", "nothing"]
     first = results[0]
-    assert (first.pool, first.split, first.n, first.protocol) == ("", "test", 7, {"size": 3})
+    assert (first.pool, first.split, first.n, first.protocol["size"]) == ("", "test", 7, 3)
     assert (first.dataset, first.dataset_fingerprint) == ("scenes-coco", "coco0")
     assert first.seconds > 0
 

@@ -137,6 +137,6 @@ def test_the_command_tells_what_it_wrote(tmp_path, sslbench, images, tokenizer):
     given = ("--tokenizer", tokenizer, "--data", images, "--size", 32, "--out", "ids.safetensors")
     first, again = (sslbench("tokenizer", "encode", *given) for _ in range(2))
     assert (first.code, first.err) == (0, "")
-    assert first.out == f"ids.safetensors: ids of 40 images of {images}, 4x4 each\n"
+    assert first.out == f"ids.safetensors: ids of 40 images of {images.name}, 4x4 each\n"
     assert again.out == first.out
     assert read_weights(tmp_path / "ids.safetensors")[0]["ids"].shape == (40, 4, 4)

@@ -1,12 +1,19 @@
+import json
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 
+from sslbench.backbones.build import build_backbone
 from sslbench.backbones.config import BackboneConfig
 from sslbench.benchmark import FeatureSpec
 from sslbench.benchmarks.knn import KNN
 from sslbench.evaluation.cache import FeatureCache
 from sslbench.evaluation.context import EvalContext, wilson
+from sslbench.evaluation.features import EvalTransform
 from sslbench.evaluation.provenance import Provenance
+from sslbench.reporting.result import Result
 from tests.evaluation.fakes import STAND_IN, Boxes, TinyBackbone, dense, model, splits
 
 CPU = torch.device("cpu")
@@ -39,6 +46,74 @@ def test_other_weights_settings_or_transforms_never_share_features(tmp_path):
     assert len(list(tmp_path.iterdir())) == 5
 
 
+def test_force_computes_features_anew_and_keeps_them(tmp_path):
+    cache, data, judged = FeatureCache(tmp_path), splits(), model()
+    for fresh in (False, True, True, False):
+        again = context(judged, cache, fresh=fresh)
+        for _ in range(2):
+            again.features(judged.backbone, data, "test", FeatureSpec())
+    assert judged.backbone.calls == 3  # not twice in one command, and not where it is not asked
+
+
+def test_cached_features_keep_their_own_provenance(tmp_path):
+    data, judged, cache = splits(), model(), FeatureCache(tmp_path)
+    elsewhere = Provenance("0.0+old", {"torch": "1.0"}, "another machine")
+    EvalContext(judged, 0, CPU, elsewhere, cache).features(
+        judged.backbone, data, "test", FeatureSpec()
+    )
+    here = context(judged, cache)
+    assert here.result(KNN(), data, "k=20", "top1", 75.0, 30).features == {}
+    here.features(judged.backbone, data, "test", FeatureSpec())
+    here.features(judged.backbone, data, "train", FeatureSpec())  # computed here
+    record = here.result(KNN(), data, "k=20", "top1", 75.0, 30)
+    assert set(record.features) == {"test"}
+    origin = record.features["test"]
+    assert (origin["code_version"], origin["hardware"]) == ("0.0+old", "another machine")
+    assert origin["versions"] == {"torch": "1.0"} and origin["seconds"] >= 0 and origin["date"]
+    assert record.hardware == here.provenance.hardware
+    other_job = replace(here)  # as another job of the suite has it
+    assert other_job.result(KNN(), data, "k=20", "top1", 75.0, 30).features == {}
+
+
+def test_normalisation_is_part_of_the_protocol():
+    usual, odd = model(), model(mean=(0.0, 0.0, 0.0), std=(9.0, 9.0, 9.0))
+    for benchmark, data in ((KNN(), splits()), (Boxes(), dense())):
+        records = [context(m).result(benchmark, data, "", "x", 1.0, 7) for m in (usual, odd)]
+        assert records[1].protocol["mean"] == [0.0] * 3 and records[1].protocol["std"] == [9.0] * 3
+        assert records[0].protocol_hash != records[1].protocol_hash
+
+
+def test_the_mean_patch_has_two_forms(tmp_path):
+    torch.manual_seed(0)
+    backbone = build_backbone(BackboneConfig("beit_nano", 4, 8)).eval()
+    torch.nn.init.normal_(backbone.norm.weight)
+    judged, data = model(), splits()
+    judged.backbone = backbone
+    here = context(judged, FeatureCache(tmp_path))
+    kinds = {p: FeatureSpec(1, p) for p in ("mean", "mean without norm")}
+    found = {p: here.features(backbone, data, "test", spec).x for p, spec in kinds.items()}
+    images = EvalTransform.of(judged, data.test)
+    pixels = torch.stack([images(data.test.image(i)) for i in range(len(data.test))])
+    with torch.no_grad():
+        tokens = backbone.intermediate(images.normalise(pixels), 1, norm=False)[0].patches
+        normed = torch.nn.functional.layer_norm(
+            tokens, tokens.shape[-1:], backbone.norm.weight, backbone.norm.bias, backbone.norm.eps
+        )
+    assert torch.allclose(found["mean"], normed.mean(dim=1), atol=1e-5)
+    assert torch.allclose(found["mean without norm"], tokens.mean(dim=1), atol=1e-5)
+    assert not torch.allclose(found["mean"], found["mean without norm"], atol=1e-2)
+
+
+def test_a_number_that_is_missing_says_why():
+    result = context(model()).result(
+        KNN(), splits(), "k=20", "top1", float("nan"), 30, missing="too few images."
+    )
+    assert result.missing == "too few images." and result.interval is None
+    again = Result.from_dict(json.loads(result.to_json()))
+    assert again.missing == result.missing and math.isnan(again.value)
+    assert json.loads(result.to_json())["value"] is None
+
+
 def test_a_foreign_backbone_is_refused():
     with pytest.raises(ValueError, match="own backbone"):
         context(model()).features(TinyBackbone(), splits(), "test", FeatureSpec())
@@ -59,7 +134,8 @@ def test_a_record_is_complete():
 def test_a_dense_record_has_no_pool_and_no_size_of_crops():
     boxes = Boxes(Boxes.Protocol(size=5))
     result = context(model()).result(boxes, dense(split="validation"), "", "AP^b", 31.2, 7)
-    assert (result.pool, result.split, result.protocol) == ("", "validation", {"size": 5})
+    shown = {"size": 5, "mean": [0.5] * 3, "std": [0.25] * 3}
+    assert (result.pool, result.split, result.protocol) == ("", "validation", shown)
     assert (result.dataset, result.dataset_fingerprint) == ("scenes-coco", "coco0")
     assert result.interval is None
 

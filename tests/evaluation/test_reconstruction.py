@@ -33,14 +33,14 @@ def trained(tmp_path_factory, labelled):
 def test_it_is_measured_on_held_out_images(trained, labelled) -> None:
     said = judge_tokenizer(trained)
     error, used, count = numbers(said)
-    assert said.endswith(f"10 validation images of {labelled}")
+    assert said.endswith(f"10 validation images of {labelled.name}")
     assert count == 10
     assert 0 < error < 0.25
     assert 1 <= used <= 16
 
 
 def test_training_images_stand_in_and_that_is_said(tokenizer, images) -> None:
-    assert f"on 40 train images of {images}" in judge_tokenizer(tokenizer)
+    assert f"on 40 train images of {images.name}" in judge_tokenizer(tokenizer)
 
 
 def test_at_most_so_many_images_are_read(trained, monkeypatch) -> None:

@@ -1,0 +1,82 @@
+"""What makes two trainings the same training: one digest, and the settings in words.
+
+A number belongs to weights (SHA-256 computed over the tensors), a recipe (here), a protocol
+(`Result.protocol`), data (`data.contents`: what the files hold), a seed and a code version.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sslbench.config import Recipe, config_files, load_recipe
+from sslbench.errors import UserError
+from sslbench.reporting.result import digest
+
+# Sections and settings that must not change the weights, or that are identified otherwise: data by
+# its content, needed modules by what they are.
+INDIFFERENT = ("about", "run", "name", "needs", "data.source", "train.seed")
+
+
+@dataclass(frozen=True)
+class RecipeIdentity:
+    """digest: of all that can move the weights but the seed; settings: `changed_settings`."""
+
+    digest: str
+    settings: dict[str, Any]
+
+
+def identify(
+    recipe: Recipe, data_fingerprint: str, needs: Mapping[str, str], group: str
+) -> RecipeIdentity:
+    """The identity of a training.
+
+    data_fingerprint: content of its data, "" where unknown; needs: name of each module it was given
+    -> what that module is (its own recipe's digest, or the hash of its weights); group: of plugins.
+    """
+    parts = {"settings": _deciding(recipe), "data": data_fingerprint, "needs": dict(needs)}
+    return RecipeIdentity(digest(parts), changed_settings(recipe, group))
+
+
+def changed_settings(recipe: Recipe, group: str) -> dict[str, Any]:
+    """Flat settings ("optim.lr" -> 0.1) that differ from the installed config of the recipe's name.
+
+    Where no such config is installed (a user's own file), those that differ from the defaults.
+    """
+    found, usual = _deciding(recipe), _deciding(_usual(recipe, group))
+    names = sorted(found.keys() | usual.keys())
+    return {n: found.get(n) for n in names if found.get(n) != usual.get(n)}
+
+
+def _usual(recipe: Recipe, group: str) -> Recipe:
+    """The installed recipe of the same name, else the method's defaults."""
+    if recipe.name in config_files():
+        try:
+            return load_recipe(recipe.name, recipe.method_name, group=group)
+        except UserError:  # a config of that name is now of another method
+            return _defaults(recipe)
+    return _defaults(recipe)
+
+
+def _defaults(recipe: Recipe) -> Recipe:
+    return Recipe(recipe.name, recipe.method_name, type(recipe.method)())
+
+
+def _deciding(recipe: Recipe) -> dict[str, Any]:
+    """Every setting that can move the weights, flat, as JSON gives it back."""
+    plain = json.loads(json.dumps(replace(recipe, needs={}).to_dict()))
+    flat = _flat(plain)
+    sections = tuple(f"{name}." for name in INDIFFERENT)
+    return {n: v for n, v in flat.items() if n not in INDIFFERENT and not n.startswith(sections)}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            found |= _flat(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
