@@ -10,7 +10,7 @@ teacher's logits. Defaults are the paper's ViT-S/16 recipe (recipes.md section 3
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -75,6 +75,10 @@ class DINO(Method):
         return MultiCrop(config.views, patch_size)
 
     @classmethod
+    def needs_whole_batch(cls, config: DINOConfig) -> str:
+        return "method.head_batch_norm" if config.head_batch_norm else ""
+
+    @classmethod
     def effective_epochs(cls, config: DINOConfig, epochs: float) -> float:
         return epochs * config.views.relative_area
 
@@ -86,24 +90,25 @@ class DINO(Method):
         c = self.config
         crops = batch.images("global")
         with torch.no_grad():
-            logits = self._cls_logits(self.teacher, crops)
+            logits = self._cls_logits(self.teacher, [crops])
         tau = temperature(
             c.warmup_teacher_temp, c.teacher_temp, c.warmup_teacher_temp_epochs, progress
         )
         targets = self.centre.sharpen(logits, tau)
         self.centre.observe(logits)
-        student = [self._cls_logits(self.student, crops)]
-        if "local" in batch.crops:
-            student.append(self._cls_logits(self.student, batch.images("local")))
-        loss = cls_loss(torch.cat(student), targets, c.student_temp)
+        sizes = [crops, batch.images("local")] if "local" in batch.crops else [crops]
+        loss = cls_loss(self._cls_logits(self.student, sizes), targets, c.student_temp)
         return {"loss": loss, "teacher_entropy": entropy(targets)}
 
     @staticmethod
-    def _cls_logits(network: nn.ModuleDict, crops: Tensor) -> Tensor:
-        """(V, B, 3, H, W) -> (V, B, K); crops of one size share a forward."""
-        return network["head"](network["backbone"](crops.flatten(0, 1)).cls).unflatten(
-            0, crops.shape[:2]
-        )
+    def _cls_logits(network: nn.ModuleDict, sizes: Sequence[Tensor]) -> Tensor:
+        """(V_i, B, 3, H_i, W_i) of every size of crop -> (V, B, K), V the sum of all V_i.
+
+        Crops of one size share a forward of the backbone, all crops one of the head, and so its
+        batch statistics (dino/utils.py:594-629).
+        """
+        cls = torch.cat([network["backbone"](crops.flatten(0, 1)).cls for crops in sizes])
+        return network["head"](cls).unflatten(0, (-1, sizes[0].shape[1]))
 
     def frozen(self, progress: Progress) -> Iterable[nn.Parameter]:
         """Prototypes stay put for the first epochs (dino/utils.py:144-149, trap T9)."""
@@ -126,7 +131,7 @@ class DINO(Method):
 
     @classmethod
     def official_head(cls, tensors: Mapping[str, Tensor]) -> nn.Module | None:
-        return official_head(tensors, patches=False)
+        return official_head(tensors)
 
     def health(self) -> Mapping[str, float]:
         uniform = math.log(self.config.out_dim)

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sslbench.methods.batch_norm import BatchNorm
+
 
 class WeightNormLinear(nn.Module):
     """y = x W^T with W_k = g_k v_k / |v_k|, no bias; g starts at 1.
@@ -27,25 +29,14 @@ class WeightNormLinear(nn.Module):
         return F.linear(x, F.normalize(self.weight_v, dim=-1) * self.weight_g)
 
 
-class BatchNorm(nn.BatchNorm1d):
-    """Batch norm that takes its running statistics where a batch of one or none has none."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if len(x) > 1:
-            return super().forward(x)
-        return F.batch_norm(
-            x, self.running_mean, self.running_var, self.weight, self.bias, False, eps=self.eps
-        )
-
-
 class ProjectionHead(nn.Module):
     """Three-layer MLP -> l2-normalised bottleneck -> weight-normed prototypes.
 
     dino/vision_transformer.py:257-291; for iBOT the MLP is shared by [CLS] and patches, and so are
     the prototypes unless `patch_out_dim` asks for a second layer (ibot/models/head.py:65-199).
     norm_last_layer freezes the prototypes' norms at 1. batch_norm normalises the hidden layers (the
-    official code's use_bn, off in the papers), with statistics of its own for patches: a short run
-    needs it, since all [CLS] tokens of a fresh ViT are nearly equal.
+    official code's use_bn, norm="bn", off in the papers): a short run needs it, since all [CLS]
+    tokens of a fresh ViT are nearly equal. Its statistics are over every row of one call.
     """
 
     def __init__(
@@ -56,7 +47,6 @@ class ProjectionHead(nn.Module):
         bottleneck_dim: int = 256,
         norm_last_layer: bool = True,
         batch_norm: bool = False,
-        patches: bool = False,
         patch_out_dim: int | None = None,
     ) -> None:
         super().__init__()
@@ -65,9 +55,9 @@ class ProjectionHead(nn.Module):
         for layer in self.layers:
             nn.init.trunc_normal_(layer.weight, std=0.02)
             nn.init.zeros_(layer.bias)
+        self.batch_norm = batch_norm
         norm = BatchNorm if batch_norm else nn.Identity
         self.norms = nn.ModuleList(norm(hidden_dim) for _ in range(2))
-        self.patch_norms = nn.ModuleList(norm(hidden_dim) for _ in range(2)) if patches else None
         self.last_layer = WeightNormLinear(bottleneck_dim, out_dim, not norm_last_layer)
         self.last_layer2 = (
             WeightNormLinear(bottleneck_dim, patch_out_dim, not norm_last_layer)
@@ -77,26 +67,40 @@ class ProjectionHead(nn.Module):
 
     def forward(self, cls: Tensor) -> Tensor:
         """[CLS] tokens (N, D) -> logits (N, K)."""
-        return self.last_layer(self._project(cls, self.norms))
+        return self.last_layer(self._bottleneck(self._hidden(cls)))
 
-    def patches(self, tokens: Tensor) -> Tensor:
-        """Patch tokens (N, D) -> logits (N, K_patch)."""
-        layer = self.last_layer if self.last_layer2 is None else self.last_layer2
-        return layer(self._project(tokens, self.patch_norms))
+    def tokens(self, cls: Tensor, patches: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (N, K) of [CLS] (N, D), and (M, K_patch) of the M `wanted` of patches (N, P, D).
 
-    def _project(self, x: Tensor, norms: nn.ModuleList) -> Tensor:
-        for layer, norm in zip(self.layers[:-1], norms, strict=True):
+        wanted: bool (N, P). Batch norm takes one set of statistics over all tokens, wanted or not,
+        as the official head does (ibot/models/head.py:50-63,176-199); without it the patches that
+        nobody wants are not computed.
+        """
+        if self.batch_norm:
+            hidden = self._hidden(torch.cat([cls, patches.flatten(0, 1)]))
+            of_cls, of_patches = hidden[: len(cls)], hidden[len(cls) :][wanted.flatten()]
+        else:
+            of_cls, of_patches = self._hidden(cls), self._hidden(patches[wanted])
+        second = self.last_layer if self.last_layer2 is None else self.last_layer2
+        return self.last_layer(self._bottleneck(of_cls)), second(self._bottleneck(of_patches))
+
+    def _hidden(self, x: Tensor) -> Tensor:
+        for layer, norm in zip(self.layers[:-1], self.norms, strict=True):
             x = F.gelu(norm(layer(x)))
+        return x
+
+    def _bottleneck(self, x: Tensor) -> Tensor:
         return F.normalize(self.layers[-1](x), dim=-1)
 
 
-def official_head(tensors: Mapping[str, Tensor], patches: bool) -> ProjectionHead | None:
+def official_head(tensors: Mapping[str, Tensor]) -> ProjectionHead | None:
     """The head whose weights `tensors` are, under official names or ours; None if of another kind.
 
     Official: `mlp.N` counts activations too (recipe trap T11 for newer weight norms); `last_layer2`
-    stands in the file even where it is `last_layer` itself (trap T38).
+    stands in the file even where it is `last_layer` itself (trap T38). Ours once had `patch_norms`
+    beside the `norms` of [CLS], which alone `forward` needs.
     """
-    ours = _our_names(tensors)
+    ours = {k: v for k, v in _our_names(tensors).items() if not k.startswith("patch_norms.")}
     matrices = ("layers.0.weight", "layers.2.weight", "last_layer.weight_v")
     if any(name not in ours or ours[name].ndim != 2 for name in matrices):
         return None
@@ -105,10 +109,6 @@ def official_head(tensors: Mapping[str, Tensor], patches: bool) -> ProjectionHea
         ours = {k: v for k, v in ours.items() if not k.startswith("last_layer2.")}
         second = None
     batch_norm = "norms.0.running_mean" in ours
-    if patches and batch_norm:
-        ours = {
-            k.replace("norms.", "patch_norms."): v for k, v in ours.items() if "norms." in k
-        } | ours
     hidden, width = ours["layers.0.weight"].shape
     head = ProjectionHead(
         width,
@@ -116,7 +116,6 @@ def official_head(tensors: Mapping[str, Tensor], patches: bool) -> ProjectionHea
         hidden,
         len(ours["layers.2.weight"]),
         batch_norm=batch_norm,
-        patches=patches,
         patch_out_dim=None if second is None else len(second),
     )
     try:

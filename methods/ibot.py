@@ -81,13 +81,16 @@ class IBOT(Method):
             c.bottleneck_dim,
             c.norm_last_layer,
             c.head_batch_norm,
-            patches=True,
             patch_out_dim=None if c.shared_head else c.patch_out_dim,
         )
 
     @classmethod
     def views(cls, config: IBOTConfig, patch_size: int) -> MultiCrop:
         return MultiCrop(config.views, patch_size, config.mask)
+
+    @classmethod
+    def needs_whole_batch(cls, config: IBOTConfig) -> str:
+        return "method.head_batch_norm" if config.head_batch_norm else ""
 
     @classmethod
     def effective_epochs(cls, config: IBOTConfig, epochs: float) -> float:
@@ -105,13 +108,15 @@ class IBOT(Method):
 
         tokens = self.student["backbone"](crops.flatten(0, 1), batch.masks["global"].flatten(0, 1))
         head = self.student["head"]
-        student = [head(tokens.cls).unflatten(0, shape)]
+        # only masked tokens enter the loss, so only they need logits
+        logits, masked = head.tokens(tokens.cls, tokens.patches, mask.flatten(0, 1))
+        student = [logits.unflatten(0, shape)]
         if "local" in batch.crops:
             local = batch.images("local")
-            local_cls = self.student["backbone"](local.flatten(0, 1)).cls
-            student.append(head(local_cls).unflatten(0, local.shape[:2]))
-        # only masked tokens enter the loss, so only they need logits
-        masked = head.patches(tokens.patches[mask.flatten(0, 1)])
+            tokens = self.student["backbone"](local.flatten(0, 1))
+            none = torch.zeros_like(tokens.patches[..., 0], dtype=torch.bool)
+            logits, _ = head.tokens(tokens.cls, tokens.patches, none)  # a call of its own, as there
+            student.append(logits.unflatten(0, local.shape[:2]))
 
         loss_cls = cls_loss(torch.cat(student), cls_targets, c.student_temp)
         loss_patch = patch_loss(masked, patch_targets, mask, c.student_temp, c.count_unmasked)
@@ -136,10 +141,9 @@ class IBOT(Method):
         """
         c = self.config
         tokens = self.teacher["backbone"](crops.flatten(0, 1))
-        head = self.teacher["head"]
-        shape = tokens.patches.shape[:2]
-        cls_logits = head(tokens.cls)
-        patch_logits = head.patches(tokens.patches.flatten(0, 1)).unflatten(0, shape)
+        every = torch.ones_like(tokens.patches[..., 0], dtype=torch.bool)
+        cls_logits, patch_logits = self.teacher["head"].tokens(tokens.cls, tokens.patches, every)
+        patch_logits = patch_logits.unflatten(0, every.shape)
         start, warmup = c.warmup_teacher_temp, c.warmup_teacher_temp_epochs
         tau = temperature(start, c.teacher_temp, warmup, progress)
         patch_tau = temperature(
@@ -178,7 +182,7 @@ class IBOT(Method):
 
     @classmethod
     def official_head(cls, tensors: Mapping[str, Tensor]) -> nn.Module | None:
-        return official_head(tensors, patches=True)
+        return official_head(tensors)
 
     def health(self) -> Mapping[str, float]:
         c = self.config

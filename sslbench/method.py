@@ -128,6 +128,15 @@ class Method(nn.Module):
         return None
 
     @classmethod
+    def needs_whole_batch(cls, config: Any) -> str:
+        """The setting that ties the images of a batch together (batch statistics); "" if none.
+
+        Such a step cannot be accumulated from micro-batches. Processes may share it: a method sees
+        to it that what it computes of a batch is that of all processes.
+        """
+        return ""
+
+    @classmethod
     def effective_epochs(cls, config: Any, epochs: float) -> float:
         """`epochs` times the images seen per epoch in units of the first crop's area."""
         return epochs

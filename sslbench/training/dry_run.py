@@ -60,7 +60,7 @@ def report(recipe: Recipe, processes: int = 1, group: str = plugins.METHODS) -> 
             f"train.batch_size={recipe.train.batch_size} is larger than the {images} images of "
             f"{recipe.data.source}; lower it."
         )
-    share = images_each(recipe, processes)
+    share = images_each(recipe, processes, plugins.load(group, recipe.method_name))
     method = build(recipe, group)
     cost = measure(method, recipe, Progress(steps // 2, steps, per_epoch))
     sections = {

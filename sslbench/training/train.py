@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sslbench import plugins
 from sslbench.backbones.build import build_backbone
-from sslbench.backbones.load import load_module
+from sslbench.backbones.load import load_module, needed_identity
 from sslbench.config import Recipe
 from sslbench.data.dataset import ImageDataset
 from sslbench.data.images import open_dataset
@@ -31,6 +32,7 @@ from sslbench.training.log import RunLog
 from sslbench.training.meter import Meter
 from sslbench.training.optim import clip_gradients, make_optimizer, set_schedules
 
+logger = logging.getLogger(__name__)
 STOP_AFTER = 3  # non-finite steps in a row
 ESTIMATE_AFTER = 10  # steps timed before the time left is estimated
 
@@ -107,13 +109,20 @@ def length(recipe: Recipe, images: int) -> tuple[int, int]:
     return max(1, round(recipe.train.epochs * steps_per_epoch)), steps_per_epoch
 
 
-def images_each(recipe: Recipe, processes: int) -> int:
+def images_each(recipe: Recipe, processes: int, method: type[Method]) -> int:
     """Images of one forward pass of each process; UserError if the batch cannot be shared so."""
     parts = processes * recipe.train.accumulate
     if recipe.train.batch_size % parts:
         raise UserError(
             f"train.batch_size={recipe.train.batch_size} cannot be shared by {processes} "
             f"processes x {recipe.train.accumulate} accumulation steps; take a multiple of {parts}."
+        )
+    tie = method.needs_whole_batch(recipe.method)
+    if tie and recipe.train.accumulate > 1:
+        raise UserError(
+            f"train.accumulate={recipe.train.accumulate} would change {tie}, whose statistics are "
+            "those of the whole batch: set train.accumulate=1 and take more processes or a smaller "
+            f"train.batch_size, or switch {tie} off."
         )
     return recipe.train.batch_size // parts
 
@@ -157,7 +166,7 @@ def load_views(run: Run, start: int) -> ViewLoader:
         run.dataset,
         run.method.views(recipe.method, recipe.backbone.stride),
         recipe.train.seed,
-        images_each(recipe, world.size),
+        images_each(recipe, world.size, type(run.method)),
         run.total_steps,
         mean=recipe.data.mean,
         std=recipe.data.std,
@@ -189,7 +198,7 @@ def save(run: Run, step: int) -> None:
         "step": step,
         "method": run.method.state_dict(),
         "optimizer": run.optimizer.state_dict(),
-        "data": run.dataset.fingerprint,
+        "content": run.dataset.fingerprint,
     }
     checkpoint.save_state(run.out, state)
 
@@ -197,12 +206,20 @@ def save(run: Run, step: int) -> None:
 def restore(run: Run) -> int:
     """Loads the newest checkpoint; the number of steps already done."""
     state = checkpoint.load_state(run.out)
-    if state["data"] != run.dataset.fingerprint:
+    if "content" not in state:  # of an older version, which knew data by names and sizes only
+        logger.warning("%s does not say what its data held, so that is not checked.", run.out)
+    elif state["content"] != run.dataset.fingerprint:
         raise UserError(
             f"{run.out} was trained on other data than {run.recipe.data.source!r} holds now; "
             "restore the data or start a new run."
         )
-    run.method.load_state_dict(state["method"])
+    try:
+        run.method.load_state_dict(state["method"])
+    except RuntimeError as error:
+        raise UserError(
+            f"{run.out / checkpoint.STATE} holds other weights than {run.recipe.method_name} has "
+            "in this version; start a new run, or resume with the version that began it."
+        ) from error
     run.optimizer.load_state_dict(state["optimizer"])
     return int(state["step"])
 
@@ -355,6 +372,11 @@ def export(run: Run, steps: int) -> None:
     card = {
         "recipe": recipe.to_dict(),
         "data": run.dataset.name,
+        "data_fingerprint": run.dataset.fingerprint,
+        "needs": {
+            name: needed_identity(source, plugins.group_of(name))
+            for name, source in recipe.needs.items()
+        },
         "steps": steps,
         "epochs": epochs,
         "effective_epochs": method.effective_epochs(recipe.method, epochs),

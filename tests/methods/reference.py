@@ -61,6 +61,25 @@ def crossed(student: Tensor, teacher: Tensor) -> Tensor:
     return -(teacher * torch.log_softmax(student / STUDENT_TEMP, dim=-1)).sum(-1)
 
 
+def project(head: nn.Module, rows: Tensor) -> Tensor:
+    """Unit bottleneck vectors (N, C) of tokens (N, D) that share their batch statistics."""
+    for layer, norm in zip(head.layers[:2], head.norms, strict=True):
+        rows = rows @ layer.weight.T + layer.bias
+        if isinstance(norm, nn.BatchNorm1d):
+            centred = rows - rows.sum(0) / len(rows)
+            spread = ((centred**2).sum(0) / len(rows) + 1e-5).sqrt()
+            rows = norm.weight * centred / spread + norm.bias
+        rows = rows * (1 + torch.erf(rows / 2**0.5)) / 2
+    rows = rows @ head.layers[2].weight.T + head.layers[2].bias
+    return rows / (rows**2).sum(-1, keepdim=True).sqrt()
+
+
+def prototypes(layer: nn.Module, unit: Tensor) -> Tensor:
+    """Logits (..., K) of unit vectors (..., C)."""
+    v = layer.weight_v
+    return unit @ (layer.weight_g * v / (v**2).sum(-1, keepdim=True).sqrt()).T
+
+
 def mean_entropy(p: Tensor) -> Tensor:
     return -torch.special.xlogy(p, p).sum(-1).mean()
 

@@ -12,15 +12,25 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from sslbench.backbones.base import Tokens
 from sslbench.backbones.config import BackboneConfig
 from sslbench.config import OptimConfig, Recipe, TrainConfig
 from sslbench.method import Method, ViewBatch
 from sslbench.training.distributed import World
 from sslbench.training.optim import make_optimizer
 from sslbench.training.train import Run, take_step
-from tests.methods.reference import crossed, mean_entropy, normalised, sharpen, slopes, worst
+from tests.methods.reference import (
+    crossed,
+    mean_entropy,
+    normalised,
+    project,
+    prototypes,
+    sharpen,
+    slopes,
+    worst,
+)
 
 TOTAL = 4  # steps of the whole run, one an epoch
 OPTIM = {"lr": 0.8, "min_lr": 1e-3, "warmup_epochs": 2.0, "clip": 0.02}
@@ -49,7 +59,7 @@ def schedule(base: float, final: float, warmup: int = 0) -> np.ndarray:
 
 
 class Twin:
-    """A float64 copy of a method, of which only the networks' forward passes are used."""
+    """A float64 copy of a method, of which only the backbones' forward passes are used."""
 
     def __init__(self, run: Run) -> None:
         optim, scale = run.recipe.optim, run.recipe.train.batch_size / 256
@@ -66,20 +76,6 @@ class Twin:
         self.seen: dict[str, Tensor] = {}
         self.moments: dict[str, tuple[int, Tensor, Tensor]] = {}
         self.clipped: set[bool] = set()
-
-    def teach(self, crops: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Raw [CLS] logits (B, K) and, for iBOT, patch logits (B, N, K) of one view."""
-        tokens, head = self.teacher["backbone"](crops), self.teacher["head"]
-        if "patch_centre" not in self.centres:
-            return head(tokens.cls), None
-        return head(tokens.cls), head.patches(tokens.patches.flatten(0, 1)).unflatten(
-            0, tokens.patches.shape[:2]
-        )
-
-    def learn(self, crops: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The student's [CLS] logits (B, K) and patch tokens (B, N, D) of one view."""
-        tokens = self.student["backbone"](crops, mask)
-        return self.student["head"](tokens.cls), tokens.patches
 
     def gradients(self) -> dict[str, Tensor]:
         """Those the optimiser gets, as `slopes` names them."""
@@ -129,14 +125,18 @@ def cls_term(twin: Twin, students: list[Tensor], targets: list[Tensor]) -> Tenso
 
 
 def dino_step(twin: Twin, batch: ViewBatch, tau: float) -> dict[str, Tensor]:
-    """DINO's forward; every view goes through the networks by itself."""
-    crops = normalised(batch, "global")
-    raw = torch.stack([twin.teach(view)[0] for view in crops]).detach()
+    """DINO's forward: every view goes through the backbone by itself, all together through the
+    head (`MultiCropWrapper`, dino/utils.py:594-629)."""
+
+    def cls_logits(network: nn.ModuleDict, views: list[Tensor]) -> tuple[Tensor, ...]:
+        head, cls = network["head"], torch.cat([network["backbone"](view).cls for view in views])
+        return prototypes(head.last_layer, project(head, cls)).chunk(len(views))
+
+    crops = list(normalised(batch, "global"))
+    raw = torch.stack(cls_logits(twin.teacher, crops)).detach()
     targets = [sharpen(logits, twin.centres["centre"], tau) for logits in raw]
-    views = list(crops)
-    if "local" in batch.crops:
-        views += list(normalised(batch, "local"))
-    students = [twin.learn(view)[0] for view in views]
+    local = list(normalised(batch, "local")) if "local" in batch.crops else []
+    students = cls_logits(twin.student, crops + local)
     twin.seen = {"centre": raw}
     return {
         "loss": cls_term(twin, students, targets),
@@ -144,20 +144,32 @@ def dino_step(twin: Twin, batch: ViewBatch, tau: float) -> dict[str, Tensor]:
     }
 
 
+def token_logits(network: nn.ModuleDict, tokens: list[Tokens]) -> tuple[list[Tensor], Tensor]:
+    """[CLS] logits (B, K) of every view and patch logits (V, B, N, K), all tokens of all views in
+    one call of the head (`iBOTHead.forward`, ibot/models/head.py:176-199)."""
+    head = network["head"]
+    x = torch.stack([torch.cat([t.cls[:, None], t.patches], 1) for t in tokens])
+    unit = project(head, x.flatten(0, 2)).unflatten(0, x.shape[:3])
+    second = head.last_layer if head.last_layer2 is None else head.last_layer2
+    return list(prototypes(head.last_layer, unit[:, :, 0])), prototypes(second, unit[:, :, 1:])
+
+
 def ibot_step(twin: Twin, batch: ViewBatch, tau: float, patch_tau: float) -> dict[str, Tensor]:
-    """iBOT's forward; the MIM loss image by image over logits of *all* patches."""
+    """iBOT's forward (ibot/main_ibot.py:403-412); the MIM loss image by image over logits of *all*
+    patches; the local crops take a call of the head of their own."""
     crops, masks = normalised(batch, "global"), batch.masks["global"]
-    raw, raw_patches = (torch.stack(x).detach() for x in zip(*map(twin.teach, crops), strict=True))
+    raw, raw_patches = token_logits(twin.teacher, [*map(twin.teacher["backbone"], crops)])
+    raw, raw_patches = torch.stack(raw).detach(), raw_patches.detach()
     targets = [sharpen(x, twin.centres["centre"], tau) for x in raw]
     patch_targets = sharpen(raw_patches, twin.centres["patch_centre"], patch_tau)
-    students, patches = zip(*map(twin.learn, crops, masks), strict=True)
-    students = list(students)
+    see = twin.student["backbone"]
+    students, patches = token_logits(twin.student, [*map(see, crops, masks)])
     if "local" in batch.crops:
-        students += [twin.learn(view)[0] for view in normalised(batch, "local")]
+        students += token_logits(twin.student, [*map(see, normalised(batch, "local"))])[0]
     losses = []
     for v, b in product(range(len(crops)), range(len(batch))):
         hidden = masks[v, b].flatten()
-        each = crossed(twin.student["head"].patches(patches[v][b]), patch_targets[v, b])
+        each = crossed(patches[v, b], patch_targets[v, b])
         losses.append((each * hidden).sum() / max(1, int(hidden.sum())))
     cls, patch = cls_term(twin, students, targets), torch.stack(losses).mean()
     twin.seen = {"centre": raw, "patch_centre": raw_patches}

@@ -20,10 +20,13 @@ def three_steps(method, local):
 
 @pytest.mark.parametrize("local", [0, 3])
 @pytest.mark.parametrize("norm_last_layer", [True, False])
-def test_three_steps_equal_the_published_ones(float64, local, norm_last_layer):
-    method = make_dino(norm_last_layer=norm_last_layer, **SETTINGS).double()
+@pytest.mark.parametrize("head_batch_norm", [True, False])
+def test_three_steps_equal_the_published_ones(float64, local, norm_last_layer, head_batch_norm):
+    settings = {"norm_last_layer": norm_last_layer, "head_batch_norm": head_batch_norm}
+    method = make_dino(**SETTINGS | settings).double()
     errors = three_steps(method, local)
-    assert max(errors.values()) < 1e-9, errors
+    # AdamW makes steps of rounding noise where batch norm makes the gradient 0: biases before it
+    assert max(errors.values()) < (1e-7 if head_batch_norm else 1e-9), errors
 
 
 def test_three_steps_in_fp32_stay_close():

@@ -6,7 +6,13 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from sslbench.methods.heads import ProjectionHead, WeightNormLinear, make_teacher, update_teacher
+from sslbench.methods.heads import (
+    ProjectionHead,
+    WeightNormLinear,
+    make_teacher,
+    official_head,
+    update_teacher,
+)
 from tests.methods.small import shake, weights
 
 
@@ -62,15 +68,46 @@ def test_equals_torchs_weight_norm(batch_norm):
 
 
 def test_patches_share_the_prototypes_unless_told_otherwise():
-    tokens = torch.randn(5, 16)
-    shared = make_head(patches=True)
-    assert shared.last_layer2 is None
-    assert torch.equal(shared.patches(tokens), shared(tokens))
-    apart = make_head(patches=True, patch_out_dim=10)
-    peer = torch_head(apart, last=apart.last_layer2)
-    expected = torch_forward(peer, tokens.double())
-    torch.testing.assert_close(apart.patches(tokens).double(), expected, rtol=1e-5, atol=1e-5)
-    assert apart(tokens).shape == (5, 12)
+    cls, patches, wanted = torch.randn(3, 16), torch.randn(3, 4, 16), torch.rand(3, 4) < 0.5
+    for head in (make_head(), make_head(patch_out_dim=10)):
+        peer = torch_head(head, last=head.last_layer2 or head.last_layer)
+        ours = head.tokens(cls, patches, wanted)
+        assert torch.equal(ours[0], head(cls)) and ours[0].shape == (3, 12)
+        expected = torch_forward(peer, patches[wanted].double())
+        torch.testing.assert_close(ours[1].double(), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_batch_norm_takes_its_statistics_over_all_tokens(share):
+    """One set of them for [CLS] and patches, whichever patches are wanted."""
+    head = make_head(batch_norm=True)
+    peer = torch_head(head, head.norms)
+    cls, patches, wanted = torch.randn(3, 16), torch.randn(3, 4, 16) + 1, torch.rand(3, 4) < share
+    rows = torch.cat([cls[:, None], patches], 1).flatten(0, 1).double()
+    expected = torch_forward(peer, rows).unflatten(0, (3, 5))
+    for ours, theirs in zip(
+        head.tokens(cls, patches, wanted), (expected[:, 0], expected[:, 1:][wanted]), strict=True
+    ):
+        torch.testing.assert_close(ours.double(), theirs, rtol=1e-5, atol=1e-5)
+    for ours, theirs in zip(head.norms.buffers(), peer["norms"].buffers(), strict=True):
+        torch.testing.assert_close(ours.double(), theirs.double(), rtol=1e-5, atol=1e-6)
+
+
+def test_an_official_head_with_batch_norm_is_read():
+    """dino/vision_transformer.py:257-291 with use_bn; ours had other norms for patches once."""
+    mlp = nn.Sequential(
+        nn.Linear(16, 24), nn.BatchNorm1d(24), nn.GELU(),
+        nn.Linear(24, 24), nn.BatchNorm1d(24), nn.GELU(), nn.Linear(24, 8),
+    )  # fmt: skip
+    mlp(torch.randn(50, 16) + 1)  # statistics that are not the fresh ones
+    last = shake(WeightNormLinear(8, 12, True))
+    tensors = {f"mlp.{k}": v for k, v in mlp.state_dict().items()}
+    tensors |= {f"last_layer.{k}": v for k, v in last.state_dict().items()}
+    ours, x = official_head(tensors).eval(), torch.randn(5, 16)
+    torch.testing.assert_close(ours(x), last(F.normalize(mlp.eval()(x), dim=-1)))
+    former = ours.state_dict()
+    former |= {f"patch_{k}": v + 1 for k, v in former.items() if k.startswith("norms.")}
+    assert torch.equal(official_head(former).eval()(x), ours(x))
 
 
 def test_norm_last_layer_freezes_the_norms_at_one():
@@ -88,33 +125,6 @@ def test_norm_last_layer_freezes_the_norms_at_one():
 def test_unit_bottleneck_and_unit_prototypes_give_cosines():
     head = ProjectionHead(16, 12, 24, 8)
     assert float(head(100 * torch.randn(50, 16)).detach().abs().max()) <= 1 + 1e-6
-
-
-def test_batch_norm_keeps_statistics_for_cls_and_patches_apart():
-    head = make_head(batch_norm=True, patches=True)
-    running = {k: v.clone() for k, v in head.named_buffers()}
-    head(torch.randn(6, 16))
-    moved = {k for k, v in head.named_buffers() if not torch.equal(v, running[k])}
-    assert moved and all(name.startswith("norms.") for name in moved)
-    running = {k: v.clone() for k, v in head.named_buffers()}
-    head.patches(torch.randn(6, 16) + 3)
-    changed = {k for k, v in head.named_buffers() if not torch.equal(v, running[k])}
-    assert changed == {f"patch_{name}" for name in moved}
-
-
-@pytest.mark.parametrize("rows", [0, 1])
-def test_batch_norm_copes_with_few_rows(rows):
-    """An unmasked batch has no patch rows; they neither break nor move the statistics."""
-    head = make_head(batch_norm=True, patches=True)
-    head.patches(torch.randn(64, 16) + 2)  # statistics that are not the fresh ones
-    running = {k: v.clone() for k, v in head.named_buffers()}
-    x = torch.randn(rows, 16)
-    trained = head.patches(x)
-    trained.sum().backward()
-    assert trained.shape == (rows, 12) and bool(trained.isfinite().all())
-    assert all(bool(p.grad.isfinite().all()) for p in head.patch_norms.parameters())
-    assert all(torch.equal(v, running[k]) for k, v in head.named_buffers())
-    assert torch.equal(trained, head.eval().patches(x))
 
 
 def test_update_teacher_is_an_ema_by_name():

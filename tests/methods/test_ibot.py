@@ -40,6 +40,14 @@ def test_three_steps_equal_the_published_ones(float64, local, shared_head, norm_
     assert max(errors.values()) < 1e-5, errors  # 1 / count is taken in fp32
 
 
+@pytest.mark.parametrize("local", [0, 3])
+@pytest.mark.parametrize("masked", [True, False])
+def test_three_steps_with_head_batch_norm_equal_the_published_ones(float64, local, masked):
+    """Its statistics are over all tokens of one call of the head, masked or not."""
+    errors = three_steps(make_ibot(**SETTINGS, head_batch_norm=True).double(), local, masked)
+    assert max(errors.values()) < 1e-5, errors  # 1 / count is taken in fp32
+
+
 def test_three_steps_without_any_mask_equal_the_published_ones(float64):
     errors = three_steps(make_ibot(**SETTINGS).double(), local=1, masked=False)
     assert max(errors.values()) < 1e-5, errors  # 1 / count is taken in fp32
@@ -94,7 +102,8 @@ def test_the_patch_centre_is_the_mean_of_all_patches():
         crops = batch.images("global").flatten(0, 1)
         patches = method.teacher["backbone"](crops).patches.flatten(0, 1)
         assert len(patches) == 6 * GRID**2
-        expected = 0.1 * method.teacher["head"].patches(patches).mean(0)
+        head = method.teacher["head"]
+        expected = 0.1 * head(patches).mean(0)  # the prototypes are shared
         method(batch, at(0))
         method.after_step(at(0))
         torch.testing.assert_close(method.patch_centre.value, expected, rtol=1e-5, atol=1e-7)

@@ -1,0 +1,41 @@
+"""Batch norm over the whole batch of all processes, on any device.
+
+torch's SyncBatchNorm, which the official code converts to (dino/main_dino.py:180-183), runs on GPUs
+alone; this one computes the same on gloo too, so that any number of processes trains alike.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """nn.BatchNorm1d for (N, C) whose statistics are over the rows of every process."""
+
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+    momentum: float
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not (self.training and dist.is_initialized() and dist.get_world_size() > 1):
+            return super().forward(x)
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        count = wide.new_tensor(float(len(wide)))
+        dist.all_reduce(count)
+        # two passes: the mean of squares less the square of the mean cancels in fp32
+        mean = all_reduce(wide.sum(0)) / count
+        centred = wide - mean
+        variance = all_reduce(centred.square().sum(0)) / count
+        self._remember(mean.detach(), variance.detach() * count / (count - 1))
+        scaled = centred * torch.rsqrt(variance + self.eps)
+        return (scaled * self.weight + self.bias).to(x.dtype)
+
+    @torch.no_grad()
+    def _remember(self, mean: Tensor, unbiased: Tensor) -> None:
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
+        self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
+        self.num_batches_tracked += 1
