@@ -19,6 +19,7 @@ from sslbench.benchmarks.linear import Linear, LinearProtocol, Probe
 from sslbench.config import config_files
 from sslbench.errors import UserError
 from sslbench.plugins import METHODS, TOKENIZERS
+from sslbench.reporting import rendering
 from sslbench.reporting.table import build
 from sslbench.training import checkpoint
 from tests.evaluation.fakes import Boxes, dense
@@ -132,12 +133,12 @@ def test_an_evaluation_is_recorded_once(tmp_path, dino_run, labelled) -> None:
     results = run()
     assert {r.model.method for r in results} == {"pixels", "random-init", "dino"}
     assert all(r.n == 10 for r in results)
-    lines = (tmp_path / workflow.RECORDS).read_text()
+    lines = (tmp_path / rendering.RECORDS).read_text()
     assert run() == results
-    assert (tmp_path / workflow.RECORDS).read_text() == lines
-    markdown = workflow.write_tables(tmp_path, results)
+    assert (tmp_path / rendering.RECORDS).read_text() == lines
+    markdown = rendering.write_tables(tmp_path)
     assert (tmp_path / "table.md").read_text() == markdown
-    assert workflow.table(tmp_path, "frozen", "md") == markdown
+    assert rendering.table(tmp_path, "frozen", "md") == markdown
 
 
 @pytest.fixture

@@ -63,6 +63,7 @@ def evaluate(
 ) -> None:
     """Judge backbones with the papers' protocols; floors are always measured too."""
     from sslbench import workflow
+    from sslbench.reporting import rendering
 
     sources = model or workflow.newest_runs(RUNS)
     given = {workflow.IMAGES: data, "coco": coco, "ade20k": ade20k}
@@ -79,7 +80,7 @@ def evaluate(
         classifier=classifier,
         data_name=data_name,
     )
-    _show(workflow.write_tables(out, results))
+    _show(rendering.write_tables(out))
     say(*(workflow.released(results) if classifier else ()))
     say(f"records and tables are in {out}")
 
@@ -94,9 +95,9 @@ def table(
     ] = False,
 ) -> None:
     """Print the comparison table of the records in a folder."""
-    from sslbench import workflow
+    from sslbench.reporting import rendering
 
-    show = workflow.published if published else workflow.table
+    show = rendering.published if published else rendering.table
     typer.echo(show(out, layout, format))
 
 
@@ -121,14 +122,15 @@ def _campaign(folder: str, runs: Path, seeds: list[int], out: Path, at_once: int
     from sslbench import campaign, workflow
     from sslbench.data.images import open_dataset
     from sslbench.plugins import METHODS
+    from sslbench.reporting import rendering
 
     open_dataset("shapes")  # generated once, before several runs want it
     planned = campaign.plan(folder, runs, seeds)
     campaign.run(planned, at_once, console)
     sources = [str(job.out) for job in planned if job.group == METHODS]
     given = {workflow.IMAGES: "shapes"}
-    results = workflow.evaluate(sources, "full", given, "test", out, False, console, at_once)
-    _show(workflow.write_tables(out, results))
+    workflow.evaluate(sources, "full", given, "test", out, False, console, at_once)
+    _show(rendering.write_tables(out))
     say(f"records and tables are in {out}")
 
 
