@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image
+
+from sslbench.data.reading import BrokenImage, opened
+from sslbench.data.reading import upright_size as image_size
+
+__all__ = ["SAMPLE", "Checked", "evenly", "grey_levels", "image_size"]
 
 SAMPLE = 500  # files of a split that are opened; reading all of 118,000 would take minutes
 
@@ -30,19 +34,10 @@ def evenly(items: Sequence[T], limit: int = SAMPLE) -> list[T]:
     return [items[k * len(items) // count] for k in range(count)]
 
 
-def image_size(path: Path) -> tuple[int, int] | None:
-    """Width and height by the file's header; None where that cannot be read."""
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, SyntaxError, ValueError):
-        return None
-
-
 def grey_levels(path: Path) -> np.ndarray | None:
     """The values of an image with one 8-bit channel, uint8 (h, w); None for any other file."""
     try:
-        with Image.open(path) as image:
+        with opened(path) as image:
             return np.asarray(image) if image.mode in ("L", "P") else None
-    except (OSError, SyntaxError, ValueError):
+    except BrokenImage:
         return None
