@@ -136,10 +136,28 @@ def newest_runs(folder: Path) -> list[str]:
 
 
 def pretraining_data(sources: Sequence[str]) -> str:
-    """The data that the runs among `sources` were trained on; the embedded dataset if unclear."""
-    runs = [s for s in sources if expanded(s).exists()]
-    found = {read_card(run).get("recipe", {}).get("data", {}).get("source") for run in runs}
-    return found.pop() or EMBEDDED if len(found) == 1 else EMBEDDED
+    """The data that the runs among `sources` were trained on; embedded where none is a run.
+
+    Raises UserError where they were trained on different data: nobody says which is meant.
+    """
+    found: dict[str, str] = {}  # what tells data apart -> its source
+    for run in (s for s in sources if expanded(s).exists()):
+        card = read_card(run)
+        if source := card.get("recipe", {}).get("data", {}).get("source"):
+            found.setdefault(card.get("data_fingerprint") or _one_spelling(source), source)
+    several = list(dict.fromkeys(_one_spelling(source) for source in found.values()))
+    if len(found) > 1 and len(several) > 1:
+        raise UserError(
+            f"the runs were trained on different data ({' and '.join(several)}); name what to "
+            "evaluate on with --data."
+        )
+    return next(iter(found.values()), EMBEDDED)
+
+
+def _one_spelling(source: str) -> str:
+    """An existing folder by its absolute path, whatever way it was written."""
+    path = expanded(source)
+    return str(path.resolve()) if path.exists() else source
 
 
 def _method_of(run: Path) -> str | None:
@@ -172,47 +190,60 @@ def released(results: Sequence[Result]) -> list[str]:
 def with_floors(models: Sequence[LoadedModel]) -> list[LoadedModel]:
     """`models` after their floors: the pixels, and fresh weights of each architecture and seed.
 
-    Both are of the size that the model is judged at, which is not always that of its positions.
+    Both are of the size that the model is evaluated at, which is not always that of its positions.
+    Fresh weights give each feature that a model above them is evaluated by.
     """
     present = {m.card.source for m in models}
-    sources = []
+    floors: dict[str, LoadedModel] = {}
     for model in models:
         config = getattr(model.backbone, "config", None)
         if config is None:
             continue
         size = model.image_size
-        sources.append(f"{PIXELS}:{size - size % 8}")
-        sources.append(random_source(replace(config, image_size=size), model.card.seed or 0))
-    floors = [load_backbone(s) for s in dict.fromkeys(sources) if s not in present]
-    return [*floors, *models]
+        pixels = f"{PIXELS}:{size - size % 8}"
+        fresh = random_source(replace(config, image_size=size), model.card.seed or 0)
+        for source in (s for s in (pixels, fresh) if s not in present):
+            floors.setdefault(source, load_backbone(source))
+        if fresh in floors:
+            poolings = dict.fromkeys((*floors[fresh].poolings, *model.poolings))
+            floors[fresh] = replace(floors[fresh], poolings=tuple(poolings))
+    return [*floors.values(), *models]
 
 
-def open_splits(source: str, split: str) -> Splits:
-    """The labelled bank and judged split of a dataset; UserError if it has no labels."""
+def open_splits(source: str, split: str, name: str | None = None) -> Splits:
+    """The labelled bank and evaluated split of a dataset; UserError if it has no labels.
+
+    name: what records and tables call it; unset, what it is called itself.
+    """
     train, judged = open_dataset(source, "train"), open_dataset(source, split)
     for part in (train, judged):
         if part.labels is None:
             raise UserError(
-                f"{part.name} has no labels, which every evaluation needs; give a folder with one "
-                "sub-folder a class."
+                f"{source} has no labels in its {part.split} split, which every evaluation needs; "
+                "give a folder with one sub-folder a class."
             )
     fingerprint = digest([train.fingerprint, judged.fingerprint])
-    return Splits(train.name, fingerprint, train.classes, train, judged, split)
+    return Splits(name or train.name, fingerprint, train.classes, train, judged, split)
 
 
 def open_data(
-    kinds: Iterable[str], given: Mapping[str, str | None], sources: Sequence[str], split: str
+    kinds: Iterable[str],
+    given: Mapping[str, str | None],
+    sources: Sequence[str],
+    split: str,
+    name: str | None = None,
 ) -> dict[str, Data]:
     """The data of each kind that `kinds` asks for and that is known, checked before any work.
 
-    given: kind -> source. Images default to what the models behind `sources` were trained on, the
-    others to the embedded scenes where the images are embedded too. Raises UserError.
+    given: kind -> source; name: what records call the images. Images default to what the models
+    behind `sources` were trained on, the others to the embedded scenes where the images are
+    embedded too. Raises UserError.
     """
     kinds = set(kinds)
     images = given.get(IMAGES) or pretraining_data(sources)
     opened: dict[str, Data] = {}
     if IMAGES in kinds:
-        opened[IMAGES] = open_splits(images, split)
+        opened[IMAGES] = open_splits(images, split, name)
     for kind in KINDS:
         source = given.get(kind) or (EMBEDDED if images == EMBEDDED else None)
         if kind in kinds and source:
@@ -231,16 +262,19 @@ def evaluate(
     at_once: int | None = None,
     work_dir: Path = WORK_DIR,
     classifier: Path | None = None,
+    data_name: str | None = None,
 ) -> list[Result]:
-    """Judges `sources` and their floors; records go to `out`/records.jsonl.
+    """Evaluates `sources` and their floors; records go to `out`/records.jsonl.
 
     data: kind -> source, see `open_data`. at_once: jobs with processes of their own that run at a
     time; None: one with a GPU, else two. classifier: released with the weights of the one source.
+    data_name: what records call the images.
     """
     benchmarks = find_benchmarks(suite)
     store = Store(out / RECORDS)
     store.load()  # a damaged file is found before hours of work
-    opened = open_data({b.kind for b in benchmarks if not lacking(b)}, data, sources, split)
+    kinds = {b.kind for b in benchmarks if not lacking(b)}
+    opened = open_data(kinds, data, sources, split, data_name)
     models = with_floors(load_models(sources, classifier))
     with ConsoleWatcher(console) as watcher:
         return run_suite(
