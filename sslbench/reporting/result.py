@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
+
+from sslbench.reporting.fields import BadRecord, build
 
 
 @dataclass(frozen=True)
@@ -94,18 +96,16 @@ class Result:
         return json.dumps(_said(record, ADDED_TO_RECORDS), sort_keys=True)
 
     @classmethod
-    def from_dict(cls, record: dict[str, Any]) -> Result:
-        """Inverse of `to_json`; raises KeyError or TypeError when a field is missing or unknown."""
+    def from_dict(cls, record: Any) -> Result:
+        """Inverse of `to_json` for whatever JSON holds; raises fields.BadRecord, a ValueError."""
+        if not isinstance(record, dict):
+            raise BadRecord("it is no object with fields")
         values = {k: v for k, v in record.items() if k != "protocol_hash"}
-        known = {f.name for f in fields(cls)}
-        if unknown := set(values) - known:
-            raise KeyError(f"unknown fields {sorted(unknown)}")
-        values["model"] = ModelCard(**values["model"])
-        if values.get("interval") is not None:
-            values["interval"] = tuple(values["interval"])
-        if values["value"] is None and values.get("missing"):
-            values["value"] = math.nan
-        return cls(**values)
+        blank = bool(values.get("missing")) and values.get("value", 0) is None
+        result: Result = build(cls, {**values, "value": 0.0} if blank else values)
+        if result.missing and not blank:
+            raise BadRecord("the field 'missing' says why there is no value, yet there is one")
+        return replace(result, value=math.nan) if blank else result
 
 
 # Fields that older records lack; a line holds them only where they say something.

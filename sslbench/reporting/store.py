@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sslbench.errors import UserError
+from sslbench.reporting.fields import BadRecord, NewerRecord
 from sslbench.reporting.result import Result
+
+SPACE = " \t\r\n\v\f\ufeff"  # the last is the mark that some editors begin UTF-8 with
 
 
 class Identity(NamedTuple):
@@ -52,15 +55,17 @@ class Store:
     def append(self, results: Iterable[Result]) -> None:
         """Adds all records or none.
 
-        Raises UserError where the file's last line is cut short or the disk fails.
+        Raises UserError where a record could not be read again, the file's last line is cut short
+        or the disk fails.
         """
-        data = "".join(f"{r.to_json()}\n" for r in results).encode()
+        data = "".join(f"{_readable(r)}\n" for r in results).encode()
         if not data:
             return
         with self._locked(os.O_RDWR | os.O_CREAT | os.O_APPEND, fcntl.LOCK_EX) as file:
             size = os.fstat(file).st_size
             if size and os.pread(file, 1, size - 1) != b"\n":
-                raise self._cut_short(self.path.read_bytes().count(b"\n") + 1)
+                self._parse(self.path.read_bytes())  # raises where the last line is cut short
+                data = b"\n" + data
             try:
                 while data:  # one write, unless the system takes only a part of it
                     data = data[os.write(file, data) :]
@@ -70,12 +75,16 @@ class Store:
                 raise
 
     def load(self) -> list[Result]:
-        """All records in file order, [] without a file; UserError names a line that is none."""
+        """All records in file order, [] without a file; UserError names a line that is none.
+
+        Files may have been merged by hand: blank lines, byte order marks, Windows line ends and
+        records that share a line or end without a newline are read.
+        """
         if not self.path.exists():
             return []
         with self._locked(os.O_RDONLY, fcntl.LOCK_SH):
-            lines = self.path.read_bytes().splitlines(keepends=True)
-        return [self._parse(number, line) for number, line in enumerate(lines, start=1)]
+            data = self.path.read_bytes()
+        return self._parse(data)
 
     def keys(self) -> set[Identity]:
         """The identity of every record."""
@@ -104,22 +113,59 @@ class Store:
                 "command once the file is accessible and its disk has space."
             ) from error
 
-    def _parse(self, number: int, line: bytes) -> Result:
-        if not line.endswith(b"\n"):
-            raise self._cut_short(number)
-        try:
-            result = Result.from_dict(json.loads(line))
-            if not isinstance(result.value, int | float):
-                raise TypeError(f"value {result.value!r} is no number")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(
-                f"{self.path}, line {number} is not a record ({error}): delete that line, the "
-                "other lines do not depend on it."
-            ) from error
-        return result
+    def _parse(self, data: bytes) -> list[Result]:
+        lines, found = data.splitlines(keepends=True), list[Result]()
+        for number, line in enumerate(lines, start=1):
+            try:
+                found += _records(line)
+            except NewerRecord as error:
+                raise UserError(
+                    f"{self.path}, line {number} was written by a newer version of sslbench "
+                    f"({error}); update sslbench."
+                ) from error
+            except (ValueError, RecursionError) as error:
+                whole = number < len(lines) or line.endswith((b"\n", b"\r"))
+                if isinstance(error, json.JSONDecodeError) and not whole:
+                    raise self._cut_short(number) from error
+                deep = "it is nested too deeply"
+                reason = deep if isinstance(error, RecursionError) else error
+                raise UserError(
+                    f"{self.path}, line {number} is not a record ({reason}): correct or delete "
+                    "that line, the other lines do not depend on it."
+                ) from error
+        return found
 
     def _cut_short(self, number: int) -> UserError:
         return UserError(
             f"{self.path}, line {number} is cut short (an earlier run was interrupted while "
             "writing): delete that line, the records before it are intact."
         )
+
+
+def _readable(result: Result) -> str:
+    """The line of a record; UserError where `Store.load` would refuse it."""
+    line = result.to_json()
+    try:
+        Result.from_dict(json.loads(line))
+    except BadRecord as error:
+        raise UserError(
+            f"a record of benchmark {result.benchmark!r} cannot be kept: {error}; correct the "
+            "benchmark."
+        ) from error
+    return line
+
+
+def _records(line: bytes) -> Iterator[Result]:
+    """The records of a line: none if it is blank, several if files were joined without a newline.
+
+    Raises ValueError, BadRecord among them, or RecursionError.
+    """
+    try:
+        text = line.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError("it is not UTF-8 text") from error
+    decoder = json.JSONDecoder()
+    while text := text.lstrip(SPACE):
+        values, end = decoder.raw_decode(text)
+        yield Result.from_dict(values)
+        text = text[end:]
