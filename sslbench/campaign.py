@@ -6,6 +6,7 @@ Every run is a process of its own on one thread, because small models do not fil
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -18,9 +19,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from sslbench import plugins
-from sslbench.config import Recipe, config_files, load_recipe
+from sslbench.config import Recipe, config_files, load_recipe, recipe_from_dict
 from sslbench.errors import RunError, UserError
-from sslbench.training.checkpoint import WEIGHTS, has_state
+from sslbench.identity import differing
+from sslbench.training.checkpoint import CONFIG, WEIGHTS, has_state
 from sslbench.training.log import LOG, read_log
 
 POLL_SECONDS, SPEAK_SECONDS = 0.5, 30.0
@@ -38,6 +40,21 @@ class Job:
     @property
     def done(self) -> bool:
         return (self.out / WEIGHTS).exists()
+
+    def check(self) -> None:
+        """Raises UserError where the folder holds a run of other settings than the recipe's."""
+        config = self.out / CONFIG
+        if not config.exists():
+            return
+        try:
+            begun = recipe_from_dict(json.loads(config.read_text()), self.group)
+        except (ValueError, UserError) as error:
+            raise UserError(f"{config} is damaged ({error}); remove {self.out}.") from error
+        if names := differing(begun, self.recipe):
+            raise UserError(
+                f"{self.out} holds a run of other settings ({', '.join(names[:3])}); remove or "
+                "rename it, so that it is not taken for this one."
+            )
 
     def command(self) -> list[str]:
         seed = f"train.seed={self.recipe.train.seed}"
@@ -82,6 +99,8 @@ def plan(folder: str, root: Path, seeds: Sequence[int]) -> list[Job]:
 
 def run(jobs: Sequence[Job], at_once: int, console: Console) -> None:
     """Trains what is not done yet, `at_once` processes at a time; RunError if one fails."""
+    for job in jobs:
+        job.check()
     waiting = [job for job in jobs if not job.done]
     running: dict[Path, tuple[Job, subprocess.Popen[bytes]]] = {}
     with _Display(jobs, console) as display:

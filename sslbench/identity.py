@@ -40,14 +40,24 @@ def identify(
     return RecipeIdentity(digest(parts), changed_settings(recipe, group))
 
 
+def kept_settings(recipe: Recipe) -> dict[str, Any]:
+    """Flat settings that no run changes between its first step and its last."""
+    return {**_deciding(recipe), "train.seed": recipe.train.seed}
+
+
 def changed_settings(recipe: Recipe, group: str) -> dict[str, Any]:
     """Flat settings ("optim.lr" -> 0.1) that differ from the installed config of the recipe's name.
 
     Where no such config is installed (a user's own file), those that differ from the defaults.
     """
-    found, usual = _deciding(recipe), _deciding(_usual(recipe, group))
-    names = sorted(found.keys() | usual.keys())
-    return {n: found.get(n) for n in names if found.get(n) != usual.get(n)}
+    found = _deciding(recipe)
+    return {name: found.get(name) for name in differing(recipe, _usual(recipe, group))}
+
+
+def differing(first: Recipe, second: Recipe) -> list[str]:
+    """Names of the settings in which two trainings differ, whatever their seeds."""
+    a, b = _deciding(first), _deciding(second)
+    return sorted(n for n in a.keys() | b.keys() if a.get(n) != b.get(n))
 
 
 def _usual(recipe: Recipe, group: str) -> Recipe:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
 import time
@@ -143,3 +144,21 @@ def test_progress_is_read_from_a_log_that_is_being_written(job) -> None:
     write = f"open(OUT + '/log.jsonl', 'w').write({record!r} + chr(10) + '{{\"step\": ')"
     said = run([job("one", f"{write}\n{FINISH}")])
     assert "one: 50%  loss 2.000  100 images/s" in said
+
+
+def test_a_run_of_other_settings_is_not_taken_for_the_planned_one(job, dino_run) -> None:
+    """T2: the folder's name says nothing of what was trained in it."""
+    planned = job("dino")
+    planned.out.mkdir()
+    (planned.out / "weights.safetensors").touch()
+    begun = json.loads((dino_run / checkpoint.CONFIG).read_text())
+    (planned.out / checkpoint.CONFIG).write_text(json.dumps(begun))
+    with pytest.raises(UserError, match=r"other settings \(train.epochs\); remove or rename it"):
+        run([planned])
+    begun["train"]["epochs"] = planned.recipe.train.epochs
+    begun["train"]["seed"], begun["run"]["workers"] = 5, 3
+    (planned.out / checkpoint.CONFIG).write_text(json.dumps(begun))
+    run([planned])
+    (planned.out / checkpoint.CONFIG).write_text("{")
+    with pytest.raises(UserError, match=r"config.json is damaged .*; remove"):
+        run([planned])

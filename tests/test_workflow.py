@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -219,7 +220,7 @@ def test_images_and_scenes_are_judged_into_one_table(scenes, tmp_path, dino_run,
     given = ([str(dino_run)], [KNN(), Kept()], data, "test", tmp_path, False)
     results = workflow.evaluate(*given, Console(file=screen), 2, tmp_path / "work")
     assert {(r.benchmark, r.dataset) for r in results} == {
-        ("knn", str(labelled)),
+        ("knn", labelled.name),
         ("boxes", "scenes-coco"),
     }
     assert {r.model.method for r in results} == {"pixels", "random-init", "dino", "all-background"}
@@ -248,3 +249,31 @@ def test_what_is_not_installed_costs_no_opening_of_data(scenes, tmp_path, dino_r
 def test_shipped_recipes_stand_for_every_method() -> None:
     names = set(config_files())
     assert {f"{kind}/{m}" for kind in ("shapes", "reference") for m in small.METHODS} <= names
+
+
+def test_runs_of_different_data_do_not_say_what_to_evaluate_on(
+    tmp_path, dino_run, labelled, images
+) -> None:
+    """T13: an error that names both, where the embedded set was taken silently."""
+    alone = small.train(small.recipe("dino", images, train={"epochs": 1}), tmp_path / "alone")
+    both = [str(dino_run), str(alone)]
+    with pytest.raises(UserError, match="trained on different data") as caught:
+        workflow.open_data({"images"}, {}, both, "test")
+    assert f"{labelled} and {images}" in str(caught.value) and "--data" in str(caught.value)
+    assert workflow.pretraining_data([str(dino_run), "random-init:vit_nano/8@32"]) == str(labelled)
+    assert workflow.pretraining_data(["random-init:vit_nano/8@32"]) == workflow.EMBEDDED
+    moved = shutil.copytree(labelled, tmp_path / "moved")
+    again = small.train(small.recipe("dino", moved, train={"epochs": 1}), tmp_path / "again")
+    assert workflow.pretraining_data([str(dino_run), str(again)]) == str(labelled)  # equal content
+
+
+def test_splits_are_called_by_the_folder_or_as_asked(labelled) -> None:
+    assert workflow.open_splits(str(labelled), "test").name == labelled.name
+    assert workflow.open_splits(f"{labelled}/", "test", "my flowers").name == "my flowers"
+
+
+def test_a_floor_has_every_feature_that_a_model_above_it_has(dino_run) -> None:
+    wide = replace(load_backbone(dino_run), poolings=("cls", "mean without norm"))
+    pixels, fresh, *_ = workflow.with_floors([wide, load_backbone(dino_run)])
+    assert pixels.poolings == ("cls",)
+    assert fresh.poolings == ("cls", "mean", "mean without norm")
