@@ -54,6 +54,12 @@ class BackboneConfig:
         return self.name.partition("_")[0]
 
     @property
+    def reading(self) -> str:
+        """What shapes do not tell of how weights are read: "vit_small/16@224 eps 1e-06"."""
+        window = f" window {self.window}" if self.family == "swin" else ""
+        return f"{self.name}/{self.patch_size}@{self.image_size}{window} eps {self.norm_eps:g}"
+
+    @property
     def stride(self) -> int:
         """Pixels a side that one output patch token stands for."""
         return SWIN_STRIDE if self.family == "swin" else self.patch_size

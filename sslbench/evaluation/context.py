@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from sslbench.backbones.base import Backbone
+from sslbench.backbones.config import BackboneConfig
 from sslbench.backbones.load import LoadedModel
 from sslbench.benchmark import Benchmark, Data, Features, FeatureSpec, Splits
 from sslbench.data.dataset import ImageDataset
@@ -129,6 +130,9 @@ class EvalContext:
         A dense benchmark's own protocol says at which size it reads images.
         """
         shown: dict[str, Any] = {"mean": self.model.mean, "std": self.model.std}
+        config = getattr(self.model.backbone, "config", None)
+        if isinstance(config, BackboneConfig):  # equal weights may be read in another way
+            shown["backbone"] = config.reading
         if isinstance(data, Splits):
             shown |= {"image_size": self.model.image_size, "crop_ratio": data.test.crop_ratio}
         return json.loads(json.dumps({**asdict(benchmark.protocol), **shown}))
@@ -139,7 +143,6 @@ class EvalContext:
         transform = EvalTransform.of(self.model, dataset)
         key = {
             "weights": self.model.card.sha256,
-            # equal weights may be read with another epsilon or window
             "backbone": repr(getattr(self.model.backbone, "config", None)),
             "transform": asdict(transform),
             "layers": LAYERS,

@@ -83,6 +83,16 @@ def test_normalisation_is_part_of_the_protocol():
         assert records[0].protocol_hash != records[1].protocol_hash
 
 
+def test_equal_weights_read_in_another_way_are_another_protocol():
+    usual, other = model(), model()
+    usual.backbone.config = BackboneConfig("swin_tiny")
+    other.backbone.config = replace(usual.backbone.config, norm_eps=1e-5)
+    for benchmark, data in ((KNN(), splits()), (Boxes(), dense())):
+        records = [context(m).result(benchmark, data, "", "x", 1.0, 7) for m in (usual, other)]
+        assert records[0].protocol["backbone"] == "swin_tiny/16@224 window 7 eps 1e-06"
+        assert records[0].protocol_hash != records[1].protocol_hash
+
+
 def test_the_mean_patch_has_two_forms(tmp_path):
     torch.manual_seed(0)
     backbone = build_backbone(BackboneConfig("beit_nano", 4, 8)).eval()
