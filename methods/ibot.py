@@ -5,7 +5,9 @@
     L_MIM = - sum over masked patches i of  P_teacher(u)_i . log P_student(u_masked)_i   (same view)
 
 The teacher, the EMA of the student, sees unmasked crops and so is the tokenizer. One head serves
-[CLS] and patches by default. Defaults are the README's ViT-S/16 recipe (recipes.md section 4).
+[CLS] and patches by default; in others the patches have prototypes of their own, in both networks
+or, "semi-shared", in the student alone (App. E, Architecture of Projection Head). Defaults are the
+README's ViT-S/16 recipe (recipes.md section 4).
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from torch import Tensor, nn
 from sslbench.backbones.base import Backbone
 from sslbench.data.masks import MaskConfig
 from sslbench.data.views import MultiCrop, MultiCropConfig
+from sslbench.errors import UserError
 from sslbench.method import Method, Progress, ViewBatch
 from sslbench.methods.heads import ProjectionHead, make_teacher, official_head, update_teacher
 from sslbench.methods.losses import Centre, cls_loss, cosine, entropy, patch_loss, temperature
@@ -30,11 +33,14 @@ class IBOTConfig:
     """mask.start_epoch delays the masks and with them the patch temperature's warm-up.
 
     count_unmasked: images without a mask count as 0 in the patch loss, see `patch_loss`.
+    shared_head, shared_head_teacher: the student's and the teacher's; as the official flags, False
+    and True are the semi-shared head, whose teacher is the EMA of the [CLS] prototypes.
     """
 
     out_dim: int = 8192
     patch_out_dim: int = 8192
     shared_head: bool = True
+    shared_head_teacher: bool = True
     hidden_dim: int = 2048
     bottleneck_dim: int = 256
     norm_last_layer: bool = False
@@ -53,6 +59,23 @@ class IBOTConfig:
     views: MultiCropConfig = field(default_factory=MultiCropConfig)
     mask: MaskConfig = field(default_factory=MaskConfig)
 
+    def __post_init__(self) -> None:
+        if self.shared_head and not self.shared_head_teacher:
+            raise UserError(
+                "method.shared_head_teacher=False needs method.shared_head=False: the teacher's "
+                "patch prototypes are the EMA of the student's own."
+            )
+        if self.shared_head_teacher and not self.shared_head and self.patch_dim != self.out_dim:
+            raise UserError(
+                f"method.patch_out_dim={self.patch_out_dim} must be method.out_dim={self.out_dim}, "
+                "the width of the teacher's shared head; or set method.shared_head_teacher=False."
+            )
+
+    @property
+    def patch_dim(self) -> int:
+        """Prototypes of the student's patches."""
+        return self.out_dim if self.shared_head else self.patch_out_dim
+
 
 class IBOT(Method):
     name = "ibot"
@@ -63,16 +86,20 @@ class IBOT(Method):
         self.config = config
         backbone = make_backbone(mask_token=True)
         width = backbone.embed_dim
-        self.student = nn.ModuleDict({"backbone": backbone, "head": self._head(width)})
-        teacher = nn.ModuleDict(
-            {"backbone": make_backbone(drop_path=0.0), "head": self._head(width)}
+        head = self._head(width, config.shared_head)
+        self.student = nn.ModuleDict({"backbone": backbone, "head": head})
+        taught = self._head(width, config.shared_head_teacher)
+        self.teacher = make_teacher(
+            self.student,
+            nn.ModuleDict({"backbone": make_backbone(drop_path=0.0), "head": taught}),
         )
-        self.teacher = make_teacher(self.student, teacher)
-        patch_dim = config.out_dim if config.shared_head else config.patch_out_dim
+        if taught.last_layer2 is None and head.last_layer2 is not None:
+            # load_state_dict fills the official alias twice, last by the patches (main_ibot.py:263)
+            taught.last_layer.load_state_dict(head.last_layer2.state_dict())
         self.centre = Centre(config.out_dim, config.centre_momentum)
-        self.patch_centre = Centre(patch_dim, config.centre_momentum)
+        self.patch_centre = Centre(config.patch_dim, config.centre_momentum)
 
-    def _head(self, width: int) -> ProjectionHead:
+    def _head(self, width: int, shared: bool) -> ProjectionHead:
         c = self.config
         return ProjectionHead(
             width,
@@ -81,7 +108,7 @@ class IBOT(Method):
             c.bottleneck_dim,
             c.norm_last_layer,
             c.head_batch_norm,
-            patch_out_dim=None if c.shared_head else c.patch_out_dim,
+            patch_out_dim=None if shared else c.patch_out_dim,
         )
 
     @classmethod
@@ -186,8 +213,5 @@ class IBOT(Method):
 
     def health(self) -> Mapping[str, float]:
         c = self.config
-        uniform, patch = (
-            math.log(c.out_dim),
-            math.log(c.out_dim if c.shared_head else c.patch_out_dim),
-        )
+        uniform, patch = math.log(c.out_dim), math.log(c.patch_dim)
         return {"loss_cls": uniform, "teacher_entropy": uniform, "patch_entropy": patch}

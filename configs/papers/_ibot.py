@@ -7,6 +7,7 @@ method = dict(
     out_dim=8192,  # [C] [P]
     patch_out_dim=8192,  # [C] [P]
     shared_head=True,  # [C] [P]
+    shared_head_teacher=True,  # [C] [P]
     hidden_dim=2048,  # [C]
     bottleneck_dim=256,  # [C]
     norm_last_layer=False,  # [C]

@@ -95,6 +95,7 @@ def ibot(freeze: float, norm: bool, lr: float, end: float, clip: float, **rest: 
         "method.out_dim": 8192,
         "method.patch_out_dim": 8192,
         "method.shared_head": True,
+        "method.shared_head_teacher": True,
         "method.freeze_last_layer": freeze,
         "method.norm_last_layer": norm,
         "method.warmup_teacher_temp": 0.04,

@@ -17,6 +17,11 @@ from sslbench.methods.ibot import IBOT, IBOTConfig
 PATCH, SIZE, LOCAL, GRID = 4, 16, 8, 4
 MEAN, STD = (0.5, 0.375, 0.25), (0.25, 0.5, 0.125)  # exact in fp32
 HEAD = {"out_dim": 12, "hidden_dim": 24, "bottleneck_dim": 8}
+SHARING: dict[str, dict] = {  # of iBOT's prototypes between [CLS] and patches
+    "shared": {"shared_head": True},
+    "semi-shared": {"shared_head": False, "patch_out_dim": 12},
+    "separate": {"shared_head": False, "shared_head_teacher": False, "patch_out_dim": 10},
+}
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from sslbench.methods.beit import BEiT, BEiTConfig
 from sslbench.methods.dino import DINO, DINOConfig
 from sslbench.methods.ibot import IBOT, IBOTConfig
 from tests.methods import test_beit
-from tests.methods.small import GRID, HEAD, PATCH, SIZE, make_batch, shake
+from tests.methods.small import GRID, HEAD, PATCH, SHARING, SIZE, make_batch, shake
 from tests.methods.steps import dino_step, ibot_step, make_run, march
 
 SCALE = 4  # crops of 64 and 32 px: 2x2 and 1x1 output tokens of stride 32
@@ -43,10 +43,9 @@ def test_dino_on_swin(float64, local):
 
 
 @pytest.mark.parametrize("local", [0, 2])
-@pytest.mark.parametrize("shared_head", [True, False])
-def test_ibot_on_swin(float64, local, shared_head):
-    settings = SETTINGS | {"shared_head": shared_head, "patch_out_dim": 10}
-    method = make(IBOT, IBOTConfig(**settings), SWIN)
+@pytest.mark.parametrize("sharing", SHARING)
+def test_ibot_on_swin(float64, local, sharing):
+    method = make(IBOT, IBOTConfig(**SETTINGS | SHARING[sharing]), SWIN)
     batches = [make_batch(seed, local=local, scale=SCALE, grid=2) for seed in range(3)]
     assert any(batch.masks["global"].any() for batch in batches)
 

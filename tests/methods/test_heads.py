@@ -110,6 +110,26 @@ def test_an_official_head_with_batch_norm_is_read():
     assert torch.equal(official_head(former).eval()(x), ours(x))
 
 
+@pytest.mark.parametrize(("second", "own"), [(None, False), ("alias", False), ("own", True)])
+def test_an_official_head_tells_whether_it_is_shared(second, own):
+    """A semi-shared run's file: the teacher's last_layer2 is last_layer, the student's is not."""
+    head = make_head(patch_out_dim=12)
+    tensors = {}
+    for i, layer in zip((0, 2, 4), head.layers, strict=True):
+        tensors |= {f"mlp.{i}.{k}": v for k, v in layer.state_dict().items()}
+    tensors |= {f"last_layer.{k}": v for k, v in head.last_layer.state_dict().items()}
+    other = head.last_layer2 if second == "own" else head.last_layer
+    if second:
+        tensors |= {f"last_layer2.{k}": v for k, v in other.state_dict().items()}
+    read, x = official_head(tensors), torch.randn(2, 3, 16)
+    assert (read.last_layer2 is not None) is own
+    everything = torch.ones(2, 3, dtype=torch.bool)
+    cls, patches = read.tokens(x[:, 0], x, everything)
+    assert torch.equal(cls, head(x[:, 0]))
+    wanted = head.tokens(x[:, 0], x, everything)[1] if own else head(x.flatten(0, 1))
+    torch.testing.assert_close(patches, wanted)
+
+
 def test_norm_last_layer_freezes_the_norms_at_one():
     frozen, trained = (
         ProjectionHead(16, 12, 24, 8, norm_last_layer=flag).last_layer for flag in (True, False)

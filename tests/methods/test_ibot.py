@@ -5,9 +5,21 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from sslbench.data.masks import MaskConfig
-from tests.methods.small import GRID, PATCH, at, make_batch, make_ibot
+from sslbench.errors import UserError
+from sslbench.methods.ibot import IBOT, IBOTConfig
+from tests.methods.small import (
+    GRID,
+    HEAD,
+    PATCH,
+    SHARING,
+    at,
+    make_backbone,
+    make_batch,
+    make_ibot,
+)
 from tests.methods.steps import ibot_step, make_run, march
 
 TEMPERATURES = (0.04, 0.05, 0.06)  # linspace(0.04, 0.06, 3)
@@ -32,10 +44,10 @@ def three_steps(method, local, masked=True):
 
 
 @pytest.mark.parametrize("local", [0, 3])
-@pytest.mark.parametrize("shared_head", [True, False])
+@pytest.mark.parametrize("sharing", SHARING)
 @pytest.mark.parametrize("norm_last_layer", [True, False])
-def test_three_steps_equal_the_published_ones(float64, local, shared_head, norm_last_layer):
-    settings = SETTINGS | {"shared_head": shared_head, "norm_last_layer": norm_last_layer}
+def test_three_steps_equal_the_published_ones(float64, local, sharing, norm_last_layer):
+    settings = SETTINGS | SHARING[sharing] | {"norm_last_layer": norm_last_layer}
     errors = three_steps(make_ibot(**settings).double(), local)
     assert max(errors.values()) < 1e-5, errors  # 1 / count is taken in fp32
 
@@ -139,13 +151,49 @@ def test_loss_weights_scale_the_two_terms():
     assert float(values["loss_patch"]) > 0
 
 
-@pytest.mark.parametrize("shared_head", [True, False])
-def test_health_bounds_are_those_of_a_uniform_teacher(shared_head):
-    method = make_ibot(shared_head=shared_head)
+def official_start(student, teacher):
+    """What main_ibot.py:224-263 does, on plain layers: the teacher's alias is filled twice."""
+    networks = []
+    for shared in (student, teacher):
+        head = nn.Module()
+        head.last_layer = nn.Linear(3, 2)
+        head.last_layer2 = head.last_layer if shared else nn.Linear(3, 2)
+        networks.append(head)
+    networks[1].load_state_dict(networks[0].state_dict(), strict=False)
+    return networks
+
+
+@pytest.mark.parametrize(("sharing", "shared"), [("semi-shared", True), ("separate", False)])
+def test_the_teacher_starts_with_the_students_prototypes_for_patches(sharing, shared):
+    """Semi-shared: with these for [CLS] too, which then move to the student's for [CLS]."""
+    ours = IBOT(IBOTConfig(**HEAD | SHARING[sharing]), make_backbone())
+    student, teacher = (network["head"] for network in (ours.student, ours.teacher))
+    peer, taught = official_start(False, shared)
+    for mine, his in (("last_layer", "last_layer2"), ("last_layer", "last_layer")):
+        same = torch.equal(getattr(taught, mine).weight, getattr(peer, his).weight)
+        own, other = getattr(teacher, mine).weight_v, getattr(student, his).weight_v
+        assert torch.equal(own, other) is same
+    assert (teacher.last_layer2 is None) is shared
+    before = teacher.last_layer.weight_v.clone()
+    ours.after_step(at(0))
+    moved = 0.996 * before + 0.004 * student.last_layer.weight_v
+    torch.testing.assert_close(teacher.last_layer.weight_v, moved)
+
+
+def test_heads_that_cannot_be_are_refused():
+    with pytest.raises(UserError, match=r"shared_head_teacher=False needs .*shared_head=False"):
+        IBOTConfig(shared_head_teacher=False)
+    with pytest.raises(UserError, match=r"patch_out_dim=10 must be method\.out_dim=12"):
+        IBOTConfig(shared_head=False, out_dim=12, patch_out_dim=10)
+
+
+@pytest.mark.parametrize("sharing", SHARING)
+def test_health_bounds_are_those_of_a_uniform_teacher(sharing):
+    method = make_ibot(**SHARING[sharing])
     head = method.teacher["head"]
     for layer in filter(None, (head.last_layer, head.last_layer2)):
         torch.nn.init.zeros_(layer.weight_g)
     values, bounds = method(make_batch(0), at(0)), method.health()
     for key in ("teacher_entropy", "patch_entropy"):
         assert values[key].item() == pytest.approx(bounds[key], rel=1e-6)
-    assert bounds["patch_entropy"] == math.log(12 if shared_head else 10)
+    assert bounds["patch_entropy"] == math.log(10 if sharing == "separate" else 12)
