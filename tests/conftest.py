@@ -1,4 +1,4 @@
-"""Tiny data and runs, and the command line called in this process."""
+"""Tiny data and runs, and the command line called in this process; torch is imported where used."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sslbench import cli
-from tests.training import small
+from tests.pictures import write_images
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def sslbench(monkeypatch, capsys, tmp_path) -> Callable[..., Ended]:
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 40 unlabelled images."""
-    return small.write_images(tmp_path_factory.mktemp("images"))
+    return write_images(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="session")
@@ -57,14 +57,16 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two classes of 20 training and 5 test images each."""
     root = tmp_path_factory.mktemp("labelled")
     for seed, name in enumerate(("bright", "dark")):
-        small.write_images(root / "train" / name, 20, seed)
-        small.write_images(root / "test" / name, 5, 10 + seed)
+        write_images(root / "train" / name, 20, seed)
+        write_images(root / "test" / name, 5, 10 + seed)
     return root
 
 
 @pytest.fixture(scope="session")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
     """The run directory of a tiny tokenizer."""
+    from tests.training import small
+
     out = tmp_path_factory.mktemp("tokenizer") / "run"
     return small.train(small.recipe("dvae", images, train={"epochs": 1}), out)
 
@@ -72,5 +74,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
 @pytest.fixture(scope="session")
 def dino_run(tmp_path_factory: pytest.TempPathFactory, labelled: Path) -> Path:
     """A finished DINO run of five steps."""
+    from tests.training import small
+
     out = tmp_path_factory.mktemp("dino") / "run"
     return small.train(small.recipe("dino", labelled, train={"epochs": 1}), out)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import sys
 import tomllib
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,11 +103,19 @@ def test_no_file_is_over_one_mebibyte() -> None:
     assert not [str(p.relative_to(ROOT)) for p in tracked() if p.stat().st_size > 2**20]
 
 
-def test_long_sources_are_pointed_at() -> None:
+def test_no_source_is_longer_than_500_lines() -> None:
     lengths = {p: len(p.read_text().splitlines()) for p in tracked() if p.suffix == ".py"}
-    for path, length in lengths.items():
-        if length > 500:
-            warnings.warn(f"{path.relative_to(ROOT)} has {length} lines: split it", stacklevel=1)
+    long = {str(p.relative_to(ROOT)): length for p, length in lengths.items() if length > 500}
+    assert not long, "split them; most stay under 300"
+
+
+def test_a_room_without_torch_is_tested_without_it() -> None:
+    """What every test run imports first is quick: the command line and conftest.py."""
+    code = "import sys, tests.conftest; print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False\n"
 
 
 def test_constraints_are_plain_pins_of_every_dependency() -> None:

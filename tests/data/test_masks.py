@@ -9,7 +9,7 @@ from sslbench.data.masks import CountMaskConfig, MaskConfig, block_mask, random_
 from sslbench.data.rng import sample_rng
 from sslbench.errors import UserError
 
-DRAWS = 20_000
+DRAWS = 10_000
 SIGMAS = 4  # of the sampling error that a measured mean may be off
 grids = st.tuples(st.integers(1, 20), st.integers(1, 20))
 
@@ -67,13 +67,84 @@ def test_realised_count_is_that_of_beit():
     assert (counts == 75).mean() == pytest.approx(0.67, abs=error(counts == 75, 0.01))
 
 
-def test_one_block_is_smaller_than_the_grid_and_within_its_bounds():
-    for index in range(300):
-        mask = block_mask((14, 14), 1e-9 + 60, sample_rng(3, 0, index), max_block=30)
-        rows, columns = mask.any(1).sum(), mask.any(0).sum()
-        assert rows <= 14 and columns <= 14 and mask.sum() <= 60
-    assert smallest_block((14, 14)) == 16 and smallest_block((7, 7)) == 4
-    assert smallest_block((2, 2)) == 1
+def published_masks(grid, target, low, high, count, seed=0):
+    """`count` masks (count, h, w) by BEiT sec. 2.3 and masking_generator.py, all grown at once.
+
+    A try: an area uniform between `low` and what is left (at most `high`), a log-uniform aspect,
+    a place uniform among those where the block lies inside; it counts if it is smaller than the
+    grid both ways and brings one to all of what is left. Ten misses in a row end a mask.
+    """
+    rng, (rows, columns) = np.random.default_rng(seed), grid
+    masks, misses = np.zeros((count, rows, columns), dtype=bool), np.zeros(count, dtype=int)
+    while True:
+        covered = masks.sum((1, 2))
+        growing = (covered < target) & (misses < 10)
+        if not growing.any():
+            return masks
+        room = np.minimum(target - covered, high)
+        area = low + rng.random(count) * (room - low)
+        aspect = np.exp(rng.uniform(-math.log(1 / 0.3), math.log(1 / 0.3), count))
+        height, width = (np.sqrt(area * aspect).round(), np.sqrt(area / aspect).round())
+        inside = (height < rows) & (width < columns)
+        top, left = (
+            rng.integers(0, np.where(inside, side - size, 0) + 1)
+            for side, size in ((rows, height), (columns, width))
+        )
+        row, column = np.arange(rows), np.arange(columns)
+        in_rows = (row >= top[:, None]) & (row < (top + height)[:, None])
+        in_columns = (column >= left[:, None]) & (column < (left + width)[:, None])
+        block = in_rows[:, :, None] & in_columns[:, None, :]
+        fresh = (block & ~masks).sum((1, 2))
+        taken = growing & inside & (fresh > 0) & (fresh <= room)
+        masks[taken] |= block[taken]
+        misses = np.where(taken, 0, misses + 1)
+
+
+def traits(masks):
+    """What can be seen of each mask of (n, h, w): (n, k)."""
+    down, right = masks[:, 1:] != masks[:, :-1], masks[:, :, 1:] != masks[:, :, :-1]
+    return np.column_stack(
+        [
+            masks.reshape(len(masks), -1),  # where it lies
+            masks.sum((1, 2)),
+            down.sum((1, 2)) + right.sum((1, 2)),  # the length of its edge
+            masks.all(1).any(1),  # a column hidden from top to bottom
+            masks.all(2).any(1),
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("grid", "target", "bounds"),
+    [
+        ((14, 14), 75, (16, None)),  # BEiT
+        ((14, 14), 75, (4, 9)),
+        ((14, 14), 0.3 * 196, (None, None)),  # iBOT
+        ((7, 7), 0.5 * 49, (None, None)),  # iBOT's Swin
+        ((6, 12), 20, (8, 12)),
+    ],
+)
+def test_blocks_lie_where_the_published_generator_puts_them(grid, target, bounds):
+    low = smallest_block(grid) if bounds[0] is None else bounds[0]
+    theirs = traits(published_masks(grid, target, low, bounds[1] or math.inf, DRAWS))
+    drawn = [block_mask(grid, target, sample_rng(3, 0, i), *bounds) for i in range(DRAWS // 2)]
+    ours = traits(np.array(drawn))
+    spread = np.sqrt(theirs.var(0) / len(theirs) + theirs.var(0) / len(ours))
+    gap = np.abs(ours.mean(0) - theirs.mean(0))
+    assert (gap <= (SIGMAS + 1) * spread + 1e-3).all(), (gap / (spread + 1e-9)).round(1)
+
+
+def test_beits_bounds_are_those_of_its_blocks():
+    config = CountMaskConfig(fraction=0.3, min_block=4, max_block=9)
+    for index in range(20):
+        mask = block_mask((14, 14), 59, sample_rng(6, 0, index), 4, 9)  # .3 of 196
+        assert np.array_equal(config.draw((14, 14), 1, sample_rng(6, 0, index), 0), mask[None])
+
+
+def test_the_smallest_block_follows_the_grid():
+    """Trap T7: (min(h, w) // 3) squared, so 16 on 14 x 14 and 4 on Swin's 7 x 7."""
+    sizes = {grid: smallest_block(grid) for grid in ((14, 14), (7, 7), (6, 4), (2, 2))}
+    assert sizes == {(14, 14): 16, (7, 7): 4, (6, 4): 1, (2, 2): 1}
 
 
 def test_ibot_leaves_half_of_the_views_whole_and_masks_the_others_by_a_tenth_to_a_half():

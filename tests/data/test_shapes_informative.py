@@ -1,7 +1,5 @@
 """Is the embedded dataset worth something: labels teach its class, floors do not know it."""
 
-import time
-
 import numpy as np
 import pytest
 import torch
@@ -17,7 +15,7 @@ from sslbench.training.schedules import cosine_schedule
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 STEPS, BATCH, LR, SIDE = 600, 64, 2e-3, 64
-FLOOR, SUPERVISED, SECONDS = 35.0, 80.0, 180.0
+FLOOR, SUPERVISED = 35.0, 80.0
 
 
 def load(split: str) -> tuple[Tensor, Tensor]:
@@ -109,14 +107,11 @@ def test_floors_stay_low(splits, floor):
     assert top1 < FLOOR
 
 
-def test_labels_teach_the_class_in_minutes(splits):
+def test_labels_teach_the_class(splits):
     (train, labels), (judged, truth) = splits
-    began = time.monotonic()
     model = train_supervised(train, labels)
-    seconds = time.monotonic() - began
     with torch.no_grad():
         guesses = torch.cat([model(normalised(b)).argmax(1) for b in judged.split(500)])
     top1 = 100 * (guesses == truth).double().mean().item()
-    print(f"supervised: top-1 {top1:.1f} after {STEPS} steps, {seconds:.0f} s")
+    print(f"supervised: top-1 {top1:.1f} after {STEPS} steps")
     assert top1 > SUPERVISED
-    assert seconds < SECONDS

@@ -65,7 +65,9 @@ def test_views_are_pure_and_picklable(image, view):
 def test_masks_do_not_change_the_crops(image):
     plain = MultiCrop(SMALL, 8)(image, sample_rng(0, 0, 7), 0)
     masked = MultiCrop(SMALL, 8, MASK)(image, sample_rng(0, 0, 7), 0)
-    assert np.array_equal(plain.crops["local"], masked.crops["local"])
+    for name in ("global", "local"):
+        assert np.array_equal(plain.crops[name], masked.crops[name])
+    assert masked.masks["global"].any() and not plain.masks
 
 
 def count(monkeypatch, name, calls):

@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import mmengine.visualization  # noqa: F401  (here, so that the fork server imports it once)
-import numpy as np
 import torch
 import torch.utils.tensorboard
-from PIL import Image
 from rich.console import Console
 
 from sslbench import plugins
@@ -23,6 +21,7 @@ from sslbench.config import Recipe, recipe_from_dict
 from sslbench.training.distributed import World, join_world
 from sslbench.training.log import read_log
 from sslbench.training.train import pretrain
+from tests.pictures import write_images as write_images
 
 ALONE = World(0, 1, torch.device("cpu"))
 HEAD = {"out_dim": 32, "hidden_dim": 32, "bottleneck_dim": 16, "freeze_last_layer": 0.5}
@@ -33,16 +32,6 @@ METHODS: dict[str, dict[str, Any]] = {
     "beit": {"views": {"size": 32, "token_size": 32}},
     "dvae": {"num_codes": 16, "downsample": 8, "hidden_dim": 32, "views": {"size": 32}},
 }
-
-
-def write_images(folder: Path, count: int = 40, seed: int = 0) -> Path:
-    """`count` PNGs of 32 px: noise over a colour, so that no two are alike."""
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
-    for index in range(count):
-        pixels = rng.integers(0, 128, (32, 32, 3)) + rng.integers(0, 128, 3)
-        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{index:03d}.png")
-    return folder
 
 
 def settings(method: str, data: Path, /, **sections: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,10 +131,10 @@ def ways_to_die() -> dict[str, Callable[[int], None]]:
     def between(step: int) -> None:
         write, replace = checkpoint.save_state, Path.replace
 
-        def dying(folder: Path, state: Mapping[str, Any]) -> None:
+        def dying(folder: Path, state: Mapping[str, Any], owner: Mapping[str, Any]) -> None:
             if state["step"] == step:
                 Path.replace = dying_replace  # type: ignore[method-assign,assignment]
-            write(folder, state)
+            write(folder, state, owner)
 
         def dying_replace(self: Path, target: Path) -> Path:
             return die() if self.suffix == ".tmp" else replace(self, target)  # type: ignore[return-value]
