@@ -23,7 +23,7 @@ from sslbench.benchmark import Benchmark, Context, Features, FeatureSpec, Splits
 from sslbench.benchmarks.knn import nearest_votes
 from sslbench.benchmarks.linear import Probe, probe_results
 from sslbench.benchmarks.logistic import fit_logistic
-from sslbench.benchmarks.subsets import find_list, listed, stratified
+from sslbench.benchmarks.subsets import find_list, listed, names_in, stratified
 from sslbench.benchmarks.taps import Taps
 from sslbench.benchmarks.topk import accuracy_results, percent, ranked
 from sslbench.reporting.result import Result, digest
@@ -62,11 +62,13 @@ class SemiSupervised(Benchmark):
         ("1% logreg, best of 3 lambda", "top1"),
         ("10% logreg, best of 3 lambda", "top1"),
     )
+    directions = {"top1": "higher"}
+    headings = {main[0]: "1 %", main[1]: "10 %"}
 
     def protocols(self, model: LoadedModel, data: Splits) -> list[SemiSupervisedProtocol]:
         """One for each pooling, with the lists that come with the dataset."""
         found = {f: find_list(data, f) for f in self.protocol.fractions}
-        files = {f"{f:.0%}": digest(path.read_text()) for f, path in found.items() if path}
+        files = {f"{f:.0%}": digest(sorted(names_in(path))) for f, path in found.items() if path}
         return [replace(p, files=files) for p in super().protocols(model, data)]
 
     def run(self, backbone: Backbone, data: Splits, context: Context) -> list[Result]:

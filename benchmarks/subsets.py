@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sslbench.benchmark import Features, Splits
 from sslbench.data.dataset import FileImages
+from sslbench.data.reading import printable, read_lines
 from sslbench.errors import UserError
 
 FOLDER = "subsets"
@@ -28,18 +29,24 @@ def find_list(data: Splits, fraction: float) -> Path | None:
     return next((p for p in (folder / FOLDER / name, folder / name) if p.is_file()), None)
 
 
+def names_in(path: Path) -> set[str]:
+    """What a list names, which is all that two lists can differ in."""
+    return {line.strip() for line in read_lines(path)} - {""}
+
+
 def listed(path: Path, data: Splits, train: Features) -> Tensor:
     """Rows of `train` whose images a list names, with or without their folder; ascending int64.
 
     An image that could not be read has no row; a name that the dataset does not have is a
     UserError.
     """
-    wanted = set(path.read_text().splitlines()) - {""}
+    wanted = names_in(path)
     names = [{name, PurePosixPath(name).name} for name in data.train.names]
     if unknown := sorted(wanted.difference(*names)):
         raise UserError(
-            f"{path} names {len(unknown)} of {len(wanted)} images that {data.name} does not have "
-            f"(first: {unknown[0]}); give the lists made for this dataset or remove the file."
+            f"{printable(path)} names {len(unknown)} of {len(wanted)} images that {data.name} does "
+            f"not have (first: {printable(unknown[0])}); give the lists made for this dataset or "
+            "remove the file."
         )
     index = range(len(names)) if train.index is None else train.index.tolist()
     return torch.tensor([row for row, i in enumerate(index) if names[i] & wanted])

@@ -19,6 +19,7 @@ from sslbench.benchmark import Data, Splits
 from sslbench.config import Recipe, config_files, load_recipe, recipe_from_dict
 from sslbench.data.dense import KINDS, open_dense
 from sslbench.data.images import open_dataset
+from sslbench.data.reading import printable
 from sslbench.errors import UserError
 from sslbench.evaluation.jobs import lacking
 from sslbench.evaluation.suite import WORK_DIR, find_benchmarks, run_suite
@@ -219,8 +220,9 @@ def open_splits(source: str, split: str, name: str | None = None) -> Splits:
     for part in (train, judged):
         if part.labels is None:
             raise UserError(
-                f"{source} has no labels in its {part.split} split, which every evaluation needs; "
-                "give a folder with one sub-folder a class."
+                f"{printable(source)} has no labels in its {part.split} split, which every "
+                f"evaluation needs{', for ' * bool(part.unlabelled)}{part.unlabelled}; give a "
+                "folder with one sub-folder a class."
             )
     fingerprint = digest([train.fingerprint, judged.fingerprint])
     return Splits(name or train.name, fingerprint, train.classes, train, judged, split)

@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from sslbench.data.home import home
+from sslbench.data.reading import printable
 
 WHOLE_LIMIT = 16 * 2**30  # bytes of a set whose files are read whole
 SAMPLE = 2**15  # bytes at the start, in the middle and at the end of each file of a larger set
@@ -41,17 +43,18 @@ def content_hashes(root: Path, names: Sequence[str]) -> list[str]:
     paths = [os.path.join(base, name) for name in names]  # noqa: PTH118 (a million of them)
     stamps = [_stamp(path) for path in paths]
     whole = sum(stamp[0] for stamp in stamps if stamp) <= WHOLE_LIMIT
+    place, keys = os.fsencode(base), list(map(os.fsencode, names))  # SQLite's text is UTF-8 only
     with _memory() as memory:
-        known = _recall(memory, base, whole)
+        known = _recall(memory, place, whole)
         hashes = [
-            MISSING if stamp is None else known.get((name, *stamp), "")
-            for name, stamp in zip(names, stamps, strict=True)
+            MISSING if stamp is None else known.get((key, *stamp), "")
+            for key, stamp in zip(keys, stamps, strict=True)
         ]
         todo = [k for k, found in enumerate(hashes) if not found]
         for k, found in zip(todo, _hash_all([paths[k] for k in todo], whole, base), strict=True):
             hashes[k] = found
-        fresh = [(names[k], stamps[k], hashes[k]) for k in todo if hashes[k] != MISSING]
-        _remember(memory, base, whole, fresh)
+        fresh = [(keys[k], stamps[k], hashes[k]) for k in todo if hashes[k] != MISSING]
+        _remember(memory, place, whole, fresh)
     return hashes
 
 
@@ -60,7 +63,10 @@ def _stamp(path: str) -> Stamp | None:
         s = os.stat(path)  # noqa: PTH116 (a million of them)
     except (OSError, ValueError):
         return None
-    return s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino, s.st_dev
+    if not stat.S_ISREG(s.st_mode):  # a pipe would wait forever
+        return None
+    limit = 2**63  # of SQLite's integers; some network drives number files beyond
+    return s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino % limit, s.st_dev % limit
 
 
 def _hash_all(paths: Sequence[str], whole: bool, base: str) -> Iterator[str]:
@@ -74,7 +80,7 @@ def _hash_all(paths: Sequence[str], whole: bool, base: str) -> Iterator[str]:
                 spoken, left = now, (now - start) / done * (len(paths) - done)
                 log.warning(
                     "reading %s once, to know its content: %d of %d files, about %.0f s left",
-                    base, done, len(paths), left,
+                    printable(base), done, len(paths), left,
                 )  # fmt: skip
 
 
@@ -114,7 +120,7 @@ def _memory() -> Iterator[sqlite3.Connection | None]:
         yield opened
 
 
-def _recall(memory: sqlite3.Connection | None, base: str, whole: bool) -> dict[tuple, str]:
+def _recall(memory: sqlite3.Connection | None, base: bytes, whole: bool) -> dict[tuple, str]:
     if memory is None:
         return {}
     try:
@@ -131,9 +137,9 @@ def _recall(memory: sqlite3.Connection | None, base: str, whole: bool) -> dict[t
 
 def _remember(
     memory: sqlite3.Connection | None,
-    base: str,
+    base: bytes,
     whole: bool,
-    fresh: Sequence[tuple[str, Stamp | None, str]],
+    fresh: Sequence[tuple[bytes, Stamp | None, str]],
 ) -> None:
     settled = time.time_ns() - int(RACY_SECONDS * 1e9)
     rows = [

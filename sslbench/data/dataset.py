@@ -48,7 +48,8 @@ class ImageDataset(torch.utils.data.Dataset[Pair]):
 
     name: for people; split: "train" | "validation" | "test"; names: one per image, e.g. its path;
     labels: int64 (N,) or None; classes: names of the labels, empty if unlabelled;
-    crop_ratio: side of the test-time centre crop relative to the resized image.
+    crop_ratio: side of the test-time centre crop relative to the resized image;
+    unlabelled: why there are no labels, as part of a sentence, empty if nothing is known.
     Items raise `BrokenImage` when they cannot be decoded.
     """
 
@@ -58,6 +59,7 @@ class ImageDataset(torch.utils.data.Dataset[Pair]):
     labels: np.ndarray | None = None
     classes: tuple[str, ...] = ()
     crop_ratio: float = 0.875
+    unlabelled: str = ""
 
     def __len__(self) -> int:
         return len(self.names)

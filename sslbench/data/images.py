@@ -14,8 +14,9 @@ from sslbench.data.dataset import (
     decode,
 )
 from sslbench.data.embedded import open_digits, open_shapes
-from sslbench.data.folders import SPLIT_FOLDERS, open_folder, open_list
+from sslbench.data.folders import SPLIT_FOLDERS, open_folder
 from sslbench.data.home import home
+from sslbench.data.lists import open_list
 from sslbench.data.shapes import ShapesConfig
 from sslbench.data.torchvision_sets import PREFIX, open_torchvision
 from sslbench.errors import UserError, nearest

@@ -52,6 +52,15 @@ def test_names_are_matched_with_and_without_their_folder(data, tmp_path):
     assert listed(path, data, features).tolist() == [3, 107]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_lists_from_other_systems_are_the_same_lists(data, encoding):
+    path, before = find_list(data, 0.01), protocol_for(data).files
+    path.write_bytes("n1_3.JPEG\r\nn2/n2_7.JPEG\r\n".encode(encoding))
+    assert listed(path, data, blobs(200, 2, 4, 1)).tolist() == [3, 107]
+    path.write_bytes("n1_3.JPEG\r\nn2_7.JPEG\r\n".encode(encoding))
+    assert protocol_for(data).files == before
+
+
 def test_rows_follow_the_images_that_could_be_read(data):
     kept = torch.tensor([i for i in range(200) if i not in (0, 3)])
     features = Features(torch.zeros(198, 1), torch.zeros(198, dtype=torch.int64), kept)

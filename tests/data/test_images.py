@@ -75,45 +75,6 @@ def test_wrong_sources_are_named(tmp_path):
         open_dataset(tmp_path / "a.csv")
 
 
-def write_list(root, text):
-    (root / "list.txt").write_text(text)
-    return root / "list.txt"
-
-
-@pytest.mark.parametrize(
-    ("text", "classes", "labels"),
-    [
-        ("a 1.png\nb.png\n", (), None),
-        ("a 1.png 2\n\nb.png 0\n", ("0", "1", "2"), [2, 0]),
-        ("a 1.png\tred fox\nb.png\tcat\n", ("cat", "red fox"), [1, 0]),
-        ("a 1.png zebra\nb.png ant\n", ("ant", "zebra"), [1, 0]),
-    ],
-)
-def test_list_files(make_folder, text, classes, labels):
-    data = open_dataset(write_list(make_folder(["a 1.png", "b.png"]), text))
-    assert data.names == ["a 1.png", "b.png"] and data.classes == classes
-    assert (None if data.labels is None else data.labels.tolist()) == labels
-    assert data[0][0].size == (12, 10)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("b.png\nmissing.png\n", r"Line 2 of .*missing\.png, which does not exist"),
-        ("b.png 1\na.png\n", r"1 of 2 images only \(none for a.png\)"),
-        ("\n", "names no images"),
-    ],
-)
-def test_wrong_lists_are_named(make_folder, text, message):
-    with pytest.raises(UserError, match=message):
-        open_dataset(write_list(make_folder(["a.png", "b.png"]), text))
-
-
-def test_a_list_is_a_train_split(make_folder):
-    with pytest.raises(UserError, match="read as train, not as test"):
-        open_dataset(write_list(make_folder(["a.png"]), "a.png"), "test")
-
-
 def test_digits_are_split_once_and_for_all():
     parts = {split: open_dataset("digits", split) for split in SPLITS}
     assert [len(part) for part in parts.values()] == [1197, 300, 300]

@@ -1,0 +1,102 @@
+"""List files as datasets."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from sslbench.data.dataset import FileImages
+from sslbench.data.folders import short_name
+from sslbench.data.reading import printable, read_lines
+from sslbench.errors import UserError
+
+
+def open_list(path: Path, split: str) -> FileImages:
+    """Images listed in a text file, which is a train split.
+
+    One path a line, relative to the file, with an optional label after a tab or the last space;
+    `read_lines` says which encodings are read. Labels are numbered in order: by value where all
+    are whole numbers, else as text. Classes are the distinct labels, called as the file has them.
+
+    Raises UserError for a missing image, an empty list, a negative label and a list of which only
+    some lines have labels.
+    """
+    shown = printable(path)
+    if split != "train":
+        raise UserError(
+            f"The list file {shown} holds one set of images and is read as train, not as {split}: "
+            f"give a folder with train and {split} folders."
+        )
+    lines = [line.strip(" \t") for line in read_lines(path)]
+    rows = [_row(path, number, line) for number, line in enumerate(lines, start=1) if line]
+    if not rows:
+        raise UserError(f"The list file {shown} names no images: write one path per line.")
+    names = [name for name, _ in rows]
+    texts = [label for _, label in rows if label]
+    if 0 < len(texts) < len(rows):
+        bare = next(name for name, label in rows if not label)
+        raise UserError(
+            f"The list file {shown} has labels for {len(texts)} of {len(rows)} images only (none "
+            f"for {printable(bare)}): label all or none."
+        )
+    labels, classes = _numbered(texts) if texts else (None, ())
+    return FileImages(
+        root=path.parent,
+        name=short_name(path),
+        split=split,
+        names=names,
+        labels=labels,
+        classes=classes,
+        unlabelled="" if texts else f"the lines of {shown} end without one",
+    )
+
+
+def _row(path: Path, number: int, line: str) -> tuple[str, str]:
+    """The path and the label ("" if none) in one line of a list file."""
+    name, label = line, ""
+    if "\t" in line:
+        name, label = (part.strip() for part in line.rsplit("\t", 1))
+    elif " " in line and not _is_file(path.parent / line):
+        name, label = line.rsplit(maxsplit=1)
+    if not _is_file(path.parent / name):
+        raise UserError(
+            f"Line {number} of {printable(path)} names the file {printable(path.parent / name)}, "
+            f"which {_fault(path.parent / name)}: paths are relative to the list file."
+        )
+    if label.startswith("-") and label[1:].isdecimal():
+        raise UserError(
+            f"Line {number} of {printable(path)} gives the label {label}: labels are whole numbers "
+            "from 0 on or names of classes, and an image without one has none after its path."
+        )
+    return name, label
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long for the file system
+        return False
+
+
+def _fault(path: Path) -> str:
+    if os.path.lexists(path):
+        return "is neither a regular file nor a link to one"
+    odd = any("\udc80" <= character <= "\udcff" for character in str(path))
+    return "does not exist" + (" (save the list as UTF-8 if the name is another)" if odd else "")
+
+
+def _numbered(texts: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Label numbers 0 to K - 1 and the K class names; see `open_list`."""
+    whole = all(text.isascii() and text.isdecimal() for text in texts)
+    keys = [_value(text) if whole else (0, text) for text in texts]
+    named = dict(zip(reversed(keys), reversed(texts), strict=True))  # as first written
+    number = {key: k for k, key in enumerate(sorted(named))}
+    return np.array([number[key] for key in keys]), tuple(printable(named[k]) for k in number)
+
+
+def _value(digits: str) -> tuple[int, str]:
+    """Orders numbers of any length by value, so that none of them is ever counted up to."""
+    significant = digits.lstrip("0")
+    return len(significant), significant
