@@ -136,9 +136,9 @@ def train(
     context.model.backbone.to(context.device).eval()
     layers = _fresh_layers(features, len(data.classes), online.init_std, context)
     classifiers = Classifiers(layers, make_optimiser(layers, batch / 256), features)
-    history, judged = [], 0
+    history, judged, owner = [], 0, {"job": context.work_dir.name}
     if has_state(context.work_dir):
-        state = load_state(context.work_dir)
+        state = load_state(context.work_dir, owner)
         history, judged = list(state["history"]), state["judged"]
         if len(history) < online.epochs:
             classifiers.restore(state)
@@ -147,7 +147,8 @@ def train(
         hits, judged = _judge(classifiers, data, context)
         history.append(hits)
         more = classifiers.state() if epoch + 1 < online.epochs else {}
-        save_state(context.work_dir, {"history": torch.stack(history), "judged": judged, **more})
+        state = {"history": torch.stack(history), "judged": judged, **more}
+        save_state(context.work_dir, state, owner)
     remove(context.work_dir / PREVIOUS)
     return History(torch.stack(history), judged)
 

@@ -49,7 +49,8 @@ def places(tmp_path_factory, images, labelled, tokenizer, dino_run) -> dict[str,
     shutil.copytree(dino_run, root / "unfinished")
     (root / "unfinished" / checkpoint.WEIGHTS).unlink()
     shutil.copytree(dino_run, root / "cut")
-    (root / "cut" / checkpoint.STATE).write_bytes(b"PK\3\4 and no more")
+    for state in (checkpoint.STATE, checkpoint.PREVIOUS):
+        (root / "cut" / state).write_bytes(b"PK\3\4 and no more")
     shutil.copytree(dino_run, root / "cut_weights")
     whole = (dino_run / checkpoint.WEIGHTS).read_bytes()
     (root / "cut_weights" / checkpoint.WEIGHTS).write_bytes(whole[:-10])
@@ -192,7 +193,7 @@ def test_commands_refuse(sslbench, tmp_path, places, typed, pattern) -> None:
         ("run", "--method ibot --resume", "is a run of 'dino', not 'ibot'; pass --method dino"),
         ("run", "--method dino --resume --set train.epochs=9", "only run.* may change"),
         ("run", "--method dino --resume --data shapes", "drop --config and --data"),
-        ("cut", "--method dino --resume", r"state\.pt is truncated or damaged; replace it by"),
+        ("cut", "--method dino --resume", r"state\.pt is truncated or damaged .* too; remove"),
         ("records", "--method dino --resume", r"config\.json is missing"),
     ],
 )

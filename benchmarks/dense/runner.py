@@ -7,12 +7,12 @@ while it trains, then detector.py + detector.pth, which mm's own tools read, and
 from __future__ import annotations
 
 import fcntl
+import logging
 import math
 import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +30,23 @@ from sslbench.benchmarks.dense.backbone import arch_of
 from sslbench.benchmarks.dense.job import CONFIG, METRICS
 from sslbench.errors import RunError, UserError
 from sslbench.training.checkpoint import (
+    OWNER,
+    check_owner,
     has_state,
     load_state,
+    remove,
     remove_leftovers,
+    save_checked,
     save_json,
     save_state,
     write_atomically,
 )
 from sslbench.training.distributed import World, barrier, is_first, join_world
 from sslbench.training.log import RunLog
+from sslbench.training.sealed import DamagedFile, load_checked
 
 EXPORT, EXPORT_CONFIG, LOCK = "detector.pth", "detector.py", "run.lock"
+log = logging.getLogger(__name__)
 
 
 class DenseRunner(Runner):
@@ -63,13 +69,13 @@ class DenseRunner(Runner):
                 "optimizer": self.optim_wrapper.state_dict(),
                 "schedulers": [s.state_dict() for s in self.param_schedulers],
             }
-            save_state(Path(self.work_dir), state)
+            save_state(Path(self.work_dir), state, owner_of(Path(self.work_dir)))
 
     def load_or_resume(self) -> None:
         """Goes on from state.pt where there is one; nothing else is ever loaded."""
         if self._has_loaded or not has_state(Path(self.work_dir)):
             return
-        state = load_state(Path(self.work_dir))
+        state = load_state(Path(self.work_dir), owner_of(Path(self.work_dir)))
         self.network.load_state_dict(state["model"])
         self.optim_wrapper.load_state_dict(state["optimizer"])
         for scheduler, values in zip(self.param_schedulers, state["schedulers"], strict=True):
@@ -79,8 +85,8 @@ class DenseRunner(Runner):
 
     def load_export(self) -> None:
         """Takes the weights of detector.pth, so that every process tests what was exported."""
-        path = Path(self.work_dir) / EXPORT
-        self.network.load_state_dict(torch.load(path, "cpu", weights_only=True)["state_dict"])
+        content = load_checked(Path(self.work_dir) / EXPORT)
+        self.network.load_state_dict(content["state_dict"])
         self._has_loaded = True  # otherwise testing would load state.pt, which may be older
 
 
@@ -145,6 +151,9 @@ def run(folder: Path) -> dict[str, float]:
             remove_leftovers(folder)
         config = localised(Config.fromfile(folder / CONFIG), folder, world)
         runner = DenseRunner.from_cfg(config)
+        if world.main:
+            remove_damaged(folder / EXPORT)
+        barrier(world)
         if not (folder / EXPORT).exists():
             runner.train()
             if world.main:
@@ -157,6 +166,25 @@ def run(folder: Path) -> dict[str, float]:
             for path in folder.glob("state*.pt"):
                 path.unlink()  # the optimiser's half is of no use any more
     return metrics
+
+
+def owner_of(folder: Path) -> dict[str, str]:
+    """Whose files these are: a job's folder is named by weights, protocol, data and seed."""
+    return {"job": folder.resolve().name}
+
+
+def remove_damaged(path: Path) -> None:
+    """Removes an export that is not as it was written, so that it is made anew, and says so.
+
+    Raises UserError for the export of another run.
+    """
+    try:
+        check_owner(path, load_checked(path).get(OWNER), owner_of(path.parent))
+    except FileNotFoundError:
+        return
+    except DamagedFile as error:
+        log.warning("%s It is made anew from the newest state.", error)
+        remove(path)
 
 
 @contextmanager
@@ -225,7 +253,7 @@ def replace_sync_bn(node: Any) -> None:
 def export(runner: DenseRunner, folder: Path) -> None:
     """detector.pth + detector.py: weights and a config that needs no other file."""
     meta = {"dataset_meta": dict(runner.train_dataloader.dataset.metainfo)}
-    content = {"state_dict": runner.network.state_dict(), "meta": meta}
+    content = {"state_dict": runner.network.state_dict(), "meta": meta, OWNER: owner_of(folder)}
     config = Config.fromfile(folder / CONFIG)
     config.model.backbone.pop("source")
     config.model.backbone.arch = arch_of(runner.network.backbone.model)
@@ -235,4 +263,4 @@ def export(runner: DenseRunner, folder: Path) -> None:
     config.custom_hooks, config.log_level = [], "INFO"
     config.visualizer.vis_backends = [{"type": "LocalVisBackend"}]
     write_atomically(folder / EXPORT_CONFIG, lambda path: path.write_text(config.pretty_text))
-    write_atomically(folder / EXPORT, partial(torch.save, content))
+    save_checked(folder / EXPORT, content)

@@ -1,7 +1,8 @@
 """Run directories: what a run leaves behind, written so that nothing is ever half-written.
 
 config.json          the resolved recipe
-state.pt             everything needed to go on, the newest; state.previous.pt the one before
+state.pt             everything needed to resume, the newest; state.previous.pt the one before;
+                     state.damaged.pt one that did not match its checksum
 weights.safetensors  the exported backbone (the teacher where there is one) with its card
 log.jsonl            one line per logged step
 """
@@ -11,8 +12,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
-import pickle
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -24,13 +25,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sslbench.errors import UserError
+from sslbench.training.distributed import is_first
+from sslbench.training.sealed import DamagedFile, load_checked, seal
 
-STATE, PREVIOUS, WEIGHTS, CONFIG = (
-    "state.pt",
-    "state.previous.pt",
-    "weights.safetensors",
-    "config.json",
-)
+STATE, PREVIOUS, DAMAGED = "state.pt", "state.previous.pt", "state.damaged.pt"
+WEIGHTS, CONFIG = "weights.safetensors", "config.json"
+OWNER = "owner"  # where a state keeps whose it is
+log = logging.getLogger(__name__)
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any], keep: Path | None = None) -> None:
@@ -82,39 +83,86 @@ def save_json(path: Path, value: Any) -> None:
     write_atomically(path, lambda p: p.write_text(json.dumps(value, indent=2) + "\n"))
 
 
-def save_state(folder: Path, state: Mapping[str, Any]) -> None:
-    """Writes state.pt; the one it replaces stays as state.previous.pt."""
-
-    save_pickled(folder / STATE, dict(state), keep=folder / PREVIOUS)
-
-
-def save_pickled(path: Path, value: Any, keep: Path | None = None) -> None:
-    """`torch.save` by `write_atomically`."""
+def save_pickled(
+    path: Path,
+    value: Any,
+    keep: Path | None = None,
+    finish: Callable[[Path], None] = lambda path: None,
+) -> None:
+    """`torch.save` by `write_atomically`; `finish` gets the file before it takes its place."""
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:  # torch's own writer would not say why it fails
             torch.save(value, file)
+        finish(temporary)
 
     write_atomically(path, write, keep)
 
 
+def save_checked(path: Path, value: Any, keep: Path | None = None) -> None:
+    """`save_pickled` with a checksum inside, which `sealed.load_checked` asks for."""
+    save_pickled(path, value, keep, finish=seal)
+
+
+def save_state(
+    folder: Path, state: Mapping[str, Any], owner: Mapping[str, Any] | None = None
+) -> None:
+    """Writes state.pt; the one it replaces stays as state.previous.pt.
+
+    owner: what only the states of this run agree on (plain values), see `load_state`.
+    """
+    told = {} if owner is None else {OWNER: dict(owner)}
+    save_checked(folder / STATE, {**state, **told}, keep=folder / PREVIOUS)
+
+
 def has_state(folder: Path) -> bool:
-    """Whether there is a checkpoint to go on from."""
+    """Whether there is a checkpoint to resume from."""
     return (folder / STATE).exists() or (folder / PREVIOUS).exists()
 
 
-def load_state(folder: Path) -> dict[str, Any]:
-    """Reads state.pt without unpickling anything but tensors and plain containers."""
-    path = folder / STATE
-    if not path.exists() and (folder / PREVIOUS).exists():
-        path = folder / PREVIOUS  # killed between the two renames
-    if not path.exists():
+def load_state(folder: Path, owner: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The newest sound state in `folder`; where that is the one before, a warning says so.
+
+    owner: as given to `save_state`. Raises UserError where no state is sound, and where the newest
+    one belongs to another run; states of older versions name no owner.
+    """
+    damage: list[DamagedFile] = []
+    for path in (folder / STATE, folder / PREVIOUS):
+        try:
+            state = load_checked(path)
+            if not isinstance(state, dict):
+                raise DamagedFile(f"{path} is damaged (it holds no state).")
+        except FileNotFoundError:
+            continue  # killed between the two renames
+        except DamagedFile as error:
+            damage.append(error)
+            continue
+        check_owner(path, state.pop(OWNER, None), owner)
+        if damage and is_first():
+            at = f", step {state['step']}" if "step" in state else ""
+            log.warning("%s Resuming from %s%s.", damage[0], path, at)
+            with contextlib.suppress(OSError):  # else the next save would make it the one before
+                (folder / STATE).replace(folder / DAMAGED)
+        return state
+    if not damage:
         raise UserError(f"{folder} holds no {STATE} to resume from; leave out --resume to start.")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError, KeyError) as error:
-        hint = f"replace it by {PREVIOUS}" if (folder / PREVIOUS).exists() else "start anew"
-        raise UserError(f"checkpoint {path} is truncated or damaged; {hint}.") from error
+    other = "is damaged too" if len(damage) > 1 else "is not there to fall back to"
+    told = str(damage[0]).removesuffix(".")
+    raise UserError(f"{told} and {PREVIOUS} {other}; remove {folder} to start anew.")
+
+
+def check_owner(path: Path, found: Any, owner: Mapping[str, Any] | None) -> None:
+    """Raises UserError where `found`, the owner that a file names, is another than `owner`."""
+    if owner is None or found is None:
+        return
+    other = [name for name in owner if name in found and found[name] != owner[name]]
+    if not other and found.keys() & owner.keys():
+        return
+    told = ", ".join(f"{name} {found[name]!r}, not {owner[name]!r}" for name in other)
+    raise UserError(
+        f"{path} belongs to another run ({told or 'of another kind'}); put this run's own file "
+        "back, or remove this one."
+    )
 
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor], card: Mapping[str, Any]) -> str:
@@ -167,5 +215,5 @@ def weights_sha256(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         sha.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        sha.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+        sha.update(tensor.flatten().view(torch.uint8).numpy().data)
     return sha.hexdigest()

@@ -24,6 +24,7 @@ from sslbench.data.dataset import ImageDataset
 from sslbench.data.images import open_dataset
 from sslbench.data.loader import ViewLoader, make_loader
 from sslbench.errors import RunError, UserError
+from sslbench.identity import kept_settings
 from sslbench.method import Method, Progress, ViewBatch
 from sslbench.training import checkpoint
 from sslbench.training.distributed import World, barrier
@@ -200,12 +201,12 @@ def save(run: Run, step: int) -> None:
         "optimizer": run.optimizer.state_dict(),
         "content": run.dataset.fingerprint,
     }
-    checkpoint.save_state(run.out, state)
+    checkpoint.save_state(run.out, state, kept_settings(run.recipe))
 
 
 def restore(run: Run) -> int:
     """Loads the newest checkpoint; the number of steps already done."""
-    state = checkpoint.load_state(run.out)
+    state = checkpoint.load_state(run.out, kept_settings(run.recipe))
     if "content" not in state:  # of an older version, which knew data by names and sizes only
         logger.warning("%s does not say what its data held, so that is not checked.", run.out)
     elif state["content"] != run.dataset.fingerprint:
@@ -215,13 +216,13 @@ def restore(run: Run) -> int:
         )
     try:
         run.method.load_state_dict(state["method"])
-    except RuntimeError as error:
+        run.optimizer.load_state_dict(state["optimizer"])
+        return int(state["step"])
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"{run.out / checkpoint.STATE} holds other weights than {run.recipe.method_name} has "
             "in this version; start a new run, or resume with the version that began it."
         ) from error
-    run.optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"])
 
 
 def train(run: Run, loader: ViewLoader, start: int, log: RunLog) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
 import resource
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import torch
 from sslbench.errors import UserError
 from sslbench.training import checkpoint
 from sslbench.training.log import LOG
+from sslbench.training.sealed import DamagedFile, load_checked
 
 from . import small
 
@@ -53,10 +56,113 @@ def test_a_state_cut_short_is_one_sentence(tmp_path, length) -> None:
     checkpoint.save_state(tmp_path, {"step": 1, "method": TENSORS})
     path = tmp_path / checkpoint.STATE
     path.write_bytes(path.read_bytes()[:length])
-    with pytest.raises(UserError, match=r"state\.pt is truncated or damaged; start anew\.$"):
+    absent = r"state\.pt is truncated or damaged \(.*\) and state\.previous\.pt is not there to"
+    with pytest.raises(UserError, match=absent):
         checkpoint.load_state(tmp_path)
     (tmp_path / checkpoint.PREVIOUS).touch()
-    with pytest.raises(UserError, match=r"replace it by state\.previous\.pt\.$"):
+    with pytest.raises(UserError, match=r"state\.previous\.pt is damaged too; remove .* anew\.$"):
+        checkpoint.load_state(tmp_path)
+
+
+BIG = {"a": torch.arange(20_000.0), "b": torch.ones(3, dtype=torch.int64)}
+
+
+def flip(at: float) -> Callable[[bytearray], None]:
+    """Flips one bit at a share of the file's length."""
+
+    def change(data: bytearray) -> None:
+        data[int(at * (len(data) - 1))] ^= 4
+
+    return change
+
+
+def zero_a_page(data: bytearray) -> None:
+    data[8192:12288] = bytes(4096)
+
+
+def zero_the_end(data: bytearray) -> None:
+    data[-50:] = bytes(50)
+
+
+def forget_the_checksum(data: bytearray) -> None:
+    data[-80:-64] = bytes(16)
+
+
+DAMAGE = [flip(at) for at in (0, 0.001, 0.05, 0.3, 0.5, 0.777, 0.99, 0.995, 0.9992, 1)]
+DAMAGE += [zero_a_page, zero_the_end, forget_the_checksum]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_state_with_any_other_byte_gives_way_to_the_one_before(tmp_path, caplog, damage) -> None:
+    for step in (3, 6):
+        checkpoint.save_state(tmp_path, {"step": step, "method": BIG})
+    data = bytearray((tmp_path / checkpoint.STATE).read_bytes())
+    damage(data)
+    (tmp_path / checkpoint.STATE).write_bytes(data)
+    state = checkpoint.load_state(tmp_path)
+    assert state["step"] == 3 and torch.equal(state["method"]["a"], BIG["a"])
+    assert "state.pt is truncated or damaged" in caplog.text
+    assert f"Resuming from {tmp_path / checkpoint.PREVIOUS}, step 3." in caplog.text
+    # the damaged file is set aside and never becomes the one before
+    assert names(tmp_path) == [checkpoint.DAMAGED, checkpoint.PREVIOUS]
+    checkpoint.save_state(tmp_path, {"step": 4})
+    assert torch.load(tmp_path / checkpoint.PREVIOUS, weights_only=True)["step"] == 3
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_flipped_bit_anywhere_is_noticed(tmp_path, seed) -> None:
+    """Padding and the archive's own tables included, which no reader of archives looks at."""
+    checkpoint.save_checked(tmp_path / "x.pt", BIG)
+    data = bytearray((tmp_path / "x.pt").read_bytes())
+    place = random.Random(seed).randrange(8 * len(data))
+    data[place // 8] ^= 1 << place % 8
+    (tmp_path / "x.pt").write_bytes(data)
+    with pytest.raises(DamagedFile, match=r"x\.pt is truncated or damaged \(.+\)\.$"):
+        load_checked(tmp_path / "x.pt")
+
+
+def test_a_file_with_a_checksum_is_an_ordinary_one_to_torch(tmp_path) -> None:
+    checkpoint.save_checked(tmp_path / "x.pt", BIG)
+    for mmap in (False, True):
+        found = torch.load(tmp_path / "x.pt", weights_only=True, mmap=mmap)
+        assert torch.equal(found["a"], BIG["a"])
+    with zipfile.ZipFile(tmp_path / "x.pt") as archive:
+        assert archive.testzip() is None
+        assert archive.comment.startswith(b"sslbench sha256 ")
+
+
+def test_a_state_of_the_version_before_is_read_with_a_note(tmp_path, caplog) -> None:
+    path = tmp_path / checkpoint.STATE
+    torch.save({"step": 7, "method": BIG}, path)
+    assert checkpoint.load_state(tmp_path, {"train.seed": 0})["step"] == 7
+    assert "state.pt is of an older version and has no checksum" in caplog.text
+    data = bytearray(path.read_bytes())
+    flip(0.5)(data)  # its archive has at least sums of the tensors
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"\(state/data/0 does not match its checksum\)"):
+        checkpoint.load_state(tmp_path)
+
+
+def test_a_state_of_another_run_is_refused(tmp_path) -> None:
+    mine, other = {"train.seed": 0, "optim.lr": 0.1}, {"train.seed": 1, "optim.lr": 0.1}
+    checkpoint.save_state(tmp_path, {"step": 5}, mine)
+    assert checkpoint.load_state(tmp_path, mine) == {"step": 5}
+    assert checkpoint.load_state(tmp_path) == {"step": 5}
+    # a setting that is new in this version does not make another run of it
+    assert checkpoint.load_state(tmp_path, {**mine, "optim.new": 3}) == {"step": 5}
+    with pytest.raises(
+        UserError, match=r"another run \(train\.seed 0, not 1\); put this run's own"
+    ):
+        checkpoint.load_state(tmp_path, other)
+    with pytest.raises(UserError, match=r"another run \(of another kind\); put this run's own"):
+        checkpoint.load_state(tmp_path, {"job": "knn-1"})
+    assert names(tmp_path) == [checkpoint.STATE]
+
+
+@pytest.mark.parametrize("value", [[1, 2], torch.ones(2), "text", None])
+def test_a_state_that_is_none_is_one_sentence(tmp_path, value) -> None:
+    checkpoint.save_checked(tmp_path / checkpoint.STATE, value)
+    with pytest.raises(UserError, match=r"state\.pt is damaged \(it holds no state\) and"):
         checkpoint.load_state(tmp_path)
 
 

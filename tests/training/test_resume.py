@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -134,3 +135,54 @@ def test_other_data_are_refused(tmp_path, images) -> None:
     small.write_images(tmp_path / "own", count=41)
     with pytest.raises(UserError, match="trained on other data"):
         go_on(tmp_path / "run", workers=0)
+
+
+def copied(reference: Path, out: Path) -> Path:
+    """A run directory without its weights, as before the end."""
+    shutil.copytree(reference, out)
+    (out / checkpoint.WEIGHTS).unlink()
+    return out
+
+
+@pytest.mark.parametrize("place", [0.3, 0.8])
+def test_a_damaged_state_gives_way_to_the_one_before(tmp_path, whole, caplog, place) -> None:
+    _, reference = whole("dino")
+    out = copied(reference, tmp_path / "run")
+    data = bytearray((out / checkpoint.STATE).read_bytes())
+    data[int(place * len(data))] ^= 1
+    (out / checkpoint.STATE).write_bytes(data)
+    go_on(out, workers=0)
+    assert f"Resuming from {out / checkpoint.PREVIOUS}, step {STEPS - 3}." in caplog.text
+    assert small.losses(out) == small.losses(reference)
+    assert weights(out) == weights(reference)
+
+
+def test_the_state_of_another_seed_is_refused(tmp_path, whole, images) -> None:
+    _, reference = whole("dino")
+    other = small.train(
+        small.recipe("dino", images, train={"epochs": 3, "seed": 1}), tmp_path / "other"
+    )
+    out = copied(reference, tmp_path / "run")
+    shutil.copy(other / checkpoint.STATE, out)
+    with pytest.raises(UserError, match=r"another run \(train\.seed 1, not 0\)"):
+        go_on(out, workers=0)
+
+
+def test_a_setting_edited_by_hand_is_refused(tmp_path, whole) -> None:
+    _, reference = whole("dino")
+    out = copied(reference, tmp_path / "run")
+    values = json.loads((out / checkpoint.CONFIG).read_text())
+    values["optim"]["lr"] = 0.5
+    (out / checkpoint.CONFIG).write_text(json.dumps(values))
+    with pytest.raises(UserError, match=r"another run \(optim\.lr 0\.001, not 0\.5\)"):
+        go_on(out, workers=0)
+
+
+def test_a_state_without_its_parts_is_one_sentence(tmp_path, whole) -> None:
+    _, reference = whole("dino")
+    out = copied(reference, tmp_path / "run")
+    state = checkpoint.load_state(out)
+    for part in ("method", "optimizer", "step"):
+        checkpoint.save_state(out, {k: v for k, v in state.items() if k != part})
+        with pytest.raises(UserError, match="holds other weights than dino has"):
+            go_on(out, workers=0)

@@ -5,6 +5,8 @@ mmdet's import alone takes ten seconds.
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -138,26 +140,55 @@ def test_what_is_tested_is_the_end_not_the_last_state(root: Path, tmp_path: Path
     assert metrics_of(tmp_path)["aAcc"] == pytest.approx(100 * share.mean(), abs=0.01)
 
 
-def test_a_damaged_state_is_one_sentence(root: Path, tmp_path: Path):
+def flip_a_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_damaged_state_gives_way_to_the_one_before(ended, root: Path, tmp_path: Path, caplog):
     kill_after(tmp_path, small_config(root, *LINEAR, save=True), step=2)
-    state = tmp_path / "state.pt"
-    state.write_bytes(state.read_bytes()[:-1000])
-    with pytest.raises(UserError, match=r"state.pt is truncated or damaged; replace it by"):
+    flip_a_bit(tmp_path / "state.pt")
+    (tmp_path / "state.previous.pt").rename(before := tmp_path / "kept")
+    absent = r"state.pt is truncated or damaged \(it does not match.*not there to fall back to"
+    with pytest.raises(UserError, match=absent):
         run(tmp_path)
-    (tmp_path / "state.previous.pt").replace(state)
+    before.rename(tmp_path / "state.previous.pt")
     run(tmp_path)
-    assert [row["step"] for row in steps_of(tmp_path)] == [1, 2, 3, 4]
+    assert re.search(r"Resuming from .*state\.previous\.pt, step 1\.", caplog.text)
+    assert steps_of(tmp_path) == steps_of(ended(LINEAR))
+    assert metrics_of(tmp_path) == metrics_of(ended(LINEAR))
+
+
+def test_the_state_of_another_job_is_refused(root: Path, tmp_path: Path):
+    kill_after(tmp_path / "one", small_config(root, *LINEAR, save=True), step=2)
+    (tmp_path / "one").rename(tmp_path / "two")
+    with pytest.raises(UserError, match=r"state.pt belongs to another run \(job 'one', not 'two'"):
+        run(tmp_path / "two")
+
+
+def test_a_damaged_detector_is_made_anew(ended, tmp_path: Path, caplog):
+    folder = tmp_path / ended(LINEAR).name
+    shutil.copytree(ended(LINEAR), folder)
+    (folder / "metrics.json").unlink()
+    flip_a_bit(folder / "detector.pth")
+    run(folder)
+    assert re.search(r"detector\.pth is truncated or damaged .*made anew", caplog.text)
+    assert metrics_of(folder) == metrics_of(ended(LINEAR))
+    folder.rename(other := tmp_path / "other")
+    with pytest.raises(UserError, match=r"detector\.pth belongs to another run"):
+        run(other)
 
 
 def test_a_full_disk_leaves_no_half_written_detector(root: Path, tmp_path: Path, monkeypatch):
     write_config(tmp_path, small_config(root, *LINEAR))
     save = torch.save
 
-    def fail(content, path) -> None:
-        if "detector" in str(path):
-            Path(path).write_bytes(b"half")
+    def fail(content, file) -> None:
+        if "detector" in file.name:
+            file.write(b"half")
             raise OSError(28, "No space left on device")
-        save(content, path)
+        save(content, file)
 
     with monkeypatch.context() as patch:
         patch.setattr(torch, "save", fail)

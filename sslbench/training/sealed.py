@@ -1,0 +1,100 @@
+"""Files of `torch.save` with the SHA-256 of all their bytes inside, as the comment of the archive.
+
+A zip archive may end in a comment, which every reader skips: torch, mm's tools and unzip read such
+a file as any other. Archives of torch carry a CRC-32 of each part too, but torch does not look.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import zipfile
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from sslbench.errors import UserError
+
+# the last record of an archive without a comment: signature, four counts, two places, length 0
+END, END_SIZE = b"PK\5\6", 22
+MARK = b"sslbench sha256 "
+COMMENT_SIZE = len(MARK) + 2 * hashlib.sha256().digest_size
+CHUNK = 1 << 20
+log = logging.getLogger(__name__)
+
+
+class DamagedFile(UserError):
+    """A file of ours that is not as it was written."""
+
+
+def seal(path: Path) -> None:
+    """Appends the checksum to a file that `torch.save` has just written."""
+    with path.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(size - 2)
+        file.write(COMMENT_SIZE.to_bytes(2, "little"))
+        checksum = _sha256(file, size)
+        file.seek(size)
+        file.write(MARK + checksum)
+
+
+def load_checked(path: Path) -> Any:
+    """Tensors (on the CPU) and plain containers of a sealed file, or of one of an older version.
+
+    Raises DamagedFile for any byte that changed; FileNotFoundError.
+    """
+    try:
+        with path.open("rb") as file:
+            if not _is_sealed(file):
+                _check_parts(file)
+                log.warning("%s is of an older version and has no checksum of its own.", path)
+            file.seek(0)
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a damaged stream may end in any way
+        reason = error if isinstance(error, _Damage) else _told(error)
+        raise DamagedFile(f"{path} is truncated or damaged ({reason}).") from error
+
+
+class _Damage(Exception):
+    pass
+
+
+def _is_sealed(file: BinaryIO) -> bool:
+    """False for an archive without a comment; raises _Damage if the checksum is another."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - END_SIZE - COMMENT_SIZE))
+    tail = file.read()
+    if tail[-END_SIZE:].startswith(END) and tail.endswith(b"\0\0"):
+        return False
+    if not tail[-COMMENT_SIZE:].startswith(MARK):
+        raise _Damage("its end is missing")
+    if tail[-COMMENT_SIZE:] != MARK + _sha256(file, size - COMMENT_SIZE):
+        raise _Damage("it does not match its checksum")
+    return True
+
+
+def _sha256(file: BinaryIO, size: int) -> bytes:
+    """In hex, of the first `size` bytes."""
+    sha = hashlib.sha256()
+    file.seek(0)
+    while chunk := file.read(min(CHUNK, size)):
+        sha.update(chunk)
+        size -= len(chunk)
+    return sha.hexdigest().encode()
+
+
+def _check_parts(file: BinaryIO) -> None:
+    file.seek(0)
+    with zipfile.ZipFile(file) as archive:
+        if wrong := archive.testzip():
+            raise _Damage(f"{wrong} does not match its checksum")
+
+
+def _told(error: Exception) -> str:
+    """The first sentence of an error, without what torch advises."""
+    words = str(getattr(error, "strerror", None) or error) or type(error).__name__
+    return " ".join(words.split(". ")[0].split())[:120].rstrip(".")
