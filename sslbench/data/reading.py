@@ -2,9 +2,9 @@
 
 Checks, training, floors and evaluation all read files through this module, so that none of them
 can see another image than the others. Every image is upright: the EXIF orientation (1 to 8, of
-JPEG, PNG, TIFF and WebP alike) is applied, as OpenCV's reader does in detection and segmentation.
-Torchvision's loader, with which the papers' code read ImageNet, ignores it; ours is deliberately
-saner. Orientations in XMP are not looked at, by OpenCV neither.
+JPEG, PNG, TIFF and WebP alike) is applied, as OpenCV does. Torchvision's loader, with which the
+papers' code reads images, ignores it; ours is deliberately saner. An orientation in XMP alone is
+not looked at, as OpenCV does not.
 """
 
 from __future__ import annotations
@@ -127,12 +127,17 @@ def decode(path: str | Path) -> Image.Image:
     Raises `BrokenImage` for these and for every file that cannot be read whole.
     """
     with opened(path) as image:
-        for key in ("xmp", "XML:com.adobe.xmp"):  # Pillow would turn a TIFF by it
-            image.info.pop(key, None)
-        image.load()
-        turn = _turn(image)
-        if (rgb := _rgb(image)) is None:
-            raise BrokenImage(printable(path), UNDEFINED)
+        return upright_rgb(image, printable(path))
+
+
+def upright_rgb(image: Image.Image, name: str) -> Image.Image:
+    """An image that Pillow has opened, as `decode` gives it; `BrokenImage` calls it `name`."""
+    for key in ("xmp", "XML:com.adobe.xmp"):  # Pillow would turn a TIFF by it
+        image.info.pop(key, None)
+    image.load()
+    turn = _turn(image)
+    if (rgb := _rgb(image)) is None:
+        raise BrokenImage(name, UNDEFINED)
     return rgb if turn is None else rgb.transpose(turn)
 
 

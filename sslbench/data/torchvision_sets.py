@@ -17,6 +17,7 @@ from torchvision import datasets
 from sslbench.data.checks import evenly
 from sslbench.data.contents import content_hashes
 from sslbench.data.dataset import BrokenImage, ImageDataset, digest
+from sslbench.data.reading import upright_rgb
 from sslbench.errors import UserError, nearest
 
 # Torchvision's own words for our splits, tried in this order; where a set has no validation split
@@ -40,7 +41,7 @@ class TorchvisionImages(ImageDataset):
 
     def image(self, index: int) -> Image.Image:
         try:
-            return self.source[index][0].convert("RGB")
+            return upright_rgb(self.source[index][0], self.names[index])
         except (OSError, SyntaxError, ValueError) as error:
             reason = f"{type(error).__name__}: {error}"
             raise BrokenImage(self.names[index], reason) from error

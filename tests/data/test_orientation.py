@@ -4,7 +4,9 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from torchvision import datasets
 
+from sslbench.data.images import open_dataset
 from sslbench.data.reading import decode, upright_size
 from tests.data.files import STORED, chunk
 
@@ -90,3 +92,22 @@ def test_an_orientation_in_xmp_alone_is_not_looked_at(tmp_path, name):
     Image.fromarray(STORED).save(tmp_path / name, **options)
     assert upright_size(tmp_path / name) == decode(tmp_path / name).size == (96, 64)
     assert opencv(tmp_path / name).shape == (64, 96, 3)
+
+
+class Photos(datasets.VisionDataset):
+    """A torchvision set of one photo that lies on its side."""
+
+    def __init__(self, root, train=True, download=False):
+        super().__init__(root)
+        self.targets, self.path = [0], oriented(f"{root}/a.jpg", 6)
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return datasets.folder.pil_loader(self.path), 0
+
+
+def test_photos_of_torchvisions_sets_are_upright_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "CIFAR10", Photos)
+    assert open_dataset("torchvision:CIFAR10", "train", tmp_path)[0][0].size == (64, 96)
