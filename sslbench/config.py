@@ -14,13 +14,12 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from sslbench import plugins
 from sslbench.backbones.config import BackboneConfig
+from sslbench.discovery import all_configs, check_unclaimed
 from sslbench.errors import UserError, nearest
 from sslbench.method import Method
 
@@ -136,7 +135,7 @@ def config_files() -> dict[str, Path]:
     benchmarks = plugins.available(plugins.BENCHMARKS)
     return {
         name: path
-        for name, path in _all_configs().items()
+        for name, path in all_configs().items()
         if "/" not in name or name.partition("/")[0] not in benchmarks
     }
 
@@ -144,24 +143,8 @@ def config_files() -> dict[str, Path]:
 def benchmark_configs(benchmark: str) -> dict[str, Path]:
     """name ("coco_vits16") -> file of the configs in the folder named like a benchmark."""
     prefix = f"{benchmark}/"
-    found = _all_configs().items()
+    found = all_configs().items()
     return {name.removeprefix(prefix): path for name, path in found if name.startswith(prefix)}
-
-
-def _all_configs() -> dict[str, Path]:
-    """Every config of every package in the entry-point group `sslbench.configs`.
-
-    Files and folders whose names start with an underscore are bases, no configs.
-    """
-    found = {}
-    for entry in entry_points(group="sslbench.configs"):
-        spec = find_spec(entry.value)
-        for folder in spec.submodule_search_locations or () if spec else ():
-            for path in sorted(Path(folder).rglob("*.py")):
-                relative = path.relative_to(folder)
-                if not any(part.startswith("_") for part in relative.parts):
-                    found[relative.with_suffix("").as_posix()] = path
-    return found
 
 
 def find_config(name: str) -> Path:
@@ -170,6 +153,7 @@ def find_config(name: str) -> Path:
         if not Path(name).is_file():
             raise UserError(f"config file {name!r} does not exist; check the path.")
         return Path(name)
+    check_unclaimed(name)
     files = config_files()
     if name not in files:
         raise UserError(f"unknown config {name!r}: {nearest(name, files)}.")

@@ -16,6 +16,7 @@ from sslbench.backbones.config import SIZES, SWINS
 from sslbench.backbones.manifest import releases
 from sslbench.config import benchmark_configs, config_files, load_recipe
 from sslbench.data.images import home
+from sslbench.discovery import config_faults
 from sslbench.errors import UserError
 from sslbench.training.train import use_bf16
 
@@ -37,10 +38,16 @@ def inventory() -> dict[str, dict[str, str]]:
         suites = ", ".join(found.suites)
         benchmarks[name] = f"version {found.version}, suites {suites}: {_first_line(found.__doc__)}"
     listed["benchmarks"] = benchmarks
+    faults = config_faults()
     listed["configs"] = {name: _recipe_line(name, path) for name, path in config_files().items()}
+    listed["configs"] |= {n: f"broken: {w}" for n, w in faults.items() if n.startswith("configs ")}
     for name in benchmarks:
         if own := benchmark_configs(name):
-            listed[f"configs of {name}"] = {n: _config_line(path) for n, path in own.items()}
+            wrong = {n: faults.get(f"{name}/{n}", "") for n in own}
+            listed[f"configs of {name}"] = {
+                n: f"broken: {wrong[n]}" if wrong[n] else _config_line(path)
+                for n, path in own.items()
+            }
     listed["backbones"] = {
         n: f"width {w}, depth {d}, heads {h}" for n, (w, d, h, _) in SIZES.items()
     } | {n: f"width {w}, blocks {d}, heads {h} a stage" for n, (w, d, h, _) in SWINS.items()}
@@ -120,4 +127,5 @@ def diagnosis() -> dict[str, tuple[bool, str]]:
                 continue
             if group == plugins.BENCHMARKS:
                 found |= plugin.diagnosis()
-    return found
+    told = {sentence: name for name, sentence in reversed(config_faults().items())}
+    return found | {name: (False, sentence) for sentence, name in told.items()}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sslbench import config, plugins
+from sslbench import plugins
 from sslbench.config import (
     OptimConfig,
     Recipe,
@@ -188,7 +188,7 @@ def test_a_benchmark_s_folder_holds_no_recipes(monkeypatch, tmp_path) -> None:
         path.write_text('"""A config."""\n')
     monkeypatch.syspath_prepend(tmp_path)
     entry = EntryPoint("own", "own_configs", "sslbench.configs")
-    monkeypatch.setattr(config, "entry_points", lambda group: [entry])
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [entry])
     monkeypatch.setattr(plugins, "available", lambda group: {"boxes": None, "knn": None})
     assert set(config_files()) == {"boxes", "small/boxes"}
     assert benchmark_configs("boxes") == {"small": package / "boxes" / "small.py"}

@@ -24,7 +24,7 @@ class Boxes(Benchmark):
 @pytest.fixture
 def boxes(monkeypatch):
     """A benchmark with needs and configs of its own."""
-    available, all_configs = plugins.available, config._all_configs
+    available, all_configs = plugins.available, config.all_configs
     entry = EntryPoint("boxes", f"{__name__}:Boxes", plugins.BENCHMARKS)
     own = config_files()["shapes/dino"]
 
@@ -32,7 +32,7 @@ def boxes(monkeypatch):
         return {**available(group), **({"boxes": entry} if group == plugins.BENCHMARKS else {})}
 
     monkeypatch.setattr(plugins, "available", with_boxes)
-    monkeypatch.setattr(config, "_all_configs", lambda: {**all_configs(), "boxes/small": own})
+    monkeypatch.setattr(config, "all_configs", lambda: {**all_configs(), "boxes/small": own})
 
 
 @pytest.fixture

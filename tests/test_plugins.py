@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from sslbench import plugins
-from sslbench.config import config_files
+from sslbench import overview, plugins
+from sslbench.config import config_files, find_config, load_recipe
+from sslbench.discovery import config_faults
 from sslbench.errors import UserError
 from sslbench.training import checkpoint
 from sslbench.training.log import read_log
@@ -141,3 +142,172 @@ def test_a_broken_plugin_is_named_with_its_reason(monkeypatch, tmp_path, code, r
     monkeypatch.setattr(plugins, "available", lambda group: {"bad": entry})
     with pytest.raises(UserError, match=rf"the method 'bad' \(bad_plugin:Bad\).*{reason}; repair"):
         plugins.load(plugins.METHODS, "bad")
+
+
+def install(site: Path, name: str, points: dict[str, dict[str, str]], version: str = "1.0") -> None:
+    """Puts a distribution with these entry points (group -> name -> value) into a folder."""
+    info = site / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    lines = []
+    for group, entries in points.items():
+        lines += [f"[{group}]", *(f"{key} = {value}" for key, value in entries.items())]
+    (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
+
+
+def write_module(site: Path, name: str, text: str = "") -> Path:
+    path = site / name
+    for folder in list(path.parents)[: len(Path(name).parts) - 1]:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "__init__.py").touch()
+    path.write_text(text)
+    return path
+
+
+def some_configs() -> dict[str, Path]:
+    """Those of the embedded dataset: to read all that are shipped takes seconds."""
+    return {name: path for name, path in config_files().items() if name.startswith("shapes/")}
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch) -> Path:
+    (tmp_path / "site").mkdir()
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    monkeypatch.setattr(overview, "config_files", some_configs)
+    yield tmp_path / "site"
+    for name in [n for n in sys.modules if n.partition(".")[0] in ("thief", "other")]:
+        del sys.modules[name]
+
+
+BENCHMARK = "from sslbench.benchmark import Benchmark\nclass Thief(Benchmark):\n"
+KINDS = {
+    plugins.METHODS: ("dino", "method"),
+    plugins.TOKENIZERS: ("dvae", "tokenizer"),
+    plugins.BENCHMARKS: ("knn", "benchmark"),
+}
+
+
+@pytest.mark.parametrize("group", KINDS)
+def test_a_name_of_two_packages_is_refused_and_shown(site, group) -> None:
+    name, kind = KINDS[group]
+    ours = plugins.available(group)[name].value
+    write_module(site, "thief/code.py", f"class Thief:\n    name = {name!r}\n")
+    install(site, "The_Thief", {group: {name: "thief.code:Thief"}})
+    with pytest.raises(UserError) as caught:
+        plugins.load(group, name)
+    said = str(caught.value)
+    assert said.startswith(f"the {kind} {name!r} is registered more than once, by ")
+    assert f"sslbench ({name} = {ours})" in said
+    assert f"the-thief ({name} = thief.code:Thief)" in said
+    listed = overview.inventory()[f"{kind}s"]
+    assert listed[name] == f"broken: {said}"
+    assert len([n for n, line in listed.items() if not line.startswith("broken")]) > 0
+    assert overview.diagnosis()[name] == (False, said)
+    if group == plugins.METHODS:
+        with pytest.raises(UserError, match="method 'dino' is registered more than once"):
+            load_recipe("shapes/dino")
+        assert load_recipe("shapes/ibot").method_name == "ibot"
+
+
+def test_a_package_that_lies_on_the_path_twice_is_no_clash(site, tmp_path, monkeypatch) -> None:
+    write_module(site, "thief/code.py", "class Thief:\n    name = 'thief'\n")
+    write_module(site, "thief/configs/mine.py", '"""Mine."""\n')
+    points = {
+        plugins.METHODS: {"thief": "thief.code:Thief"},
+        plugins.CONFIGS: {"a": "thief.configs"},
+    }
+    install(site, "the-thief", points)
+    second = tmp_path / "second"
+    old = {plugins.METHODS: {"thief": "thief.old:Thief"}, plugins.CONFIGS: {"a": "thief.configs"}}
+    install(second, "The.Thief", old, version="0.9")
+    monkeypatch.syspath_prepend(second)
+    monkeypatch.syspath_prepend(site)
+    assert [e.value for e in plugins.registered(plugins.METHODS)["thief"]] == ["thief.code:Thief"]
+    assert plugins.load(plugins.METHODS, "thief").name == "thief"
+    assert config_faults() == {}
+    assert find_config("mine") == site / "thief" / "configs" / "mine.py"
+
+
+def test_two_names_of_one_object_are_no_clash(site) -> None:
+    """A package under its old and new name, say."""
+    ours = plugins.available(plugins.METHODS)["dino"].value
+    install(site, "the-thief", {plugins.METHODS: {"dino": ours}})
+    assert plugins.load(plugins.METHODS, "dino").name == "dino"
+
+
+def test_a_package_that_claims_a_name_twice_is_refused(site) -> None:
+    write_module(site, "thief/code.py")
+    install(site, "the-thief", {plugins.METHODS: {"x": "thief.code:A\nx = thief.code:B"}})
+    with pytest.raises(UserError, match=r"by the-thief \(x = thief\.code:A\) and the-thief \(x ="):
+        plugins.load(plugins.METHODS, "x")
+
+
+def test_a_class_that_calls_itself_otherwise_is_refused(site) -> None:
+    """Runs are kept under the class's own name, which may be another method's."""
+    write_module(site, "thief/code.py", "class Thief:\n    name = 'dino'\n")
+    install(site, "the-thief", {plugins.METHODS: {"mine": "thief.code:Thief"}})
+    with pytest.raises(UserError, match=r"the-thief \(mine = .*\) calls itself 'dino'; let"):
+        plugins.load(plugins.METHODS, "mine")
+
+
+def test_a_config_of_two_packages_is_refused_and_shown(site) -> None:
+    write_module(site, "thief/configs/shapes/dino.py", "method = dict(name='ibot')\n")
+    write_module(site, "thief/configs/shapes/mine.py", '"""Mine."""\nmethod = dict(name="dino")\n')
+    install(site, "the-thief", {plugins.CONFIGS: {"thief": "thief.configs"}})
+    with pytest.raises(UserError) as caught:
+        load_recipe("shapes/dino")
+    said = str(caught.value)
+    assert said.startswith("the config 'shapes/dino' exists more than once, in ")
+    assert "sslbench (sslbench = sslbench.configs)" in said
+    assert "the-thief (thief = thief.configs)" in said
+    listed = overview.inventory()["configs"]
+    assert listed["shapes/dino"] == f"broken: {said}"
+    assert listed["shapes/mine"].startswith("Mine.")
+    assert overview.diagnosis()["shapes/dino"] == (False, said)
+    assert load_recipe("shapes/mine").method_name == "dino"
+    assert load_recipe("shapes/ibot").method_name == "ibot"
+
+
+def test_a_config_folder_called_like_a_benchmark_of_another_package(site) -> None:
+    """Its recipes would vanish among the benchmark's configs."""
+    write_module(site, "thief/configs/knn/dino.py", "method = dict(name='dino')\n")
+    install(site, "the-thief", {plugins.CONFIGS: {"thief": "thief.configs"}})
+    pattern = (
+        r"the config folder 'knn' of the-thief \(thief = thief\.configs\) is called like the "
+        r"benchmark 'knn' of sslbench \(knn = sslbench\.benchmarks\.knn:KNN\): rename"
+    )
+    with pytest.raises(UserError, match=pattern):
+        find_config("knn/dino")
+    assert re.search(pattern, overview.inventory()["configs of knn"]["dino"])
+    assert re.search(pattern, overview.diagnosis()["knn/dino"][1])
+
+
+def test_a_benchmark_called_like_a_config_folder_of_another_package(site) -> None:
+    write_module(site, "thief/code.py", f"{BENCHMARK}    name = 'shapes'\n")
+    install(site, "the-thief", {plugins.BENCHMARKS: {"shapes": "thief.code:Thief"}})
+    with pytest.raises(UserError, match=r"benchmark 'shapes' of the-thief .*: rename one"):
+        load_recipe("shapes/dino")
+    assert find_config("papers/dvae").name == "dvae.py"
+    wrong = [name for name, _ in overview.diagnosis().items() if name.startswith("shapes/")]
+    assert len(wrong) == 1  # one line for the folder
+
+
+def test_a_benchmarks_config_of_two_packages_is_refused(site) -> None:
+    pytest.importorskip("mmdet")
+    from sslbench.benchmarks.dense.prepare import read_config
+
+    write_module(site, "thief/configs/detection/shapes.py", "model = dict()\n")
+    install(site, "the-thief", {plugins.CONFIGS: {"thief": "thief.configs"}})
+    with pytest.raises(UserError, match="config 'detection/shapes' exists more than once"):
+        read_config("detection", "shapes")
+
+
+def test_configs_that_cannot_be_found_hide_no_others(site) -> None:
+    write_module(site, "thief/__init__.py", "import no_such_module\n")
+    install(site, "the-thief", {plugins.CONFIGS: {"thief": "thief.configs"}})
+    assert "shapes/dino" in config_files()
+    for said in (
+        overview.inventory()["configs"]["configs of the-thief"],
+        overview.diagnosis()["configs of the-thief"][1],
+    ):
+        assert "cannot be found, ModuleNotFoundError: No module named 'no_such_module'" in said

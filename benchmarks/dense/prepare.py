@@ -19,6 +19,7 @@ from sslbench.benchmarks.dense import install
 from sslbench.benchmarks.dense.backbone import taps
 from sslbench.config import benchmark_configs
 from sslbench.data.dense import DenseData, DenseSplit
+from sslbench.discovery import check_unclaimed
 from sslbench.errors import UserError, nearest
 from sslbench.reporting.result import digest
 
@@ -26,6 +27,7 @@ from sslbench.reporting.result import digest
 def read_config(benchmark: str, name: str) -> Config:
     """The mm config `configs/<benchmark>/<name>.py`, or a .py file of the user's."""
     install()  # before inheritance is resolved
+    check_unclaimed(f"{benchmark}/{name}")
     known = benchmark_configs(benchmark)
     path = Path(name) if name.endswith(".py") else known.get(name)
     if path is None or not path.is_file():
