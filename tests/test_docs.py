@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FIDELITY = (ROOT / "docs" / "fidelity.md").read_text()
-ROWS = dict(re.findall(r"^\| ([TDS]\d+) \|(.*)\|$", FIDELITY, re.M))
+ROWS = dict(re.findall(r"^\| ([TDHS]\d+) \|(.*)\|$", FIDELITY, re.M))
 
 
 def named_tests(text: str) -> list[tuple[str, str]]:

@@ -70,6 +70,20 @@ def test_a_step_that_is_not_finite_changes_nothing(tmp_path, images, spoil) -> N
     assert notes(tmp_path) == ["step 5 skipped: not finite: loss, teacher_entropy (1 in a row)"]
 
 
+def test_weights_of_another_version_are_refused(tmp_path, images, monkeypatch) -> None:
+    recipe, load = small.recipe("dino", images, train={"epochs": 1}), checkpoint.load_state
+    small.train(recipe, tmp_path)
+
+    def older(*arguments):
+        state = load(*arguments)
+        state["method"]["student.head.patch_norms.0.weight"] = torch.ones(3)
+        return state
+
+    monkeypatch.setattr(checkpoint, "load_state", older)
+    with pytest.raises(UserError, match="holds other weights than dino has in this version"):
+        small.train(recipe, tmp_path, resume=True)
+
+
 def test_skipped_steps_are_forgotten_by_a_good_one(tmp_path, images, spoil) -> None:
     spoil({0, 1, 3})
     small.train(small.recipe("dino", images, **EVERY_STEP), tmp_path)
