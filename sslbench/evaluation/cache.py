@@ -15,15 +15,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from sslbench.evaluation.features import Bank
+from sslbench.training.checkpoint import contents_sha256
 
 FORMAT = "3"  # changes with the meaning of a file or of the extraction
+CHECKSUM = "sha256"
 log = logging.getLogger(__name__)
 
 
 class FeatureCache:
     """Banks under one directory; the file name is only a hash of the key it holds inside.
 
-    A file that is cut short, or whose key inside is another one, is reported and computed anew.
+    A file with any other byte than was written, or whose key inside is another one, is reported
+    and computed anew.
     """
 
     def __init__(self, directory: str | Path) -> None:
@@ -39,9 +42,10 @@ class FeatureCache:
                 about = file.metadata() or {}
                 if about.get("key") != _text(key):
                     raise ValueError("it belongs to another key")
-                dropped = tuple(json.loads(about["dropped"]))
-                origin = json.loads(about["origin"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if about.pop(CHECKSUM, "") != contents_sha256(tensors, about):
+                raise ValueError("it does not match its checksum")
+            dropped, origin = tuple(json.loads(about["dropped"])), json.loads(about["origin"])
             mean, y, index = (tensors.pop(name) for name in ("mean", "y", "index"))
             cls = tuple(tensors[f"cls.{i}"] for i in range(len(tensors)))
             return Bank(cls, mean, y, index, dropped, origin)
@@ -55,6 +59,7 @@ class FeatureCache:
         tensors |= {"mean": bank.mean.contiguous(), "y": bank.y.contiguous(), "index": bank.index}
         about = {"key": _text(key), "dropped": json.dumps(bank.dropped)}
         about["origin"] = json.dumps(bank.origin)
+        about[CHECKSUM] = contents_sha256(tensors, about)
         temporary = None
         try:
             self.directory.mkdir(parents=True, exist_ok=True)

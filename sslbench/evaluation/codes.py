@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +21,8 @@ from sslbench.errors import UserError
 from sslbench.evaluation.features import batches, warn_dropped
 from sslbench.training.checkpoint import read_weights, save_weights, weights_sha256
 
+KEY_SHA256, START = "key_sha256", 4096  # bytes in which a file says what it is
+log = logging.getLogger(__name__)
 UNREADABLE = 2**16 - 1  # stands in every place of an image that cannot be decoded
 
 
@@ -60,10 +65,10 @@ def cached_codes(
         "device": device.type,  # ids differ slightly between devices and types (trap T24)
         "dtype": str(tokenizer.precision(device)),
     }
-    if path.exists():
-        return _read(path, key)
+    if path.exists() and (known := _read(path, key)) is not None:
+        return known
     ids = encode(tokenizer.to(device), dataset, crop, device, on_progress)
-    save_weights(path, {"ids": ids}, {"key": key})
+    save_weights(path, {"ids": ids}, {"key": key, KEY_SHA256: _sha256(key)})
     return ids
 
 
@@ -103,9 +108,22 @@ def encode(
     return torch.from_numpy(ids)
 
 
-def _read(path: Path, key: dict[str, Any]) -> Tensor:
-    tensors, about = read_weights(path)
+def _read(path: Path, key: dict[str, Any]) -> Tensor | None:
+    """The ids of the file; None, with a warning, where it is ours and not as it was written."""
+    try:
+        tensors, about = read_weights(path)
+    except UserError:
+        if not _is_ours(path):
+            raise
+        log.warning("%s is truncated or damaged: ids are computed anew.", path)
+        return None
     found = about.get("key")
+    # files of the version before have no hash of their key, but one of their tensors
+    sound = about.get("sha256") == weights_sha256(tensors)
+    sound &= about.get(KEY_SHA256, _sha256(found)) == _sha256(found)
+    if not sound and (KEY_SHA256 in about or isinstance(found, dict)):
+        log.warning("%s does not match its checksum: ids are computed anew.", path)
+        return None
     if not isinstance(found, dict) or "ids" not in tensors:
         raise UserError(f"{path} holds no ids of a tokenizer; choose another --out.")
     other = [name for name, value in key.items() if found.get(name) != value]
@@ -115,3 +133,14 @@ def _read(path: Path, key: dict[str, Any]) -> Tensor:
             f"{path} holds ids of another {told}; remove the file or choose another --out."
         )
     return tensors["ids"]
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a damaged file begins as those that this room writes."""
+    with path.open("rb") as file:
+        start = file.read(START)
+    return b"__metadata__" in start and b"sslbench" in start and KEY_SHA256.encode() in start
+
+
+def _sha256(key: Any) -> str:
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()

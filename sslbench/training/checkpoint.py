@@ -217,3 +217,9 @@ def weights_sha256(tensors: Mapping[str, Tensor]) -> str:
         sha.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         sha.update(tensor.flatten().view(torch.uint8).numpy().data)
     return sha.hexdigest()
+
+
+def contents_sha256(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> str:
+    """`weights_sha256` together with the texts that a file of tensors holds beside them."""
+    both = json.dumps([weights_sha256(tensors), dict(about)], sort_keys=True)
+    return hashlib.sha256(both.encode()).hexdigest()

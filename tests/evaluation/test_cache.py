@@ -1,6 +1,8 @@
 import logging
 import shutil
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -62,3 +64,33 @@ def test_a_directory_that_cannot_be_written_costs_only_the_cache(tmp_path, bank,
     with caplog.at_level(logging.WARNING):
         FeatureCache(tmp_path / "file" / "below").put(KEY, bank)
     assert "could not be cached" in caplog.text
+
+
+def damage(path, place):
+    data = bytearray(path.read_bytes())
+    if place == "page":
+        data[4096:8192] = bytes(4096)
+    else:
+        data[int(place * len(data))] ^= 16
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("place", [0.01, *np.linspace(0.02, 0.999, 12), "page"])
+def test_a_file_with_another_bit_is_not_used(tmp_path, caplog, place):
+    cache = FeatureCache(tmp_path)
+    x = torch.randn(3, 600, 4)
+    cache.put(KEY, Bank((x[0], x[1]), x[2], torch.arange(600), torch.arange(600), ("a",)))
+    (path,) = tmp_path.iterdir()
+    damage(path, place)
+    assert cache.get(KEY) is None
+    assert f"{path} is not used (" in caplog.text and "computed anew" in caplog.text
+
+
+def test_where_features_come_from_is_part_of_the_checksum(tmp_path, bank, caplog):
+    cache = FeatureCache(tmp_path)
+    cache.put(KEY, replace(bank, origin={"hardware": "AAAA"}))
+    (path,) = tmp_path.iterdir()
+    assert cache.get(KEY).origin == {"hardware": "AAAA"}
+    path.write_bytes(path.read_bytes().replace(b"AAAA", b"BBBB"))
+    assert cache.get(KEY) is None
+    assert "it does not match its checksum" in caplog.text

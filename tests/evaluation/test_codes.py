@@ -97,6 +97,7 @@ def test_ids_of_another_device_are_refused(tmp_path, images):
     cached_codes(path, Corner(), dataset, 16)
     tensors, about = read_weights(path)
     about["key"]["device"] = "cuda"
+    about["key_sha256"] = codes._sha256(about["key"])
     save_file(tensors, path, {"sslbench": json.dumps(about)})
     with pytest.raises(UserError, match=r"ids of another device \(cuda, not cpu\)"):
         cached_codes(path, Corner(), dataset, 16)
@@ -140,3 +141,37 @@ def test_the_command_tells_what_it_wrote(tmp_path, sslbench, images, tokenizer):
     assert first.out == f"ids.safetensors: ids of 40 images of {images.name}, 4x4 each\n"
     assert again.out == first.out
     assert read_weights(tmp_path / "ids.safetensors")[0]["ids"].shape == (40, 4, 4)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[:-1],
+        lambda data: data[:-3] + bytes([data[-3] ^ 1]) + data[-2:],
+        lambda data: data[:-700] + bytes(300) + data[-400:],
+        lambda data: data.replace(b"float32", b"float16"),
+        lambda data: data.replace(b'"ids"', b'"idt"'),
+        lambda data: data.replace(b'key\\": {', b'kex\\": {'),
+    ],
+    ids=["cut", "bit", "zeros", "key", "name", "no key"],
+)
+def test_damaged_ids_are_computed_anew(tmp_path, images, caplog, damage):
+    path, dataset = tmp_path / "ids", open_dataset(images)
+    whole = cached_codes(path, Corner(), dataset, 16)
+    before = path.read_bytes()
+    path.write_bytes(damage(before))
+    assert path.read_bytes() != before
+    tokenizer = Corner()
+    assert torch.equal(cached_codes(path, tokenizer, dataset, 16), whole)
+    assert tokenizer.calls and path.read_bytes() == before
+    assert f"{path} " in caplog.text and "ids are computed anew" in caplog.text
+
+
+def test_ids_of_the_version_before_are_read(tmp_path, images):
+    path, dataset, tokenizer = tmp_path / "ids", open_dataset(images), Corner()
+    whole = cached_codes(path, Corner(), dataset, 16)
+    tensors, about = read_weights(path)
+    del about["key_sha256"]
+    save_file(tensors, path, {"sslbench": json.dumps(about)})
+    assert torch.equal(cached_codes(path, tokenizer, dataset, 16), whole)
+    assert not tokenizer.calls
