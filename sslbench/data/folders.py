@@ -67,7 +67,7 @@ def short_name(path: Path) -> str:
     """
     path = path.absolute()
     named = path.parent if path.name == "train" else path
-    return printable(named.name or path)
+    return "".join(c if c.isprintable() else "?" for c in named.name or str(path))
 
 
 def _is_imagenet(classes: list[str]) -> bool:

@@ -116,7 +116,7 @@ def test_names_that_are_no_utf8(tmp_path):
         os.makedirs(place)  # noqa: PTH103
         Image.new("RGB", (5, 4)).save(os.fsdecode(place) + "/1.png")
     data = open_dataset(tmp_path / os.fsdecode(b"d\xe9"))
-    assert data.name == r"d\xe9" and data.classes == (r"caf\xe9", r"th\xe9")
+    assert data.name == "d?" and data.classes == (r"caf\xe9", r"th\xe9")
     assert data[1][1] == 1 and data[1][0].size == (5, 4) and len(data.fingerprint) == 16
 
 
