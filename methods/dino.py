@@ -76,7 +76,7 @@ class DINO(Method):
 
     @classmethod
     def needs_whole_batch(cls, config: DINOConfig) -> str:
-        return "method.head_batch_norm" if config.head_batch_norm else ""
+        return "method.head_batch_norm=True" if config.head_batch_norm else ""
 
     @classmethod
     def effective_epochs(cls, config: DINOConfig, epochs: float) -> float:

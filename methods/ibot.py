@@ -117,7 +117,9 @@ class IBOT(Method):
 
     @classmethod
     def needs_whole_batch(cls, config: IBOTConfig) -> str:
-        return "method.head_batch_norm" if config.head_batch_norm else ""
+        if config.head_batch_norm:
+            return "method.head_batch_norm=True"
+        return "" if config.count_unmasked else "method.count_unmasked=False"
 
     @classmethod
     def effective_epochs(cls, config: IBOTConfig, epochs: float) -> float:

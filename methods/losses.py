@@ -83,13 +83,24 @@ def patch_loss(
     of `mask` bool (V, B, N). Per image the mean over its masked tokens (count at least 1), then
     the mean over all images, those without a mask counting as 0 (trap T4), and over views.
     count_unmasked False leaves the images without a mask out, nearest to the paper's pseudo-code,
-    which divides by the mask's sum and is undefined for them (disagreement D7).
+    which divides by the mask's sum and is undefined for them (disagreement D7); those with one are
+    counted over all processes, whose losses are averaged.
     """
     log_p = F.log_softmax(student.float() / temperature, dim=-1)
     per_image = 1 / mask.sum(-1, keepdim=True).clamp(min=1)  # (V, B, 1)
     weights = per_image.expand(mask.shape)[mask]
-    counted = mask.any(-1) | count_unmasked
-    return -((teacher * log_p).sum(-1) * weights).sum() / counted.sum().clamp(min=1)
+    total = -((teacher * log_p).sum(-1) * weights).sum()
+    if count_unmasked:
+        return total / mask[..., 0].numel()
+    return total / _mean_over_processes(mask.any(-1).sum())
+
+
+def _mean_over_processes(count: Tensor) -> Tensor:
+    """The mean of what every process counts, the sum at least 1."""
+    if not dist.is_initialized():
+        return count.clamp(min=1)
+    dist.all_reduce(count)
+    return count.clamp(min=1) / dist.get_world_size()
 
 
 def entropy(probabilities: Tensor) -> Tensor:

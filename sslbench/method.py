@@ -129,10 +129,10 @@ class Method(nn.Module):
 
     @classmethod
     def needs_whole_batch(cls, config: Any) -> str:
-        """The setting that ties the images of a batch together (batch statistics); "" if none.
+        """ "KEY=VALUE" of the setting that ties the images of a batch together; "" if none does.
 
-        Such a step cannot be accumulated from micro-batches. Processes may share it: a method sees
-        to it that what it computes of a batch is that of all processes.
+        Such a step (batch statistics, say) cannot be accumulated from micro-batches. Processes may
+        share it: a method sees to it that what it computes of a batch is that of all processes.
         """
         return ""
 

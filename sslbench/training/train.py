@@ -121,9 +121,9 @@ def images_each(recipe: Recipe, processes: int, method: type[Method]) -> int:
     tie = method.needs_whole_batch(recipe.method)
     if tie and recipe.train.accumulate > 1:
         raise UserError(
-            f"train.accumulate={recipe.train.accumulate} would change {tie}, whose statistics are "
-            "those of the whole batch: set train.accumulate=1 and take more processes or a smaller "
-            f"train.batch_size, or switch {tie} off."
+            f"train.accumulate={recipe.train.accumulate} does not go with {tie}, which needs the "
+            "whole batch at once: set train.accumulate=1 and take more processes or a smaller "
+            "train.batch_size, or change that setting."
         )
     return recipe.train.batch_size // parts
 

@@ -25,17 +25,23 @@ from sslbench.training.train import load_views, set_up
 from . import small
 
 NO_GRADIENT = ("qkv.bias",)
+HALF_MASKED = {"mask": {"ratios": [[0.0, 0.0], [0.3, 0.2]]}}  # images without a mask count too
+WHOLE_BATCH = [  # settings that tie the images of a batch together
+    ("dino", "head_batch_norm", True),
+    ("ibot", "head_batch_norm", True),
+    ("ibot", "count_unmasked", False),
+]
 # biases before a batch norm, and its running means, which shift with them (test_batch_norm.py)
 NORMED = ("backbone.norm.bias", "head.layers.0.bias", "head.layers.1.bias", "running_mean")
 LR_SUM = 5e-3  # five steps at most 1e-3 long: as far as a weight may have gone
 SPLITTING_METHODS = ("dino", "ibot")  # BEiT averages over masked patches per process (trap T4)
 
 
-def recipe(method: str, images: Path, accumulate: int = 1, batch_norm: bool = False) -> Recipe:
+def recipe(method: str, images: Path, accumulate: int = 1, /, **settings: bool) -> Recipe:
     return small.recipe(
         method,
         images,
-        method={"head_batch_norm": batch_norm},
+        method=HALF_MASKED | settings if method == "ibot" else settings,
         backbone={"drop_path": 0.0},
         optim={"clip": None},
         train={"epochs": 1, "accumulate": accumulate},
@@ -83,23 +89,27 @@ def test_two_processes_equal_one(tmp_path, images, alone, method) -> None:
 
 @pytest.mark.parametrize("method", SPLITTING_METHODS)
 def test_two_micro_batches_equal_one(tmp_path, images, alone, method) -> None:
-    out = small.train(recipe(method, images, accumulate=2), tmp_path)
+    out = small.train(recipe(method, images, 2), tmp_path)
     assert_same_run(out, alone[method])
 
 
-@pytest.mark.parametrize("method", SPLITTING_METHODS)
-def test_two_processes_share_the_heads_batch_statistics(tmp_path, images, method) -> None:
-    normed = recipe(method, images, batch_norm=True)
-    alone = small.train(normed, tmp_path / "alone")
-    assert_same_run(small.train_together(2, normed, tmp_path / "two"), alone)
+@pytest.mark.parametrize(("method", "key", "value"), WHOLE_BATCH)
+def test_two_processes_share_what_needs_the_whole_batch(
+    tmp_path, images, method, key, value
+) -> None:
+    whole = recipe(method, images, **{key: value})
+    alone = small.train(whole, tmp_path / "alone")
+    assert_same_run(small.train_together(2, whole, tmp_path / "two"), alone)
 
 
-@pytest.mark.parametrize("method", SPLITTING_METHODS)
-def test_batch_statistics_of_the_head_are_not_accumulated(tmp_path, images, method) -> None:
-    """Those of micro-batches are not the batch's: refused before anything is written."""
-    normed, out = recipe(method, images, accumulate=2, batch_norm=True), tmp_path / "run"
-    wanted = r"train\.accumulate=2 would change method\.head_batch_norm, .*accumulate=1 "
-    for start in (lambda: small.train(normed, out), lambda: report(normed)):
+@pytest.mark.parametrize(("method", "key", "value"), WHOLE_BATCH)
+def test_what_needs_the_whole_batch_is_not_accumulated(
+    tmp_path, images, method, key, value
+) -> None:
+    """The statistics of parts are not the batch's: refused before anything is written."""
+    whole, out = recipe(method, images, 2, **{key: value}), tmp_path / "run"
+    wanted = rf"train\.accumulate=2 does not go with method\.{key}={value}, .*accumulate=1 "
+    for start in (lambda: small.train(whole, out), lambda: report(whole)):
         with pytest.raises(UserError, match=wanted):
             start()
     assert not out.exists()
@@ -115,7 +125,7 @@ def test_the_comparison_sees_a_changed_step(tmp_path, images, alone) -> None:
 
 
 def test_two_processes_with_two_micro_batches_each(tmp_path, images, alone) -> None:
-    out = small.train_together(2, recipe("ibot", images, accumulate=2), tmp_path)
+    out = small.train_together(2, recipe("ibot", images, 2), tmp_path)
     assert_same_run(out, alone["ibot"])
 
 
