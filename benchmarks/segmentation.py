@@ -7,12 +7,8 @@ mIoU, mAcc and aAcc are mmseg's IoUMetric, in percent, over all pixels that are 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from pathlib import Path
-
-import numpy as np
-from PIL import Image
 
 from sslbench.backbones.base import Backbone
 from sslbench.backbones.load import LoadedModel
@@ -50,6 +46,8 @@ class Segmentation(Benchmark):
     libraries = LIBRARIES
     Protocol = SegmentationProtocol
     main = (("UPerNet", "mIoU"), ("linear", "mIoU"))
+    directions = dict.fromkeys(METRICS, "higher")
+    headings = {("UPerNet", "mIoU"): "mIoU, UPerNet", ("linear", "mIoU"): "mIoU, linear"}
 
     diagnosis = staticmethod(diagnosis)
 
@@ -78,26 +76,20 @@ class Segmentation(Benchmark):
         from sslbench.benchmarks.dense.prepare import prepare, read_config
 
         config, setting = read_config(self.name, self.protocol.config), HEADS[self.protocol.head]
+        floor = background_miou(data.test.pixels)
         metrics = train_and_test(prepare(config, context.model, data, context.seed), context)
         records = [
             context.result(self, data, setting, metric, metrics[metric], data.test.count)
             for metric in METRICS
         ]
-        floor = background_miou(data.test.annotations, len(data.classes))
         count = data.test.count
         return [*records, context.result(self, data, setting, "mIoU", floor, count, model=FLOOR)]
 
 
-@cache
-def background_miou(labels: Path, classes: int) -> float:
+def background_miou(pixels: Sequence[int]) -> float:
     """mIoU in percent of calling every pixel the most frequent class.
 
-    labels: folder of PNGs, 0 = unlabelled (ignored), 1..`classes`. That class has as IoU its share
-    of the labelled pixels; the others that occur have 0.
+    pixels: of each class, not all 0. That class has as IoU its share of the labelled pixels; the
+    others that occur have 0.
     """
-    counts = np.zeros(256, dtype=np.int64)
-    for path in sorted(labels.glob("*.png")):
-        with Image.open(path) as image:
-            counts += np.bincount(np.asarray(image).ravel(), minlength=256)
-    found = counts[1 : classes + 1]
-    return float(100 * found.max() / found.sum() / np.count_nonzero(found))
+    return 100 * max(pixels) / sum(pixels) / sum(n > 0 for n in pixels)

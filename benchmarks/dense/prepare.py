@@ -17,6 +17,7 @@ from mmengine.config import Config
 from sslbench.backbones.load import LoadedModel
 from sslbench.benchmarks.dense import install
 from sslbench.benchmarks.dense.backbone import taps
+from sslbench.benchmarks.dense.reading import with_our_readers
 from sslbench.config import benchmark_configs
 from sslbench.data.dense import DenseData, DenseSplit
 from sslbench.discovery import check_unclaimed
@@ -46,7 +47,7 @@ def choose_config(data: DenseData, arch: str, published: dict[str, str], embedde
     published: architecture -> config; embedded: the config of the embedded scenes. Relative
     positions (" rel") take the config of their size. UserError where none was published.
     """
-    if data.name.startswith("shapes"):
+    if data.embedded:
         return embedded
     if (size := arch.removesuffix(" rel")) not in published:
         raise UserError(
@@ -71,6 +72,8 @@ def prepare(config: Config, model: LoadedModel, data: DenseData, seed: int) -> C
     fit(config, model.backbone.embed_dim, model.backbone.patch_size, len(data.classes))
     _read_from(config.train_dataloader, data.kind, data.train, data.classes)
     _read_from(config.test_dataloader, data.kind, data.test, data.classes)
+    for loader in ("train_dataloader", "test_dataloader"):
+        config[loader] = with_our_readers(config[loader].to_dict(), data.kind)
     if data.kind == "coco":
         config.test_evaluator.update(ann_file=str(data.test.annotations), classwise=True)
     return _under_our_runner(config, seed)
@@ -105,9 +108,8 @@ def _read_from(loader: Any, kind: str, split: DenseSplit, classes: tuple[str, ..
     if kind == "coco":
         dataset.update(ann_file=labels, data_prefix={"img": images + "/"})
     else:
-        prefix = {"img_path": images, "seg_map_path": labels}
-        dataset.update(type="BaseSegDataset", reduce_zero_label=True, data_prefix=prefix)
-        dataset.update(img_suffix=".jpg", seg_map_suffix=".png")
+        dataset.update(type="PairedSegDataset", reduce_zero_label=True, ann_file=labels)
+        dataset.pop("data_prefix", None)
     if loader.num_workers == 0:
         loader.persistent_workers = False
 

@@ -20,6 +20,7 @@ from mmengine.registry import DATA_SAMPLERS, DATASETS
 from torch.utils.data import Dataset, Sampler
 
 from sslbench.data.rng import order_rng, sample_rng
+from sslbench.errors import UserError
 
 
 class Draw(NamedTuple):
@@ -40,12 +41,25 @@ def seed_everything(seed: int, number: int, purpose: int) -> None:
     torch.manual_seed(draw)
 
 
+def _built(dataset: dict[str, Any]) -> Any:
+    """The mm dataset; UserError where its filter leaves no image, over which mm stumbles."""
+    try:
+        return DATASETS.build(dataset)
+    except ValueError as error:
+        if len(DATASETS.build({**dataset, "serialize_data": False})):
+            raise
+        raise UserError(
+            f"no image of {dataset.get('ann_file')} is left to train on: the config's filter_cfg "
+            f"({dict(dataset.get('filter_cfg') or {})}) leaves out all of them."
+        ) from error
+
+
 @DATASETS.register_module()
 class SeededDataset(Dataset):
     """An mm dataset whose random transforms are a function of (seed, position)."""
 
     def __init__(self, dataset: dict[str, Any], seed: int) -> None:
-        self.dataset, self.seed = DATASETS.build(dataset), seed
+        self.dataset, self.seed = _built(dataset), seed
 
     def full_init(self) -> None:
         self.dataset.full_init()

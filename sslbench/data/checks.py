@@ -1,43 +1,156 @@
-"""What the checks of annotated image trees share."""
+"""What the checks of annotated image trees share: every file is decoded, once, before training."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
+import PIL
 
-from sslbench.data.reading import BrokenImage, opened
-from sslbench.data.reading import upright_size as image_size
+from sslbench.data.contents import content_hashes
+from sslbench.data.dataset import BROKEN_LIMIT
+from sslbench.data.reading import (
+    ORIENTATION,
+    BrokenImage,
+    decode,
+    is_junk,
+    opened,
+    printable,
+)
+from sslbench.data.remembered import remembered
+from sslbench.errors import UserError
 
-__all__ = ["SAMPLE", "Checked", "evenly", "grey_levels", "image_size"]
-
-SAMPLE = 500  # files of a split that are opened; reading all of 118,000 would take minutes
+READER = f"1, Pillow {PIL.__version__}"  # what is remembered holds for one way to read
+BROKEN = "!"
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Checked:
-    """One split of a tree that holds together: images, class names and a hash of the content."""
+    """One split of a tree that holds together.
+
+    count: images that can be read; listed: with those that cannot; fingerprint: of the content;
+    annotations: what training and testing read; pixels: labelled pixels of each class in all label
+    maps.
+    """
 
     count: int
+    listed: int
     classes: tuple[str, ...]
     fingerprint: str
+    annotations: Path
+    pixels: tuple[int, ...] = ()
 
 
-def evenly(items: Sequence[T], limit: int = SAMPLE) -> list[T]:
+def evenly(items: Sequence[T], limit: int) -> list[T]:
     """All items, or `limit` of them at equal distances where there are more."""
     count = min(len(items), limit)
     return [items[k * len(items) // count] for k in range(count)]
 
 
-def grey_levels(path: Path) -> np.ndarray | None:
-    """The values of an image with one 8-bit channel, uint8 (h, w); None for any other file."""
+class Look(NamedTuple):
+    """What an image file holds: width and height upright; reason: why it cannot be decoded."""
+
+    size: tuple[int, int] = (0, 0)
+    reason: str = ""
+
+
+def look_at(folder: Path, names: Sequence[str]) -> list[Look]:
+    """Decodes the images `folder`/name in order; files seen before are remembered."""
+    return [_look_of(text) for text in remembered(folder, names, f"image {READER}", _look)]
+
+
+def _look(path: str) -> str:
     try:
-        with opened(path) as image:
-            return np.asarray(image) if image.mode in ("L", "P") else None
-    except BrokenImage:
-        return None
+        return "{} {}".format(*decode(path).size)
+    except BrokenImage as error:
+        return f"{BROKEN}{error.reason}"
+
+
+def _look_of(text: str) -> Look:
+    if text.startswith(BROKEN):
+        return Look(reason=text.removeprefix(BROKEN))
+    width, height = text.split()
+    return Look((int(width), int(height)))
+
+
+def leave_out(where: Path, broken: Mapping[str, str], listed: int) -> None:
+    """Names the broken files of a split in the log; UserError where a fifth cannot be read.
+
+    where: their folder; broken: name -> reason; listed: how many the split has with them.
+    """
+    if not broken:
+        return
+    first = "; ".join(f"{printable(n)}: {why}" for n, why in list(broken.items())[:3])
+    if len(broken) > BROKEN_LIMIT * listed:
+        raise UserError(
+            f"{len(broken)} of the {listed} images of {printable(where)} cannot be decoded, more "
+            f"than {BROKEN_LIMIT:.0%}: repair or remove them (first: {first})."
+        )
+    log.warning(
+        "%s: %d of %d images cannot be decoded and are left out of training and evaluation "
+        "(first: %s).",
+        printable(where), len(broken), listed, first,
+    )  # fmt: skip
+
+
+def contents_of(folder: Path, names: Sequence[str]) -> list[tuple[str, str]]:
+    """(name, hash of the content), sorted by name."""
+    return sorted(zip(names, content_hashes(folder, names), strict=True))
+
+
+def turned(path: Path) -> str:
+    """The part of a sentence on an image's size that says how it is turned; empty if it is not."""
+    with opened(path) as image:
+        stored, orientation = image.size, image.getexif().get(ORIENTATION, 1)
+    if orientation == 1:
+        return ""
+    return (
+        f" after its EXIF orientation {orientation} (stored: {stored[0]} x {stored[1]}), by which "
+        "training and testing turn it"
+    )
+
+
+def files_below(folder: Path) -> Iterator[str]:
+    """Paths of all files below `folder`, relative to it, without hidden ones and systems' junk.
+
+    Links to folders are followed, but not back into a folder that is open already.
+    """
+
+    def walk(parent: Path, base: str, open_already: frozenset[tuple[int, int]]) -> Iterator[str]:
+        status = parent.stat()
+        here = (status.st_dev, status.st_ino)
+        if here in open_already:
+            return
+        for entry in sorted(os.scandir(parent), key=lambda entry: entry.name):
+            if is_junk(entry.name):
+                continue
+            if entry.is_dir():
+                yield from walk(parent / entry.name, f"{base}{entry.name}/", open_already | {here})
+            else:
+                yield f"{base}{entry.name}"
+
+    return walk(folder, "", frozenset())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a file of the cache, all at once."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as draft:
+            file = Path(draft) / path.name
+            file.write_text(json.dumps(value))
+            file.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"{printable(path)} cannot be written ({error}): free disk space or set SSLBENCH_HOME "
+            "to another folder."
+        ) from error

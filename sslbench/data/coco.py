@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
 
-from sslbench.data.checks import Checked, evenly, image_size
+from sslbench.data.checks import Checked, Look, contents_of, leave_out, look_at, turned
+from sslbench.data.coco_copy import normalised
+from sslbench.data.coco_entries import Entry, read
 from sslbench.data.dataset import digest
+from sslbench.data.reading import printable
+from sslbench.data.splits import WORDS
 from sslbench.errors import UserError
 
-TREE = "annotations/instances_{train,val}2017.json with the images in {train,val}2017/"
-SPLITS = {"train": ("train",), "validation": ("val", "test"), "test": ("test", "val")}
-SKIPPED = 0.001  # largest share of annotations that training may skip
-
-# What the libraries that train and judge on the file read of every entry.
-FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
-    "categories": {"id": int, "name": str},
-    "images": {"id": int, "file_name": str, "width": int, "height": int},
-    "annotations": {
-        "id": int,
-        "image_id": int,
-        "category_id": int,
-        "bbox": list,
-        "area": (int, float),
-        "iscrowd": int,
-        "segmentation": str,  # as `_slim` leaves it
-    },
-}
-
-Entry = dict[str, Any]
+TREE = (
+    "annotations/instances_{train,val}2017.json with the images in {train,val}2017/, or "
+    "{train,valid}/_annotations.coco.json beside the images"
+)
+STAND_INS = {
+    "train": ("train",), "validation": ("validation", "test"), "test": ("test", "validation")
+}  # fmt: skip
+YEARS = ("2017", "2014", "")
+NAMES, TRAIN, EVALUATED = "a4822adebc5288e4", 117_266, 5_000  # of COCO 2017, see `is_coco`
 
 
 def fault(text: str) -> UserError:
@@ -41,146 +32,107 @@ def fault(text: str) -> UserError:
 
 
 def locate(root: Path, split: str) -> tuple[Path, Path]:
-    """Image folder and annotation file of a split, val standing in for test and vice versa."""
-    for name in SPLITS[split]:
-        images, annotations = root / f"{name}2017", root / f"annotations/instances_{name}2017.json"
-        if annotations.is_file():
-            if not images.is_dir():
-                raise fault(f"The folder {images} does not exist")
-            return images, annotations
-    names = " or ".join(f"instances_{name}2017.json" for name in SPLITS[split])
-    raise fault(f"The folder {root / 'annotations'} has no file {names}")
+    """Image folder and annotation file of a split, validation standing in for test and vice versa.
+
+    See `_places` for the layouts; the first annotation file that exists counts.
+    """
+    names = [f"{word}{year}" for part in STAND_INS[split] for year in YEARS for word in WORDS[part]]
+    for name in names:
+        for file, folders in _places(root, name):
+            if file.is_file():
+                for folder in folders:
+                    if folder.is_dir():
+                        return folder, file
+                raise fault(f"The folder {printable(folders[0])} does not exist")
+    raise fault(
+        f"The folder {printable(root)} has no annotations of its {split} split (looked for "
+        f"annotations/instances_NAME.json, annotations/NAME.json and NAME/_annotations.coco.json, "
+        f"NAME being {', '.join(names[:-1])} or {names[-1]})"
+    )
+
+
+def _places(root: Path, name: str) -> Iterator[tuple[Path, list[Path]]]:
+    """Where a split's annotations may lie, each with where its images may."""
+    beside = [root / name, root / "images" / name]
+    same = [
+        word for words in WORDS.values() if name.rstrip("0123456789") in words for word in words
+    ]
+    beside += [root / word for word in same]
+    yield root / "annotations" / f"instances_{name}.json", beside
+    yield root / "annotations" / f"{name}.json", beside
+    yield root / name / "_annotations.coco.json", [root / name]
 
 
 def check(images: Path, annotations: Path) -> Checked:
-    """Reads a split; raises UserError for what training or judging would stumble over.
+    """Reads a split; raises UserError for what training or testing would stumble over.
 
-    Every entry of the file and the existence of every image are checked; the size of an image is
-    compared with its header for 500 images at equal distances (all, if there are no more).
-    Classes are the categories in the order of the file. The fingerprint covers the annotation
-    file's content and the images' names and sizes in bytes.
+    Every entry of the file is checked and every image decoded (once, see `look_at`). Images that
+    cannot be decoded and annotations that cover nothing are left out, up to a fifth. Classes are
+    the categories in the order of the file. The fingerprint covers the contents of the annotation
+    file and of the images. `Checked.annotations` is the file itself, or a copy in the cache where
+    the libraries would read it otherwise than it is meant.
     """
-    content = _parsed(annotations)
-    tables = {key: _table(annotations, content, key) for key in FIELDS}
-    known = _by_id(annotations, tables["images"], "image")
-    categories = _by_id(annotations, tables["categories"], "category")
-    classes = tuple(entry["name"] for entry in categories.values())
-    if len(set(classes)) < len(classes):
-        raise fault(f"The file {annotations} has two categories of the same name")
-    _by_id(annotations, tables["annotations"], "annotation")
-    _check_annotations(annotations, tables["annotations"], known, categories)
-    sizes = _check_images(annotations, images, known)
-    with annotations.open("rb") as file:
-        sha = hashlib.file_digest(file, "sha256").hexdigest()
-    return Checked(len(known), classes, digest(sha, sizes))
+    content = read(annotations, fault)
+    names = [entry["file_name"] for entry in content.images.values()]
+    _check_files(annotations, images, names)
+    looks = look_at(images, names)
+    _check_sizes(annotations, images, content.images.values(), looks)
+    broken = {name: look.reason for name, look in zip(names, looks, strict=True) if look.reason}
+    leave_out(images, broken, len(names))
+    ((_, written),) = contents_of(annotations.parent, [annotations.name])
+    return Checked(
+        count=len(names) - sum(name in broken for name in names),
+        listed=len(names),
+        classes=content.classes,
+        fingerprint=digest(written, contents_of(images, names)),
+        annotations=normalised(annotations, content, written, broken),
+    )
 
 
-def _parsed(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"), object_hook=_slim)
-    except (ValueError, RecursionError) as error:
-        raise fault(f"The file {path} is not JSON ({error})") from None
+def is_coco(train: Checked, test: Checked) -> bool:
+    """Whether the tree is COCO 2017 itself: its 80 classes, images to train on, and val2017.
 
-
-def _slim(entry: Entry) -> Entry:
-    """Replaces a mask by what is checked of it: polygons are most of the 450 MB of COCO.
-
-    The mask becomes "polygons", "degenerate" (none of them has three points), the size "HxW" of
-    a run-length code, or "" where it is none of these.
+    Some copies leave out the 1,021 training images without an object.
     """
-    if "segmentation" in entry:
-        mask, entry["segmentation"] = entry["segmentation"], ""
-        if isinstance(mask, list) and mask and all(isinstance(p, list) for p in mask):
-            usable = any(len(p) >= 6 and len(p) % 2 == 0 for p in mask)
-            entry["segmentation"] = "polygons" if usable else "degenerate"
-        elif isinstance(mask, dict) and isinstance(mask.get("counts"), list | str):
-            size = mask.get("size")
-            entry["segmentation"] = "x".join(map(str, size)) if isinstance(size, list) else ""
-    return entry
+    return digest(*train.classes) == NAMES and train.listed >= TRAIN and test.listed == EVALUATED
 
 
-def _table(path: Path, content: Any, key: str) -> list[Entry]:
-    """The entries under `key`, each with the fields it needs."""
-    entries = content.get(key) if isinstance(content, dict) else None
-    if not isinstance(entries, list) or not entries:
-        raise fault(f"The file {path} has no list of {key}")
-    fields = FIELDS[key].items()
-    for k, entry in enumerate(entries):
-        if not isinstance(entry, dict):
-            raise fault(f"{key}[{k}] in the file {path} is not an object")
-        for name, kind in fields:
-            if not isinstance(entry.get(name), kind) or entry[name] == "":
-                raise fault(f"{key}[{k}] in the file {path} has no valid {name!r}")
-    return entries
+def _check_files(path: Path, folder: Path, names: Sequence[str]) -> None:
+    """Every image is a regular file inside the folder.
 
-
-def _by_id(path: Path, entries: list[Entry], what: str) -> dict[int, Entry]:
-    table: dict[int, Entry] = {}
-    for entry in entries:
-        if table.setdefault(entry["id"], entry) is not entry:
-            raise fault(f"The file {path} has two entries with {what} id {entry['id']}")
-    return table
-
-
-def _check_annotations(
-    path: Path, entries: list[Entry], images: Mapping[int, Entry], categories: Mapping[int, Entry]
-) -> None:
-    """Every annotation belongs to an image and a category and has a box of four finite numbers.
-
-    Training skips boxes thinner than a pixel or outside their image and masks without a polygon.
-    COCO itself has such boxes (train2017: two of 860,001), so they are an error only where they
-    are more than one in a thousand.
+    Symbolic links are followed, as clusters keep data behind them: who writes into the folder
+    decides what lies there, but an annotation file does not decide what else is read.
     """
-    skipped = []
-    for entry in entries:
-        name = f"Annotation {entry['id']} in the file {path}"
-        image = images.get(entry["image_id"])
-        if image is None:
-            raise fault(f"{name} is of image {entry['image_id']}, which the file does not list")
-        if entry["category_id"] not in categories:
-            raise fault(f"{name} has the unknown category {entry['category_id']}")
-        if not _is_box(entry["bbox"]):
-            raise fault(f"{name} has the box {entry['bbox']} instead of x, y, width and height")
-        size, mask = f"{image['height']}x{image['width']}", entry["segmentation"]
-        if mask not in ("polygons", "degenerate", size):
-            raise fault(f"{name} has a mask of {mask} pixels on an image of {size}")
-        if mask == "degenerate" or not entry["area"] > 0 or _is_degenerate(entry["bbox"], image):
-            skipped.append(entry)
-    if len(skipped) > SKIPPED * len(entries):
-        raise fault(
-            f"{len(skipped)} of the {len(entries)} annotations in the file {path} are degenerate, "
-            f"with a box thinner than one pixel or outside the image or an empty mask (first: "
-            f"annotation {skipped[0]['id']} with the box {skipped[0]['bbox']}), more than one in "
-            "a thousand"
-        )
-
-
-def _is_box(box: list[Any]) -> bool:
-    return len(box) == 4 and all(isinstance(v, int | float) and math.isfinite(v) for v in box)
-
-
-def _is_degenerate(box: list[float], image: Entry) -> bool:
-    x, y, width, height = box
-    outside = x >= image["width"] or y >= image["height"] or x + width <= 0 or y + height <= 0
-    return width < 1 or height < 1 or outside
-
-
-def _check_images(path: Path, folder: Path, images: Mapping[int, Entry]) -> list[tuple[str, int]]:
-    """Names and sizes in bytes, sorted; every file is there and some are of the size listed."""
-    sizes = []
-    for entry in images.values():
-        file = folder / entry["file_name"]
-        try:
-            sizes.append((entry["file_name"], file.stat().st_size))
-        except OSError:
-            raise fault(f"The image {file}, named in the file {path}, does not exist") from None
-    for entry in evenly(list(images.values())):
-        size = image_size(folder / entry["file_name"])
-        if size is None:
-            raise fault(f"The image {folder / entry['file_name']} cannot be read")
-        if size != (entry["width"], entry["height"]):
+    for name in names:
+        pure = PurePosixPath(name)
+        if pure.is_absolute() or ".." in pure.parts or "\0" in name:
             raise fault(
-                f"The image {folder / entry['file_name']} has {size[0]} x {size[1]} pixels, not "
-                f"{entry['width']} x {entry['height']} as the file {path} says"
+                f"The file {printable(path)} names the image {name!r}, which is not inside the "
+                f"folder {printable(folder)}"
             )
-    return sorted(sizes)
+        file = folder / name
+        try:
+            mode = os.stat(file).st_mode  # noqa: PTH116 (a hundred thousand of them)
+        except OSError:
+            raise fault(
+                f"The image {printable(file)}, named in the file {printable(path)}, does not exist"
+            ) from None
+        if not stat.S_ISREG(mode):
+            raise fault(
+                f"The image {printable(file)}, named in the file {printable(path)}, is not a "
+                "regular file"
+            )
+
+
+def _check_sizes(path: Path, folder: Path, entries: Iterable[Entry], looks: Sequence[Look]) -> None:
+    """Images have the sizes listed, upright: what the boxes and masks refer to."""
+    for entry, look in zip(entries, looks, strict=True):
+        size = (entry["width"], entry["height"])
+        if look.reason or look.size == size:
+            continue
+        file = folder / entry["file_name"]
+        raise fault(
+            f"The image {printable(file)} has {look.size[0]} x {look.size[1]} pixels{turned(file)},"
+            f" not {size[0]} x {size[1]} as the file {printable(path)} says; annotate the image as "
+            "it is seen upright, or store it without an orientation"
+        )

@@ -20,7 +20,8 @@ from tests.benchmarks.fakes import figures
 from tests.evaluation.fakes import Recorder, dense
 
 CPU = torch.device("cpu")
-SCENES, COCO = dense("coco", name="shapes-coco"), dense("coco", name="coco")
+SCENES = dense("coco", name="shapes-coco", embedded=True)
+COCO = dense("coco", name="coco")
 FOUND = {
     "coco/bbox_mAP": 0.289,
     "coco/bbox_mAP_50": 0.46,

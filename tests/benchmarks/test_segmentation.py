@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from sslbench.backbones.load import load_backbone
+from sslbench.benchmarks import segmentation
 from sslbench.benchmarks.dense import install, installation, job
 from sslbench.benchmarks.dense.prepare import config_hash, read_config
 from sslbench.benchmarks.segmentation import (
@@ -36,19 +37,11 @@ def nano():
 
 
 @pytest.fixture
-def labels(tmp_path) -> Path:
-    """Two label maps; of 12 labelled pixels 6 are of class 1, 4 of class 3 and 2 of class 4."""
-    folder = tmp_path / "labels"
-    folder.mkdir()
-    for k, rows in enumerate(([[1, 1, 1, 0], [3, 3, 4, 0]], [[3, 3, 4], [1, 1, 1]])):
-        Image.fromarray(np.array(rows, dtype=np.uint8)).save(folder / f"{k}.png")
-    return folder
-
-
-@pytest.fixture
-def scenes(labels):
-    test = DenseSplit(labels, labels, 2)
-    return dense("ade20k", name="shapes-ade20k", classes=tuple("abcde"), test=test)
+def scenes():
+    """Of 12 labelled pixels 6 are of class 1, 4 of class 3 and 2 of class 4."""
+    test = DenseSplit(Path("images"), Path("pairs.json"), 2, pixels=(6, 0, 4, 2, 0))
+    names = tuple("abcde")
+    return dense("ade20k", name="shapes-ade20k", classes=names, test=test, embedded=True)
 
 
 def of_arch(model, arch):
@@ -72,7 +65,7 @@ def test_the_head_is_the_setting_of_the_records(monkeypatch, nano, scenes, head,
     assert (setting, "mIoU") in Segmentation.main
     assert found[0].versions["onedl-mmsegmentation"]
     assert config.model.decode_head.num_classes == 5
-    assert config.test_dataloader.dataset.data_prefix.seg_map_path == str(scenes.test.annotations)
+    assert config.test_dataloader.dataset.ann_file == str(scenes.test.annotations)
 
 
 def test_the_floor_is_recorded_for_no_model(monkeypatch, nano, scenes):
@@ -83,8 +76,21 @@ def test_the_floor_is_recorded_for_no_model(monkeypatch, nano, scenes):
     assert not floors[0].model.source  # which makes it a stand-in, see Context.result
 
 
-def test_the_floor_counts_labelled_pixels_and_classes_that_occur(labels):
-    assert background_miou(labels, 5) == pytest.approx(100 * (6 / 12) / 3)
+def test_the_floor_counts_labelled_pixels_and_classes_that_occur():
+    assert background_miou((6, 0, 4, 2, 0)) == pytest.approx(100 * (6 / 12) / 3)
+
+
+def test_the_floor_is_known_before_anything_is_trained(monkeypatch, nano, scenes):
+    order = []
+    floor = segmentation.background_miou
+    monkeypatch.setattr(
+        segmentation, "background_miou", lambda pixels: order.append("floor") or floor(pixels)
+    )
+    monkeypatch.setattr(job, "train_and_test", lambda *_: order.append("training") or FOUND)
+    context = EvalContext(nano, 3, CPU, Provenance.here(CPU))
+    (protocol,) = Segmentation(SegmentationProtocol("linear")).protocols(nano, scenes)
+    Segmentation(protocol).run(nano.backbone, scenes, context)
+    assert order == ["floor", "training"]
 
 
 def test_the_floor_is_the_metric_of_constant_predictions(tmp_path):
@@ -96,13 +102,13 @@ def test_the_floor_is_the_metric_of_constant_predictions(tmp_path):
     )
     metric = IoUMetric(iou_metrics=["mIoU"])
     metric.dataset_meta = {"classes": list(data.classes)}
-    for path in data.test.annotations.iterdir():
+    for path in controls.label_maps(data.test):
         truth = torch.from_numpy(np.asarray(Image.open(path)) - 1)  # 0, unlabelled, becomes 255
         everywhere = torch.zeros_like(truth)
         parts = {"pred_sem_seg": {"data": everywhere}, "gt_sem_seg": {"data": truth}}
         metric.process({}, [parts])
     wanted = metric.evaluate(data.test.count)["mIoU"]
-    floor = background_miou(data.test.annotations, len(data.classes))
+    floor = background_miou(data.test.pixels)
     assert floor == pytest.approx(wanted, abs=0.006)  # mmseg rounds to two decimals
 
 
@@ -157,6 +163,6 @@ def test_labels_of_other_images_teach_the_floor(tmp_path: Path):
         controls.run(asked, given, tmp_path / "runs")["linear", "mIoU"]
         for given in (data, controls.misplaced(data, tmp_path))
     )
-    floor = background_miou(data.test.annotations, len(data.classes))
+    floor = background_miou(data.test.pixels)
     assert abs(control - floor) < 1
     assert found > floor + 2

@@ -14,8 +14,8 @@ from sslbench.backbones.load import load_backbone
 from sslbench.benchmark import Benchmark
 from sslbench.config import benchmark_configs
 from sslbench.data import ade20k, coco
-from sslbench.data.checks import image_size
-from sslbench.data.dense import DenseData
+from sslbench.data.dense import DenseData, DenseSplit
+from sslbench.data.reading import upright_size
 from sslbench.evaluation.context import EvalContext
 from sslbench.evaluation.provenance import Provenance
 from tests.benchmarks.fakes import figures
@@ -49,6 +49,12 @@ def run(benchmark: Benchmark, data: DenseData, folder: Path) -> dict[tuple[str, 
     return figures([r for r in records if r.model == model.card])
 
 
+def label_maps(split: DenseSplit) -> list[Path]:
+    """The label maps of a split, in the order in which they are read."""
+    listed = json.loads(split.annotations.read_text())
+    return [Path(listed["maps"]) / label for _, label in listed["pairs"]]
+
+
 def misplaced(data: DenseData, folder: Path) -> DenseData:
     """`data` whose training labels are those of another image of the same size."""
     train, target = data.train, folder / "misplaced"
@@ -62,18 +68,20 @@ def misplaced(data: DenseData, folder: Path) -> DenseData:
         for entry in content["annotations"]:
             entry["image_id"] = moved[entry["image_id"]]
         target.write_text(json.dumps(content))
-        coco.check(train.images, target)
+        checked = coco.check(train.images, target)
     else:
         target.mkdir()
+        maps = {path.stem: path for path in label_maps(train)}
         for a, b in following.items():
-            shutil.copyfile(train.annotations / f"{a}.png", target / f"{b}.png")
-        ade20k.check(train.images, target)
-    return replace(data, name=f"{data.name}-misplaced", train=replace(train, annotations=target))
+            shutil.copyfile(maps[a], target / f"{b}.png")
+        checked = ade20k.check(train.images, target)
+    wrong = replace(train, annotations=checked.annotations)
+    return replace(data, name=f"{data.name}-misplaced", train=wrong)
 
 
 def _pairs_of_equal_size(photos: list[Path]) -> list[tuple[Path, Path]]:
     """Every image with the next one that is as wide and as high; the last with the first."""
     groups: dict[object, list[Path]] = defaultdict(list)
     for photo in photos:
-        groups[image_size(photo)].append(photo)
+        groups[upright_size(photo)].append(photo)
     return [pair for g in groups.values() for pair in zip(g, g[1:] + g[:1], strict=True)]

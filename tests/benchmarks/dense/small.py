@@ -13,6 +13,7 @@ from sslbench.benchmarks.dense.prepare import prepare, read_config
 from sslbench.data.dense import DenseData, open_scenes
 from sslbench.data.scenes import ScenesConfig
 from sslbench.training.log import read_log
+from tests.benchmarks.dense.controls import label_maps
 
 SCENES = ScenesConfig(image_size=96, train=12, validation=2, test=6)
 DETECTOR, UPERNET = ("detection", "shapes"), ("segmentation", "shapes_upernet")
@@ -29,9 +30,9 @@ def scenes(root: Path, benchmark: str) -> DenseData:
     return open_scenes(KINDS[benchmark], "test", SCENES, root)
 
 
-def truth_of(root: Path) -> Path:
-    """The label maps segmenters are judged by."""
-    return scenes(root, "segmentation").test.annotations
+def truth_of(root: Path) -> list[Path]:
+    """The label maps segmenters are tested by."""
+    return label_maps(scenes(root, "segmentation").test)
 
 
 def small_config(

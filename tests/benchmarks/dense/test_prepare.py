@@ -80,15 +80,38 @@ def test_a_detector_reads_the_data(models):
     assert config.train_dataloader.dataset.seed == config.train_dataloader.sampler.seed == 3
 
 
+@pytest.mark.parametrize("name", DETECTION + SEGMENTATION)
+def test_nobody_reads_files_but_us(models, name: str):
+    """Multi-scale pipelines included; boxes and masks come from the annotations, not from files."""
+    benchmark = "detection" if name in DETECTION else "segmentation"
+    config = prepared(benchmark, name, models[16])
+    for loader in (config.train_dataloader, config.test_dataloader):
+        text = str(loader.to_dict())
+        assert "ReadImage" in text and "LoadImageFromFile" not in text
+        assert (
+            ("ReadLabelMap" in text)
+            == ("LoadAnnotations" not in text)
+            == (benchmark == "segmentation")
+        )
+
+
+def test_a_setting_of_mm_s_reader_that_ours_lacks_is_named(models):
+    config = read_config("detection", "shapes")
+    config.train_dataloader.dataset.pipeline[0].update(to_float32=True, backend_args=None)
+    found = prepare(config, models[8], dense(), seed=0).train_dataloader.dataset.dataset
+    assert found.pipeline[0] == {"type": "ReadImage", "to_float32": True}
+    config = read_config("detection", "shapes")
+    config.train_dataloader.dataset.pipeline[0].color_type = "grayscale"
+    with pytest.raises(UserError, match="LoadImageFromFile sets color_type, which sslbench"):
+        prepare(config, models[8], dense(), seed=0)
+
+
 def test_a_segmenter_reads_the_data(models):
-    train, test = (DenseSplit(Path(f"/{x}/images"), Path(f"/{x}/labels"), 5) for x in "ab")
+    train, test = (DenseSplit(Path(f"/{x}/images"), Path(f"/{x}.json"), 5) for x in "ab")
     config = prepared("segmentation", "ade20k_upernet_vitb16", models[16], train=train, test=test)
     trained, tested = config.train_dataloader.dataset.dataset, config.test_dataloader.dataset
     for found, name in ((trained, "a"), (tested, "b")):
-        assert found.data_prefix == {
-            "img_path": f"/{name}/images",
-            "seg_map_path": f"/{name}/labels",
-        }
+        assert (found.type, found.ann_file) == ("PairedSegDataset", f"/{name}.json")
         assert found.reduce_zero_label and found.metainfo.classes == ["a", "b"]
 
 
@@ -169,7 +192,8 @@ def test_the_config_follows_data_and_architecture():
     published = {"ViT-S/16": "coco_vits16"}
     for arch in ("ViT-S/16", "ViT-S/16 rel"):
         assert choose_config(dense(name="coco"), arch, published, "shapes") == "coco_vits16"
-    scenes = dense(name="shapes-coco")
+    scenes = dense(name="shapes-coco", embedded=True)
     assert choose_config(scenes, "ViT-T/8", published, "shapes") == "shapes"
-    with pytest.raises(UserError, match=r"no published config for ViT-T/8 on coco, only for ViT-S"):
-        choose_config(dense(name="coco"), "ViT-T/8", published, "shapes")
+    for name in ("coco", "shapes of leaves"):  # the recipe of the scenes is for the scenes alone
+        with pytest.raises(UserError, match=f"no published config for ViT-T/8 on {name}, only for"):
+            choose_config(dense(name=name), "ViT-T/8", published, "shapes")

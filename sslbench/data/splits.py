@@ -1,0 +1,20 @@
+"""The three splits of a dataset and the words people use for them."""
+
+from __future__ import annotations
+
+from sslbench.errors import UserError, nearest
+
+WORDS = {
+    "train": ("train", "training"),
+    "validation": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+EVALUATED = ("test", "validation")
+
+
+def split_named(word: str, known: tuple[str, ...] = tuple(WORDS)) -> str:
+    """The split of `known` that `word` means, e.g. "validation" for "val"; UserError for none."""
+    for split in known:
+        if word.lower() in WORDS[split]:
+            return split
+    raise UserError(f"Unknown split {word!r}: {nearest(word, known)}.")
