@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import os
 import subprocess
 import sys
@@ -17,10 +17,12 @@ from sslbench.benchmark import Context
 from sslbench.errors import RunError, UserError
 from sslbench.training.checkpoint import write_atomically
 from sslbench.training.log import LOG, read_log
+from sslbench.training.sealed import DamagedFile, load_checked_json
 
 CONFIG, METRICS, CONSOLE = "config.py", "metrics.json", "console.log"
 POLL_SECONDS = 0.5
 STARTED = "--- started"  # line of console.log between the attempts
+log = logging.getLogger(__name__)
 ERROR = "error: "  # begins the one sentence of a run that ends as planned for
 
 
@@ -33,12 +35,24 @@ def train_and_test(config: Config, context: Context, processes: int | None = Non
     """
     folder = context.work_dir
     folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / METRICS).exists():
-        write_atomically(folder / CONFIG, partial(Path.write_text, data=config.pretty_text))
-        total = config.train_cfg.get("max_iters", 0)
-        process = _start(folder, processes or max(1, torch.cuda.device_count()))
-        _follow(process, folder, total, context)
-    return json.loads((folder / METRICS).read_text())
+    if (known := _known(folder / METRICS)) is not None:
+        return known
+    write_atomically(folder / CONFIG, partial(Path.write_text, data=config.pretty_text))
+    total = config.train_cfg.get("max_iters", 0)
+    process = _start(folder, processes or max(1, torch.cuda.device_count()))
+    _follow(process, folder, total, context)
+    return load_checked_json(folder / METRICS)
+
+
+def _known(path: Path) -> dict | None:
+    """The metrics of a run that has ended; None, with a warning, where they are damaged."""
+    try:
+        return load_checked_json(path)
+    except FileNotFoundError:
+        return None
+    except DamagedFile as error:
+        log.warning("%s The run is tested again.", error)
+        return None
 
 
 def _start(folder: Path, processes: int) -> subprocess.Popen[bytes]:

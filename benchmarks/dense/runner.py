@@ -43,7 +43,7 @@ from sslbench.training.checkpoint import (
 )
 from sslbench.training.distributed import World, barrier, is_first, join_world
 from sslbench.training.log import RunLog
-from sslbench.training.sealed import DamagedFile, load_checked
+from sslbench.training.sealed import DamagedFile, load_checked, sealed_json
 
 EXPORT, EXPORT_CONFIG, LOCK = "detector.pth", "detector.py", "run.lock"
 log = logging.getLogger(__name__)
@@ -162,7 +162,7 @@ def run(folder: Path) -> dict[str, float]:
         runner.load_export()
         metrics = {k: float(v) for k, v in runner.test().items() if math.isfinite(v)}
         if world.main:
-            save_json(folder / METRICS, metrics)
+            save_json(folder / METRICS, sealed_json(metrics))
             for path in folder.glob("state*.pt"):
                 path.unlink()  # the optimiser's half is of no use any more
     return metrics

@@ -1,15 +1,18 @@
-"""Files of `torch.save` with the SHA-256 of all their bytes inside, as the comment of the archive.
+"""Files that hold their own SHA-256: JSON, and what `torch.save` writes.
 
-A zip archive may end in a comment, which every reader skips: torch, mm's tools and unzip read such
-a file as any other. Archives of torch carry a CRC-32 of each part too, but torch does not look.
+The latter has that of all its bytes as the comment of the archive, which every reader of archives
+skips: torch, mm's tools and unzip read such a file as any other. Archives of torch carry a CRC-32
+of each part too, but torch does not look.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,6 +25,7 @@ END, END_SIZE = b"PK\5\6", 22
 MARK = b"sslbench sha256 "
 COMMENT_SIZE = len(MARK) + 2 * hashlib.sha256().digest_size
 CHUNK = 1 << 20
+CHECKSUM = "sha256"
 log = logging.getLogger(__name__)
 
 
@@ -57,6 +61,32 @@ def load_checked(path: Path) -> Any:
     except Exception as error:  # a damaged stream may end in any way
         reason = error if isinstance(error, _Damage) else _told(error)
         raise DamagedFile(f"{path} is truncated or damaged ({reason}).") from error
+
+
+def sealed_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values`, which JSON can hold, with their checksum among them."""
+    return {**values, CHECKSUM: _json_sha256(values)}
+
+
+def load_checked_json(path: Path) -> dict[str, Any]:
+    """The values of `sealed_json` in a file; an older version's file has no checksum.
+
+    Raises DamagedFile or FileNotFoundError.
+    """
+    try:
+        values = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise DamagedFile(f"{path} is truncated or damaged ({_told(error)}).") from error
+    if not isinstance(values, dict):
+        raise DamagedFile(f"{path} is damaged (it holds no object).")
+    checksum = values.pop(CHECKSUM, None)
+    if checksum not in (None, _json_sha256(values)):
+        raise DamagedFile(f"{path} is damaged (it does not match its checksum).")
+    return values
+
+
+def _json_sha256(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 class _Damage(Exception):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from sslbench.benchmarks.dense.prepare import prepare, read_config
 from sslbench.data.dense import DenseData, open_scenes
 from sslbench.data.scenes import ScenesConfig
 from sslbench.training.log import read_log
+from sslbench.training.sealed import load_checked_json
 from tests.benchmarks.dense.controls import label_maps
 
 SCENES = ScenesConfig(image_size=96, train=12, validation=2, test=6)
@@ -62,4 +62,4 @@ def steps_of(folder: Path) -> list[dict[str, Any]]:
 
 
 def metrics_of(folder: Path) -> dict[str, float]:
-    return json.loads((folder / "metrics.json").read_text())
+    return load_checked_json(folder / "metrics.json")

@@ -19,6 +19,8 @@ from sslbench.benchmarks.dense import job
 from sslbench.benchmarks.dense.job import train_and_test
 from sslbench.benchmarks.dense.runner import held, run
 from sslbench.errors import RunError, UserError
+from sslbench.training.checkpoint import save_json
+from sslbench.training.sealed import sealed_json
 from tests.benchmarks.dense.small import LINEAR, metrics_of, small_config, steps_of, write_config
 
 CONFIG = Config({"train_cfg": {"max_iters": 4}})
@@ -59,6 +61,18 @@ def test_metrics_of_a_run_and_its_steps(child, context):
     assert "max_iters=4" in (context.work_dir / "config.py").read_text()
     child("exit 1")
     assert train_and_test(CONFIG, context) == {"mIoU": 5}, "a finished run is not repeated"
+
+
+@pytest.mark.parametrize("damage", [("5.0", "6.0"), ("}", ""), ('"mIoU"', '"aAcc"')])
+def test_damaged_metrics_are_no_result(child, context, caplog, damage):
+    metrics = context.work_dir / "metrics.json"
+    save_json(metrics, sealed_json({"mIoU": 5.0}))
+    child("exit 1")
+    assert train_and_test(CONFIG, context) == {"mIoU": 5.0}
+    metrics.write_text(metrics.read_text().replace(*damage))
+    child("echo '{\"mIoU\": 7}' > $dir/metrics.json")
+    assert train_and_test(CONFIG, context) == {"mIoU": 7}
+    assert "metrics.json is " in caplog.text and "damaged (" in caplog.text
 
 
 @pytest.mark.parametrize("processes", [1, 2])
