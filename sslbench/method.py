@@ -129,7 +129,7 @@ class Method(nn.Module):
 
     @classmethod
     def needs_whole_batch(cls, config: Any) -> str:
-        """ "KEY=VALUE" of the setting that ties the images of a batch together; "" if none does.
+        """What ties the images of a batch together, a setting as "key=value"; "" if nothing does.
 
         Such a step (batch statistics, say) cannot be accumulated from micro-batches. Processes may
         share it: a method sees to it that what it computes of a batch is that of all processes.
