@@ -267,6 +267,16 @@ def test_runs_of_different_data_do_not_say_what_to_evaluate_on(
     assert workflow.pretraining_data([str(dino_run), str(again)]) == str(labelled)  # equal content
 
 
+@pytest.mark.parametrize("word", ["val", "valid"])
+def test_val_is_the_validation_split_of_every_kind_of_data(scenes, labelled, word) -> None:
+    given = {"images": str(labelled), "coco": "my/coco", "ade20k": "my/ade20k"}
+    found = workflow.open_data(given, given, [], word)
+    assert {split for _, _, split in scenes} == {"validation"} == {found["images"].split}
+    assert found["images"].test.split == "validation"
+    with pytest.raises(UserError, match="Unknown split 'dev': choose one of these"):
+        workflow.open_data(given, given, [], "dev")
+
+
 def test_splits_are_called_by_the_folder_or_as_asked(labelled) -> None:
     assert workflow.open_splits(str(labelled), "test").name == labelled.name
     assert workflow.open_splits(f"{labelled}/", "test", "my flowers").name == "my flowers"

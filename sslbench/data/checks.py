@@ -16,12 +16,13 @@ import PIL
 from sslbench.data.contents import content_hashes
 from sslbench.data.dataset import BROKEN_LIMIT
 from sslbench.data.reading import (
-    ORIENTATION,
+    TURNS,
     BrokenImage,
     decode,
     is_junk,
     opened,
     printable,
+    turn_of,
 )
 from sslbench.data.remembered import remembered
 from sslbench.errors import UserError
@@ -110,12 +111,14 @@ def contents_of(folder: Path, names: Sequence[str]) -> list[tuple[str, str]]:
 def turned(path: Path) -> str:
     """The part of a sentence on an image's size that says how it is turned; empty if it is not."""
     with opened(path) as image:
-        stored, orientation = image.size, image.getexif().get(ORIENTATION, 1)
-    if orientation == 1:
+        image.load()  # a PNG's may follow the pixels
+        turn, (width, height) = turn_of(image), image.size
+    number = next((k for k, way in TURNS.items() if way == turn), 1)
+    if number == 1:
         return ""
     return (
-        f" after its EXIF orientation {orientation} (stored: {stored[0]} x {stored[1]}), by which "
-        "training and testing turn it"
+        f" after its EXIF orientation {number} (stored: {width} x {height}), by which training and "
+        "testing turn it"
     )
 
 

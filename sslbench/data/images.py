@@ -14,11 +14,12 @@ from sslbench.data.dataset import (
     decode,
 )
 from sslbench.data.embedded import open_digits, open_shapes
-from sslbench.data.folders import SPLIT_FOLDERS, open_folder
+from sslbench.data.folders import open_folder
 from sslbench.data.home import home
 from sslbench.data.lists import open_list
 from sslbench.data.shapes import ShapesConfig
 from sslbench.data.torchvision_sets import PREFIX, open_torchvision
+from sslbench.data.splits import split_named
 from sslbench.errors import UserError, nearest
 
 __all__ = [
@@ -44,13 +45,12 @@ def open_dataset(
     """The images of `source`.
 
     source: "shapes", "digits", "torchvision:NAME", a folder (`open_folder`) or a list file ending
-    in .txt (`open_list`). split: "train", "validation" or "test". root: where shapes and
+    in .txt (`open_list`). split: "train", "validation" (or "val") or "test". root: where shapes and
     torchvision's sets are kept, default `home()`.
 
     Raises UserError for what does not exist or holds no images.
     """
-    if split not in SPLIT_FOLDERS:
-        raise UserError(f"Unknown split {split!r}: {nearest(split, SPLIT_FOLDERS)}.")
+    split = split_named(split)
     text = str(source)
     if is_absent(text):
         raise UserError(f"{text} does not come with sslbench: give the folder with --data DIR.")

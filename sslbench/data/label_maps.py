@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from sslbench.data.checks import BROKEN, READER
-from sslbench.data.reading import BrokenImage, opened
+from sslbench.data.reading import BrokenImage, opened, turn_of
 from sslbench.data.remembered import remembered
 
 IGNORED = 255  # as unlabelled as 0: what most tools write where no label is right
@@ -30,10 +30,8 @@ def read_label_map(path: str | Path) -> np.ndarray:
     with opened(path) as image:
         kind, depth = f"{image.format} {image.mode}", _depth(image)
         image.load()
-        for key in ("xmp", "XML:com.adobe.xmp"):  # read for images by nobody
-            image.info.pop(key, None)
-        upright = ImageOps.exif_transpose(image)
-        labels = np.asarray(upright)
+        turn = turn_of(image)
+        labels = np.asarray(image if turn is None else image.transpose(turn))
     if not kind.startswith("PNG") or image.mode not in ("L", "P", "I;16") or depth in SCALED:
         raise UnfitMap(f"cannot be read as {WANTED} (found: {kind})")
     if labels.max(initial=0) > IGNORED:

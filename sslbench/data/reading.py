@@ -135,7 +135,7 @@ def upright_rgb(image: Image.Image, name: str) -> Image.Image:
     for key in ("xmp", "XML:com.adobe.xmp"):  # Pillow would turn a TIFF by it
         image.info.pop(key, None)
     image.load()
-    turn = _turn(image)
+    turn = turn_of(image)
     if (rgb := _rgb(image)) is None:
         raise BrokenImage(name, UNDEFINED)
     return rgb if turn is None else rgb.transpose(turn)
@@ -146,14 +146,14 @@ def upright_size(path: str | Path) -> tuple[int, int] | None:
     try:
         with opened(path) as image:
             late = image.format == "PNG" and "exif" not in image.info
-            turn = _turn(image, _late_exif(path) if late else None)
+            turn = turn_of(image, _late_exif(path) if late else None)
             width, height = image.size
     except BrokenImage:
         return None
     return (height, width) if turn in SIDEWAYS else (width, height)
 
 
-def _turn(image: Image.Image, exif: bytes | None = None) -> Image.Transpose | None:
+def turn_of(image: Image.Image, exif: bytes | None = None) -> Image.Transpose | None:
     """What makes `image` upright by its EXIF data, or by `exif`; None where nothing is to do."""
     if image.format == "TIFF":
         return None  # Pillow turns it, and its size, by itself
