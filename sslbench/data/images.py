@@ -18,8 +18,8 @@ from sslbench.data.folders import open_folder
 from sslbench.data.home import home
 from sslbench.data.lists import open_list
 from sslbench.data.shapes import ShapesConfig
-from sslbench.data.torchvision_sets import PREFIX, open_torchvision
 from sslbench.data.splits import split_named
+from sslbench.data.torchvision_sets import PREFIX, open_torchvision
 from sslbench.errors import UserError, nearest
 
 __all__ = [
