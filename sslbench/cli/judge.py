@@ -106,7 +106,7 @@ def demo(
     jobs: Annotated[int, typer.Option(min=1, help="Models trained at a time.")] = 2,
 ) -> None:
     """All methods, the full suite and the tables on the embedded dataset."""
-    _campaign("shapes", RUNS / "demo", [0], RESULTS / "demo", jobs)
+    _campaign("shapes", RUNS / "demo", [0], RESULTS / "demo", jobs, "full")
 
 
 @app.command()
@@ -115,10 +115,13 @@ def reference(
     seeds: Annotated[int, typer.Option(min=1, help="Runs a method, seeds 0, 1, ...")] = 3,
 ) -> None:
     """The reference runs of the embedded dataset: longer recipes, several seeds, resumable."""
-    _campaign("reference", RUNS / "reference", list(range(seeds)), RESULTS / "shapes", jobs)
+    runs, out = RUNS / "reference", RESULTS / "shapes"
+    _campaign("reference", runs, list(range(seeds)), out, jobs, "frozen")
 
 
-def _campaign(folder: str, runs: Path, seeds: list[int], out: Path, at_once: int) -> None:
+def _campaign(
+    folder: str, runs: Path, seeds: list[int], out: Path, at_once: int, suite: str
+) -> None:
     from sslbench import campaign, workflow
     from sslbench.data.images import open_dataset
     from sslbench.plugins import METHODS
@@ -129,7 +132,7 @@ def _campaign(folder: str, runs: Path, seeds: list[int], out: Path, at_once: int
     campaign.run(planned, at_once, console)
     sources = [str(job.out) for job in planned if job.group == METHODS]
     given = {workflow.IMAGES: "shapes"}
-    workflow.evaluate(sources, "full", given, "test", out, False, console, at_once)
+    workflow.evaluate(sources, suite, given, "test", out, False, console, at_once)
     _show(rendering.write_tables(out))
     say(f"records and tables are in {out}")
 
