@@ -17,6 +17,7 @@ from sslbench.data.embedded import open_digits, open_shapes
 from sslbench.data.folders import open_folder
 from sslbench.data.home import home
 from sslbench.data.lists import open_list
+from sslbench.data.reading import printable
 from sslbench.data.shapes import ShapesConfig
 from sslbench.data.splits import split_named
 from sslbench.data.torchvision_sets import PREFIX, open_torchvision
@@ -73,10 +74,11 @@ def _open_path(text: str, path: Path, split: str) -> ImageDataset:
         return open_folder(path, split)
     if path.is_file() and path.suffix == ".txt":
         return open_list(path, split)
+    shown = printable(path)
     if path.is_file():
-        raise UserError(f"The file {path} is not a dataset: give a folder or a .txt list of paths.")
+        raise UserError(f"The file {shown} is not a dataset: give a folder or a .txt list.")
     if len(path.parts) > 1 or path.suffix:
-        raise UserError(f"The path {path} does not exist: give a folder, a .txt list or a name.")
+        raise UserError(f"The path {shown} does not exist: give a folder, a .txt list or a name.")
     raise UserError(
         f"Unknown dataset {text!r}, which is neither a path nor built in: "
         f"{nearest(text, [*EMBEDDED, PREFIX + 'NAME'])}."

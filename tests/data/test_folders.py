@@ -128,3 +128,11 @@ def test_a_pipe_among_the_images_is_a_broken_image(make_folder):
     assert data.names == ["a/1.png", "a/2.png", "b/1.png"] and len(data.fingerprint) == 16
     with pytest.raises(BrokenImage, match="not a regular file"):
         data.image(1)
+
+
+@pytest.mark.parametrize("name", [b"n\xe9/x", b"n\xe9.csv", b"n\xe9"])
+def test_an_odd_path_in_a_message_can_be_shown(tmp_path, name):
+    (tmp_path / os.fsdecode(b"n\xe9.csv")).touch()
+    with pytest.raises(UserError, match=r"n\\xe9") as caught:
+        open_dataset(tmp_path / os.fsdecode(name))
+    assert str(caught.value).encode()
