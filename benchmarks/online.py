@@ -138,7 +138,7 @@ def train(
     classifiers = Classifiers(layers, make_optimiser(layers, batch / 256), features)
     history, judged, owner = [], 0, {"job": context.work_dir.name}
     if has_state(context.work_dir):
-        state = load_state(context.work_dir, owner)
+        state = load_state(context.work_dir, owner, ("history", "judged"))
         history, judged = list(state["history"]), state["judged"]
         if len(history) < online.epochs:
             classifiers.restore(state)

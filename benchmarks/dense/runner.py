@@ -46,6 +46,7 @@ from sslbench.training.log import RunLog
 from sslbench.training.sealed import DamagedFile, load_checked, sealed_json
 
 EXPORT, EXPORT_CONFIG, LOCK = "detector.pth", "detector.py", "run.lock"
+DETECTOR = "detector"
 log = logging.getLogger(__name__)
 
 
@@ -75,7 +76,8 @@ class DenseRunner(Runner):
         """Goes on from state.pt where there is one; nothing else is ever loaded."""
         if self._has_loaded or not has_state(Path(self.work_dir)):
             return
-        state = load_state(Path(self.work_dir), owner_of(Path(self.work_dir)))
+        parts = ("step", "model", "optimizer", "schedulers")
+        state = load_state(Path(self.work_dir), owner_of(Path(self.work_dir)), parts)
         self.network.load_state_dict(state["model"])
         self.optim_wrapper.load_state_dict(state["optimizer"])
         for scheduler, values in zip(self.param_schedulers, state["schedulers"], strict=True):
@@ -168,9 +170,9 @@ def run(folder: Path) -> dict[str, float]:
     return metrics
 
 
-def owner_of(folder: Path) -> dict[str, str]:
-    """Whose files these are: a job's folder is named by weights, protocol, data and seed."""
-    return {"job": folder.resolve().name}
+def owner_of(folder: Path, kind: str = "state") -> dict[str, str]:
+    """Whose file it is: a job's folder is named by weights, protocol, data and seed."""
+    return {"job": folder.resolve().name, "kind": kind}
 
 
 def remove_damaged(path: Path) -> None:
@@ -179,7 +181,10 @@ def remove_damaged(path: Path) -> None:
     Raises UserError for the export of another run.
     """
     try:
-        check_owner(path, load_checked(path).get(OWNER), owner_of(path.parent))
+        content = load_checked(path)
+        if not isinstance(content, dict) or not {"state_dict", "meta"} <= content.keys():
+            raise DamagedFile(f"{path} is damaged (it holds no detector).")
+        check_owner(path, content.get(OWNER), owner_of(path.parent, DETECTOR))
     except FileNotFoundError:
         return
     except DamagedFile as error:
@@ -253,7 +258,8 @@ def replace_sync_bn(node: Any) -> None:
 def export(runner: DenseRunner, folder: Path) -> None:
     """detector.pth + detector.py: weights and a config that needs no other file."""
     meta = {"dataset_meta": dict(runner.train_dataloader.dataset.metainfo)}
-    content = {"state_dict": runner.network.state_dict(), "meta": meta, OWNER: owner_of(folder)}
+    content = {"state_dict": runner.network.state_dict(), "meta": meta}
+    content[OWNER] = owner_of(folder, DETECTOR)
     config = Config.fromfile(folder / CONFIG)
     config.model.backbone.pop("source")
     config.model.backbone.arch = arch_of(runner.network.backbone.model)

@@ -15,7 +15,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,18 +120,18 @@ def has_state(folder: Path) -> bool:
     return (folder / STATE).exists() or (folder / PREVIOUS).exists()
 
 
-def load_state(folder: Path, owner: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def load_state(
+    folder: Path, owner: Mapping[str, Any] | None = None, parts: Sequence[str] = ()
+) -> dict[str, Any]:
     """The newest sound state in `folder`; where that is the one before, a warning says so.
 
-    owner: as given to `save_state`. Raises UserError where no state is sound, and where the newest
-    one belongs to another run; states of older versions name no owner.
+    owner: as given to `save_state`; parts: what it has to hold. Raises UserError where no state is
+    sound, and where the newest one belongs to another run; older versions named no owner.
     """
     damage: list[DamagedFile] = []
     for path in (folder / STATE, folder / PREVIOUS):
         try:
-            state = load_checked(path)
-            if not isinstance(state, dict):
-                raise DamagedFile(f"{path} is damaged (it holds no state).")
+            state = _with_parts(path, load_checked(path), parts)
         except FileNotFoundError:
             continue  # killed between the two renames
         except DamagedFile as error:
@@ -149,6 +149,13 @@ def load_state(folder: Path, owner: Mapping[str, Any] | None = None) -> dict[str
     other = "is damaged too" if len(damage) > 1 else "is not there to fall back to"
     told = str(damage[0]).removesuffix(".")
     raise UserError(f"{told} and {PREVIOUS} {other}; remove {folder} to start anew.")
+
+
+def _with_parts(path: Path, state: Any, parts: Sequence[str]) -> dict[str, Any]:
+    if not isinstance(state, dict) or (lacking := [part for part in parts if part not in state]):
+        told = f"no {lacking[0]!r}" if isinstance(state, dict) else "no state"
+        raise DamagedFile(f"{path} is damaged (it holds {told}).")
+    return state
 
 
 def check_owner(path: Path, found: Any, owner: Mapping[str, Any] | None) -> None:
@@ -202,7 +209,7 @@ def _opened(path: Path) -> Iterator[Any]:
 def _card(file: Any, path: Path) -> dict[str, Any]:
     try:
         card = json.loads((file.metadata() or {}).get("sslbench", "{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         card = None
     if not isinstance(card, dict):
         raise UserError(f"the card in {path} is damaged; make the weights anew.")

@@ -206,7 +206,8 @@ def save(run: Run, step: int) -> None:
 
 def restore(run: Run) -> int:
     """Loads the newest checkpoint; the number of steps already done."""
-    state = checkpoint.load_state(run.out, kept_settings(run.recipe))
+    parts = ("step", "method", "optimizer")
+    state = checkpoint.load_state(run.out, kept_settings(run.recipe), parts)
     if "content" not in state:  # of an older version, which knew data by names and sizes only
         logger.warning("%s does not say what its data held, so that is not checked.", run.out)
     elif state["content"] != run.dataset.fingerprint:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from sslbench.errors import UserError
 from sslbench.training import checkpoint
@@ -266,3 +267,9 @@ def test_the_hash_is_of_names_shapes_types_and_values() -> None:
     assert checkpoint.weights_sha256({"a": a.T}) == checkpoint.weights_sha256(
         {"a": a.T.contiguous()}
     )
+
+
+def test_a_card_that_is_nested_without_end_is_one_sentence(tmp_path) -> None:
+    save_file({"a": torch.ones(1)}, tmp_path / "x", {"sslbench": '{"a":' * 100_000})
+    with pytest.raises(UserError, match=r"the card in .*x is damaged"):
+        checkpoint.read_metadata(tmp_path / "x")

@@ -182,7 +182,12 @@ def test_a_state_without_its_parts_is_one_sentence(tmp_path, whole) -> None:
     _, reference = whole("dino")
     out = copied(reference, tmp_path / "run")
     state = checkpoint.load_state(out)
+    (out / checkpoint.PREVIOUS).unlink()
     for part in ("method", "optimizer", "step"):
-        checkpoint.save_state(out, {k: v for k, v in state.items() if k != part})
-        with pytest.raises(UserError, match="holds other weights than dino has"):
+        lacking = {k: v for k, v in state.items() if k != part}
+        checkpoint.save_checked(out / checkpoint.STATE, lacking)
+        with pytest.raises(UserError, match=rf"state\.pt is damaged \(it holds no '{part}'\) and"):
             go_on(out, workers=0)
+    checkpoint.save_checked(out / checkpoint.STATE, {**state, "optimizer": {"of": "another kind"}})
+    with pytest.raises(UserError, match="holds other weights than dino has"):
+        go_on(out, workers=0)
