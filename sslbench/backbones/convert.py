@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -9,14 +10,15 @@ from pathlib import Path
 from torch import Tensor
 
 from sslbench.backbones.config import BackboneConfig
-from sslbench.backbones.files import PICKLED, SAFETENSORS, stem, suffix
+from sslbench.backbones.files import PICKLED, SAFETENSORS, expanded, stem, suffix
 from sslbench.backbones.layouts import OTHERS_EPS
 from sslbench.backbones.load import load_backbone
 from sslbench.backbones.loaded import LoadedModel, Report
 from sslbench.backbones.names import MM_SWIN, MM_VIT, TIMM_SWIN, TIMM_VIT, to_theirs, unfolded
-from sslbench.backbones.official import JUDGING, exported
+from sslbench.backbones.official import JUDGING, TIMM, exported
+from sslbench.backbones.sources import split
 from sslbench.errors import UserError, nearest
-from sslbench.training.checkpoint import save_pickled, save_weights
+from sslbench.training.checkpoint import WEIGHTS, save_pickled, save_weights
 
 STYLES = {"safetensors": (SAFETENSORS,), "timm": PICKLED, "mmpretrain": PICKLED}  # -> endings
 
@@ -41,7 +43,7 @@ def convert(source: str, style: str, out: Path | None = None) -> tuple[Path, Rep
         raise UserError(f"{source} is no pretrained backbone with a final norm; give another.")
     if style == "mmpretrain" and config.registers:
         raise UserError("mmpretrain's ViT has no registers; choose --to timm or safetensors.")
-    name = stem(Path(model.card.source.replace(":", "_").replace("/", "_")))
+    name = _name(source)
     path = out or Path(f"{name}_{style}{STYLES[style][0]}")
     if path.exists():
         raise UserError(f"{path} exists already; choose another --out.")
@@ -59,6 +61,16 @@ def convert(source: str, style: str, out: Path | None = None) -> tuple[Path, Rep
         note = f"{style}'s Swin is to be built with LayerNorms of eps {config.norm_eps}"
         report = replace(report, notes=(*report.notes, f"{note}, not its own {OTHERS_EPS}"))
     return path, report
+
+
+def _name(source: str) -> str:
+    """What a file made of `source` is called: a run's directory, a file's stem, or the text."""
+    place, _ = split(source)
+    path = expanded(place)
+    if path.exists():
+        path = path.resolve().parent if path.name == WEIGHTS else path.absolute()
+        return path.resolve().name if path.is_dir() else stem(path)
+    return stem(Path(re.sub(r"[:/@?]", "_", place.removeprefix(f"{TIMM}:"))))
 
 
 def _lost(model: LoadedModel) -> tuple[str, ...]:

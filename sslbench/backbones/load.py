@@ -1,7 +1,8 @@
 """Finds out what a source of weights is and loads it; nothing is ever guessed silently.
 
 DIR, DIR/weights.safetensors    a run of ours
-FILE[?key=student&arch=ViT-S/16]    a checkpoint of others: which network of it, what it must be
+FILE[?key=student&arch=ViT-S/16]    a checkpoint of others: which network of it, what it must be;
+    further options say what a file does not: see `sources`
 NAME                            released weights by name, e.g. ibot_vits16 (see `list`)
 timm:NAME                       pretrained weights of timm
 random-init:ARCH                fresh weights, e.g. random-init:vit_small/16@224?seed=1
@@ -30,14 +31,16 @@ from sslbench.backbones.foreign import published_file, random_module, read_modul
 from sslbench.backbones.loaded import LoadedModel
 from sslbench.backbones.manifest import find, releases
 from sslbench.backbones.official import TIMM, check_arch, read_official, read_timm
+from sslbench.backbones.ours import read_checked
 from sslbench.backbones.pixels import RawPixels
+from sslbench.backbones.sources import split
 from sslbench.config import Recipe, recipe_from_dict
-from sslbench.data.contents import content_hashes
+from sslbench.data.contents import content_hashes, file_sha256
 from sslbench.errors import UserError
 from sslbench.identity import RecipeIdentity, identify
 from sslbench.method import Method
 from sslbench.reporting.result import ModelCard, digest
-from sslbench.training.checkpoint import WEIGHTS, read_metadata, read_weights, weights_sha256
+from sslbench.training.checkpoint import WEIGHTS, read_metadata, weights_sha256
 
 RANDOM, PIXELS = "random-init", "pixels"
 FLOORS = (PIXELS, RANDOM)
@@ -49,19 +52,34 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-def load_backbone(source: str | Path) -> LoadedModel:
-    """The model behind `source`, in eval mode; UserError if it is not one."""
+def load_backbone(source: str | Path, label: str = "") -> LoadedModel:
+    """The model behind `source`, in eval mode; UserError if it is not one.
+
+    label: the user's name for it, see `sources.named`.
+    """
     text = str(source)
+    model = _made(text) or _stored(text)
+    return replace(model, card=replace(model.card, source=text, label=label))
+
+
+def _made(text: str) -> LoadedModel | None:
+    """The model behind a source that is no place on this machine; None for one that is."""
     for prefix, read in ((RANDOM, _random), (PIXELS, _pixels), (TIMM, read_timm)):
         if text.startswith(f"{prefix}:"):
             return replace(read(text), source=text)
-    place, options = _split(text)
+    return None
+
+
+def _stored(text: str) -> LoadedModel:
+    """The model in a run's directory or a file."""
+    place, options = split(text)
     if not expanded(place).exists() and place in releases():
         place = str(find(place))
     path = _weights_file(place)
-    model = (_run if _is_run(path) else read_official)(path, **options)
-    whole = str(expanded(place).absolute())
-    return replace(model, source=whole + (f"?{urlencode(options)}" if options else ""))
+    model = _run(path, options) if _is_run(path) else read_official(path, options)
+    card = replace(model.card, file_sha256=file_sha256(path))
+    whole = str(expanded(place).absolute()) + (f"?{urlencode(options)}" if options else "")
+    return replace(model, card=card, source=whole)
 
 
 def read_card(source: str | Path) -> dict[str, Any]:
@@ -129,19 +147,6 @@ def random_source(config: BackboneConfig, seed: int) -> str:
     return f"{RANDOM}:{place}?{urlencode({'seed': seed, **own})}"
 
 
-def _split(text: str) -> tuple[str, dict[str, str]]:
-    """A source as place and options, "x.pth?key=student" as "x.pth" and {"key": "student"}."""
-    match = re.fullmatch(r"(.+?)\?(\w+=.*)", text)
-    if not match or expanded(text).exists():
-        return text, {}
-    options = dict(parse_qsl(match.group(2), keep_blank_values=True))
-    if unknown := set(options) - {"key", "arch"}:
-        raise UserError(f"{text!r} has the option {min(unknown)!r}; known are key and arch.")
-    if empty := [name for name, value in options.items() if not value]:
-        raise UserError(f"{text!r} gives {empty[0]} no value; name one or leave it out.")
-    return match.group(1), options
-
-
 def _weights_file(text: str) -> Path:
     path = expanded(text)
     if path.is_dir():
@@ -171,17 +176,22 @@ def _is_run(path: Path) -> bool:
 
 
 def _read(path: Path, group: str) -> tuple[Recipe, dict[str, Any], dict[str, Tensor]]:
-    tensors, card = read_weights(path)
+    tensors, card = read_checked(path)
     if "recipe" not in card:
         raise UserError(f"{path} does not say how it was trained; give a run of sslbench.")
     return recipe_from_dict(card["recipe"], group), card, tensors
 
 
-def _run(path: Path, key: str | None = None, arch: str | None = None) -> LoadedModel:
-    if key:
+def _run(path: Path, options: Mapping[str, str]) -> LoadedModel:
+    if key := options.get("key"):
         raise UserError(f"{path} is of a run, which exports one network; leave out ?key={key}.")
+    if told := [name for name in options if name != "arch"]:
+        raise UserError(
+            f"{path} is of a run, which says itself what it is and how its inputs are normalised; "
+            f"leave out ?{told[0]}={options[told[0]]}."
+        )
     recipe, card, tensors = _read(path, plugins.METHODS)
-    check_arch(recipe.backbone.arch, arch, path, "was asked for")
+    check_arch(recipe.backbone.arch, options.get("arch"), path, "was asked for")
     if missing := {"sha256", "data", "epochs", "effective_epochs", "steps"} - card.keys():
         raise UserError(f"the card in {path} lacks {min(missing)!r}; export the run again.")
     method_class: type[Method] = plugins.load(plugins.METHODS, recipe.method_name)
@@ -205,7 +215,6 @@ def _run(path: Path, key: str | None = None, arch: str | None = None) -> LoadedM
         tokens=float(f"{card.get('tokens', 0.0):.4g}"),
         steps=card["steps"],
         seed=recipe.train.seed,
-        source=path.absolute().parent.name,
         recipe_digest=identity.digest,
         settings=identity.settings,
         data_fingerprint=card.get("data_fingerprint", ""),
@@ -250,7 +259,7 @@ def _random(text: str) -> LoadedModel:
         torch.manual_seed(seed)
         backbone = build_backbone(config).eval()
     sha = weights_sha256(backbone.state_dict())
-    card = ModelCard(sha, RANDOM, config.arch, seed=seed, source=text)
+    card = ModelCard(sha, RANDOM, config.arch, seed=seed)
     return LoadedModel(backbone, card, ("cls", "mean"), size)
 
 
@@ -258,7 +267,7 @@ def _pixels(text: str) -> LoadedModel:
     size = text.partition(":")[2]
     if not size.isdecimal() or int(size) < 8 or int(size) % 8:
         raise UserError(f"{text!r} is not of the form {PIXELS}:64, a multiple of 8.")
-    card = ModelCard(digest(text), PIXELS, "none", source=text)
+    card = ModelCard(digest(text), PIXELS, "none")
     return LoadedModel(RawPixels(int(size)), card, ("cls",), int(size))
 
 

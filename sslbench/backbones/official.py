@@ -21,12 +21,13 @@ from sslbench.backbones.layouts import Adopted, adopt
 from sslbench.backbones.loaded import LoadedModel, Report
 from sslbench.backbones.manifest import release_of
 from sslbench.backbones.networks import select
+from sslbench.backbones.ours import read_checked
 from sslbench.backbones.pickles import Inert, number, read_pickle
 from sslbench.backbones.weights import RELEASES, Release
 from sslbench.config import IMAGENET_MEAN, IMAGENET_STD
 from sslbench.errors import UserError
 from sslbench.reporting.result import ModelCard
-from sslbench.training.checkpoint import read_weights, weights_sha256
+from sslbench.training.checkpoint import weights_sha256
 
 LARGEST = 384  # pixels; above, a file was trained on more than its features are judged on
 JUDGED = 224
@@ -37,8 +38,12 @@ AMBIGUOUS = {r.url.rpartition("/")[2] for r in RELEASES} - {r.filename for r in 
 JUDGING = ("poolings", "image_size", "mean", "std")
 
 
-def read_official(path: Path, key: str | None = None, arch: str | None = None) -> LoadedModel:
-    """The model in a file of others; UserError if it is none, or not what `arch` says it is."""
+def read_official(path: Path, options: Mapping[str, str]) -> LoadedModel:
+    """The model in a file of others; options: of its source, see `sources`.
+
+    Raises UserError if it is none, or not what the options say it is.
+    """
+    key, arch = options.get("key"), options.get("arch")
     container, converted = _open(path)
     release = release_of(path)
     place, found, root = select(container, key, release.key if release else None, path)
@@ -49,7 +54,7 @@ def read_official(path: Path, key: str | None = None, arch: str | None = None) -
     said = _arguments(container)
     method = converted["model"].method if converted else _method(container, release)
     head, adopted = _with_head(adopted, method, said)
-    card = _card(adopted, head, method, container, release, path.name)
+    card = _card(adopted, head, method, container, release)
     mean, std = _statistics(adopted, release)
     facts: dict[str, Any] = {
         "poolings": _poolings(method),
@@ -92,7 +97,7 @@ def read_timm(text: str) -> LoadedModel:
     adopted = adopt(model.state_dict(), text)
     tag = name.partition(".")[2]
     method = tag if tag in plugins.available(plugins.METHODS) else "unknown"
-    card = _card(adopted, None, method, {}, None, name)
+    card = _card(adopted, None, method, {}, None)
     facts: Any = model.pretrained_cfg
     mean, std = facts["mean"], facts["std"]
     size = _judged_at(adopted)
@@ -121,7 +126,7 @@ def _open(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
     if not suffix(path):
         raise UserError(f"{path} is no file of weights; known endings are {', '.join(SUFFIXES)}.")
     if is_safetensors(path):
-        tensors, card = read_weights(path)
+        tensors, card = read_checked(path)
         return tensors, _converted(card["converted"], path) if "converted" in card else {}
     container = read_pickle(path)
     if not isinstance(container, Mapping):
@@ -133,7 +138,7 @@ def _converted(said: Any, path: Path) -> dict[str, Any]:
     try:
         facts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in said.items()}
         return {name: facts[name] for name in JUDGING} | {
-            "model": ModelCard(**facts["model"]),
+            "model": replace(ModelCard(**facts["model"]), source="", label="", file_sha256=""),
             "norm_eps": float(facts["norm_eps"]),
         }
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -184,7 +189,6 @@ def _card(
     method: str,
     container: Mapping[str, Any],
     release: Release | None,
-    source: str,
 ) -> ModelCard:
     given = {k: number(v) for k, v in _arguments(container).items()}
     said = {k: v for k, v in given.items() if v is not None}
@@ -204,7 +208,6 @@ def _card(
         epochs=round(epochs, 2),
         effective_epochs=round(epochs * views, 2),
         seed=seed if isinstance(seed, int) else None,
-        source=source,
     )
 
 

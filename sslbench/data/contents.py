@@ -58,6 +58,24 @@ def content_hashes(root: Path, names: Sequence[str]) -> list[str]:
     return hashes
 
 
+def file_sha256(path: Path) -> str:
+    """What `sha256sum` prints for a file, remembered as `content_hashes` are; OSError if it fails.
+
+    Unlike those it is what publishers give, and always over all bytes.
+    """
+    path = path.absolute()
+    place, name, kind = os.fsencode(path.parent), os.fsencode(path.name), "sha256"
+    stamp = _stamp(str(path))
+    with _memory() as memory:
+        known = _recall(memory, place, kind)
+        if stamp is not None and (found := known.get((name, *stamp))):
+            return found
+        with path.open("rb") as file:
+            sha = hashlib.file_digest(file, "sha256").hexdigest()
+        _remember(memory, place, kind, [(name, stamp, sha)])
+    return sha
+
+
 def _stamp(path: str) -> Stamp | None:
     try:
         s = os.stat(path)  # noqa: PTH116 (a million of them)
@@ -120,7 +138,7 @@ def _memory() -> Iterator[sqlite3.Connection | None]:
         yield opened
 
 
-def _recall(memory: sqlite3.Connection | None, base: bytes, whole: bool) -> dict[tuple, str]:
+def _recall(memory: sqlite3.Connection | None, base: bytes, whole: bool | str) -> dict[tuple, str]:
     if memory is None:
         return {}
     try:
@@ -138,7 +156,7 @@ def _recall(memory: sqlite3.Connection | None, base: bytes, whole: bool) -> dict
 def _remember(
     memory: sqlite3.Connection | None,
     base: bytes,
-    whole: bool,
+    whole: bool | str,
     fresh: Sequence[tuple[bytes, Stamp | None, str]],
 ) -> None:
     settled = time.time_ns() - int(RACY_SECONDS * 1e9)

@@ -1,5 +1,6 @@
 """Checkpoints out: what is written comes back the same, and others' programs take it."""
 
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -37,6 +38,11 @@ def saved(tmp_path):
         return str(tmp_path / name)
 
     return save
+
+
+def untold(model):
+    """The card without what belongs to the file alone."""
+    return replace(model.card, source="", file_sha256="")
 
 
 def same(a, b):
@@ -85,7 +91,7 @@ def test_safetensors_keep_head_and_card(tmp_path, loss, heads):
     before = load_backbone(tmp_path / "x.pth")
     path, _ = convert(str(tmp_path / "x.pth"), "safetensors", tmp_path / "y.safetensors")
     again = load_backbone(path)
-    assert again.card == before.card and again.poolings == before.poolings
+    assert untold(again) == untold(before) and again.poolings == before.poolings
     cls = torch.randn(3, 16)
     assert torch.equal(again.head(cls), before.head(cls))
 
@@ -95,7 +101,7 @@ def test_a_run_of_ours_goes_out_and_comes_back(tmp_path):
     before = load_backbone(tmp_path / "run")
     path, report = convert(str(tmp_path / "run"), "safetensors", tmp_path / "y.safetensors")
     again = load_backbone(path)
-    assert again.card == before.card and (again.mean, again.std) == (before.mean, before.std)
+    assert untold(again) == untold(before) and (again.mean, again.std) == (before.mean, before.std)
     images, cls = torch.randn(2, 3, 16, 16), torch.randn(2, 16)
     assert torch.equal(again.backbone(images).cls, before.backbone(images).cls)
     assert torch.equal(again.head(cls), before.head(cls))

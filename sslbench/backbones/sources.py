@@ -1,0 +1,82 @@
+"""What a user writes to name weights: a label, a place, and what a file does not say itself.
+
+[LABEL=]PLACE[?key=student&arch=ViT-S/16&as=ibot_vits16&mean=0.5,0.5,0.5&std=0.5,0.5,0.5]
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from urllib.parse import parse_qsl
+
+from sslbench.backbones.files import expanded
+from sslbench.backbones.manifest import releases
+from sslbench.errors import UserError, nearest
+
+KNOWN = ("key", "arch", "as", "mean", "std")
+UNKNOWN = "unknown"  # ?as=unknown: whatever the file's name suggests, it is not believed
+QUERY = re.compile(r"(.+?)\?(\w+=.*)")
+
+
+def named(text: str) -> tuple[str, str]:
+    """("mine", "x.pth?key=student") of "mine=x.pth?key=student"; ("", text) without a label.
+
+    What exists is a path, and what holds one of "/?:~" before its "=" is none but an option or a
+    part of a path. Raises UserError for a label without a source or with unprintable characters.
+    """
+    match = QUERY.fullmatch(text)
+    place = match.group(1) if match else text
+    label, equals, source = text.partition("=")
+    path_like = not label or any(c in label for c in "/\\?:~")
+    if not equals or path_like or expanded(text).exists() or expanded(place).exists():
+        return "", text
+    if not source or not label.strip() or not label.isprintable():
+        raise UserError(f"{text!r} is not of the form NAME=PATH; give a name and a source.")
+    return label.strip(), source
+
+
+def split(text: str) -> tuple[str, dict[str, str]]:
+    """A source as place and options, "x.pth?key=student" as "x.pth" and {"key": "student"}.
+
+    Raises UserError for options that are unknown, empty or impossible.
+    """
+    match = QUERY.fullmatch(text)
+    if not match or expanded(text).exists():
+        return text, {}
+    options = dict(parse_qsl(match.group(2), keep_blank_values=True))
+    if unknown := set(options) - set(KNOWN):
+        known = f"{', '.join(KNOWN[:-1])} and {KNOWN[-1]}"
+        raise UserError(f"{text!r} has the option {min(unknown)!r}; known are {known}.")
+    if empty := [name for name, value in options.items() if not value]:
+        raise UserError(f"{text!r} gives {empty[0]} no value; name one or leave it out.")
+    if (release := options.get("as", UNKNOWN)) != UNKNOWN and release not in releases():
+        hint = nearest(release, releases())
+        raise UserError(f"{text!r} names an unknown release {release!r}: {hint}.")
+    statistics(options)
+    return match.group(1), options
+
+
+def statistics(options: Mapping[str, str]) -> dict[str, tuple[float, ...]]:
+    """The mean and std that options give, those that are there; UserError if they cannot be."""
+    found: dict[str, tuple[float, ...]] = {}
+    for name in ("mean", "std"):
+        if name not in options:
+            continue
+        try:
+            values = tuple(float(part) for part in options[name].split(","))
+        except ValueError:
+            values = ()
+        if len(values) != 3 or not sound_statistics(name, values):
+            above = " above 0" if name == "std" else ""
+            raise UserError(
+                f"?{name}={options[name]} must be three finite numbers{above}, e.g. "
+                f"{name}=0.5,0.5,0.5."
+            )
+        found[name] = values
+    return found
+
+
+def sound_statistics(name: str, values: tuple[float, ...]) -> bool:
+    """Whether numbers can be a mean or a std of inputs in [0, 1]."""
+    return all(math.isfinite(v) and (name == "mean" or v > 0) for v in values)

@@ -1,0 +1,93 @@
+"""What users write to name weights: labels, options, and the card that keeps both."""
+
+import hashlib
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from sslbench import plugins, workflow
+from sslbench.backbones.load import load_backbone, load_module
+from sslbench.backbones.sources import named
+from sslbench.errors import UserError
+from sslbench.training.checkpoint import WEIGHTS
+from tests.backbones.layouts import vit
+from tests.backbones.test_load import HEAD, TOKENIZER, write_run
+from tests.backbones.test_official import TINY
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("mine=x.pth", ("mine", "x.pth")),
+        ("my model = 2=x.pth", ("my model", " 2=x.pth")),
+        ("mine=x.pth?key=student", ("mine", "x.pth?key=student")),
+        ("mine=random-init:vit_nano/4@16?seed=1", ("mine", "random-init:vit_nano/4@16?seed=1")),
+        ("x.pth?key=student", ("", "x.pth?key=student")),
+        ("random-init:vit_nano/4@16?seed=1", ("", "random-init:vit_nano/4@16?seed=1")),
+        ("runs/lr=0.1/x.pth", ("", "runs/lr=0.1/x.pth")),
+        ("~/a=b", ("", "~/a=b")),
+        ("timm:vit_tiny_patch16_224", ("", "timm:vit_tiny_patch16_224")),
+        ("=x.pth", ("", "=x.pth")),
+    ],
+)
+def test_a_label_is_told_from_a_path(text, expected):
+    assert named(text) == expected
+
+
+def test_what_exists_is_a_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save(vit(**TINY), "lr=1.pth")
+    assert named("lr=1.pth") == ("", "lr=1.pth")
+    assert named("lr=1.pth?arch=ViT-Nano/16") == ("", "lr=1.pth?arch=ViT-Nano/16")
+    for text in ("mine=", "a\tb=x.pth"):
+        with pytest.raises(UserError, match="is not of the form NAME=PATH"):
+            named(text)
+
+
+def test_a_card_keeps_what_the_user_wrote_and_the_files_hash(tmp_path, monkeypatch):
+    """R3: the hash is the one that `sha256sum` prints."""
+    monkeypatch.chdir(tmp_path)
+    torch.save(vit(**TINY), "x.pth")
+    write_run(tmp_path / "run", name="dino", **HEAD)
+    files = {"./x.pth?arch=ViT-Nano/16": "x.pth", "run": f"run/{WEIGHTS}"}
+    models = workflow.load_models([f"mine={source}" for source in files], None)
+    for model, (source, file) in zip(models, files.items(), strict=True):
+        sha = hashlib.sha256((tmp_path / file).read_bytes()).hexdigest()
+        card = model.card
+        assert (card.label, card.source, card.file_sha256) == ("mine", source, sha)
+        assert load_backbone(model.source).card.sha256 == card.sha256
+    torch.save({k: v + 1 for k, v in vit(**TINY).items()}, "x.pth")
+    changed = hashlib.sha256((tmp_path / "x.pth").read_bytes()).hexdigest()
+    assert load_backbone("x.pth").card.file_sha256 == changed
+
+
+def flipped(tensors):
+    name = next(k for k in tensors if k.endswith("weight"))
+    raw = tensors[name].clone()
+    raw.view(torch.uint8).view(-1)[1] ^= 1
+    return {**tensors, name: raw}
+
+
+@pytest.mark.parametrize("kind", ["run", "tokenizer", "converted"])
+def test_the_sha256_of_a_card_is_computed_not_believed(tmp_path, kind):
+    """P24: a flipped bit under an intact card."""
+    path = tmp_path / WEIGHTS
+    if kind == "tokenizer":
+        write_run(tmp_path, group=plugins.TOKENIZERS, **TOKENIZER)
+        read = lambda: load_module(tmp_path, plugins.TOKENIZERS)  # noqa: E731
+    else:
+        write_run(tmp_path, name="dino", **HEAD)
+        read = lambda: load_backbone(path)  # noqa: E731
+    if kind == "converted":
+        from sslbench.backbones.convert import convert
+
+        path, _ = convert(str(tmp_path), "safetensors", tmp_path / "y.safetensors")
+    read()
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        card = file.metadata()
+    save_file(flipped(load_file(path)), path, card)
+    with pytest.raises(UserError, match="do not match the SHA-256 in its card; restore"):
+        read()
