@@ -67,7 +67,7 @@ def with_our_readers(node: Any, kind: str) -> Any:
     UserError for a setting of mm's that ours does not have.
     """
     if isinstance(node, list | tuple):
-        return [with_our_readers(child, kind) for child in node]
+        return type(node)(with_our_readers(child, kind) for child in node)  # a size is a tuple
     if not isinstance(node, dict):
         return node
     name = str(node.get("type", "")).rpartition(".")[2]

@@ -133,7 +133,14 @@ def files_below(folder: Path) -> Iterator[str]:
         here = (status.st_dev, status.st_ino)
         if here in open_already:
             return
-        for entry in sorted(os.scandir(parent), key=lambda entry: entry.name):
+        try:
+            entries = sorted(os.scandir(parent), key=lambda entry: entry.name)
+        except OSError as error:
+            raise UserError(
+                f"The folder {printable(parent)} cannot be read ({error.strerror}): give yourself "
+                "the right to read it."
+            ) from error
+        for entry in entries:
             if is_junk(entry.name):
                 continue
             if entry.is_dir():

@@ -125,7 +125,12 @@ class _Reader:
         return found
 
     def _parsed(self) -> Any:
-        content = read_text(self.path)
+        try:
+            content = read_text(self.path)
+        except OSError as error:
+            raise self.fault(
+                f"The file {printable(self.path)} cannot be read ({error.strerror})"
+            ) from error
         if not utf8(content):
             raise self.fault(
                 f"The file {printable(self.path)} is not UTF-8, so its names cannot be read; save "

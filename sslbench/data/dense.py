@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,13 +94,19 @@ def open_dense(kind: str, source: str | Path, split: str = "test") -> DenseData:
     published = KINDS[kind].is_published(train, test)
     return DenseData(
         kind=kind,
-        name=kind if published else short_name(root),
+        name=kind if published else _own_name(kind, root),
         fingerprint=digest(kind, train.fingerprint, test.fingerprint),
         classes=train.classes,
         train=found[0],
         test=found[1],
         split=split,
     )
+
+
+def _own_name(kind: str, root: Path) -> str:
+    """The folder's name, with which nobody takes a tree for the published set."""
+    name = short_name(root)
+    return f"{name} (own)" if re.sub("[^a-z0-9]", "", name.casefold()) == kind else name
 
 
 def open_scenes(

@@ -12,6 +12,7 @@ from sslbench.data.dense import open_dense, open_scenes
 from sslbench.data.scenes import ADE20K_CLASSES
 from sslbench.data.shapes import CLASSES
 from sslbench.errors import UserError
+from sslbench.reporting.published import same_data
 from tests.data.dense_trees import SMALL, TRAIN, copy_of, put, refused, rewrite
 
 
@@ -85,6 +86,13 @@ def test_the_meaning_of_annotations_is_part_of_the_fingerprint(tmp_path):
     before = open_dense("coco", tree).fingerprint
     rewrite(tree, put("annotations", 0, category_id=2))
     assert open_dense("coco", tree).fingerprint != before
+
+
+@pytest.mark.parametrize("name", ["coco", "COCO", "co_co"])
+def test_a_folder_s_name_makes_no_published_set(tmp_path, name):
+    """A tenth of COCO in a folder called so, say, whose validation images are all there."""
+    found = open_dense("coco", copy_of("coco", tmp_path / name)).name
+    assert found == f"{name} (own)" and not same_data(found, "COCO")
 
 
 @pytest.mark.parametrize("kind", ["coco", "ade20k"])

@@ -95,6 +95,13 @@ def test_nobody_reads_files_but_us(models, name: str):
         )
 
 
+def test_the_rest_of_a_pipeline_stays(models):
+    """To the type: mmcv takes a size for one only as a tuple."""
+    theirs = read_config("detection", "coco_vits16").train_dataloader.dataset.pipeline
+    ours = prepared("detection", "coco_vits16", models[16]).train_dataloader.dataset.dataset
+    assert repr(ours.pipeline[1:]) == repr(theirs[1:]) and "(480, 1333)" in repr(theirs)
+
+
 def test_a_setting_of_mm_s_reader_that_ours_lacks_is_named(models):
     config = read_config("detection", "shapes")
     config.train_dataloader.dataset.pipeline[0].update(to_float32=True, backend_args=None)

@@ -139,9 +139,9 @@ def opened(tmp_path_factory) -> dict[str, tuple[DenseData, Truth]]:
     return found
 
 
-def prepared(data: DenseData) -> Any:
-    model = load_backbone("random-init:vit_nano/8@64")
-    return prepare(read_config(*BENCHMARKS[data.kind]), model, data, seed=0)
+def prepared(data: DenseData, name: str = "") -> Any:
+    model, (benchmark, usual) = load_backbone("random-init:vit_nano/8@64"), BENCHMARKS[data.kind]
+    return prepare(read_config(benchmark, name or usual), model, data, seed=0)
 
 
 def samples(data: DenseData) -> Iterator[tuple[str, bool, Any]]:
@@ -196,6 +196,25 @@ def test_a_segmenter_sees_what_was_checked(opened):
         pixels_of += np.bincount(found[found != 255], minlength=4)
     assert sorted(seen) == sorted([*good, *good])
     assert data.train.pixels == data.test.pixels == tuple(pixels_of // 2)  # the floor's
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("coco", "coco_vits16"),
+        ("ade20k", "ade20k_upernet_vits16"),
+        ("ade20k", "ade20k_upernet_vits16_ms"),
+    ],
+)
+def test_the_published_pipelines_run_on_our_readers(opened, kind, name):
+    config = prepared(opened[kind][0], name)
+    init_default_scope(config.default_scope)
+    train = DATASETS.build(config.train_dataloader.dataset)
+    assert {train[Draw(k, k)]["inputs"].dtype for k in range(3)} == {torch.uint8}
+    test = DATASETS.build(config.test_dataloader.dataset)
+    for k in range(3):
+        views = test[k]["inputs"]
+        assert len(views) == (12 if name.endswith("_ms") else 3)  # scales x flips, or colours
 
 
 def perfect(sample: Any) -> dict[str, Any]:
