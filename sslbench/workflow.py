@@ -15,6 +15,7 @@ from sslbench import plugins
 from sslbench.backbones.classifier import RELEASED, read_classifier
 from sslbench.backbones.files import expanded
 from sslbench.backbones.load import PIXELS, LoadedModel, load_backbone, random_source, read_card
+from sslbench.backbones.sources import named
 from sslbench.benchmark import Data, Splits
 from sslbench.config import Recipe, config_files, load_recipe, recipe_from_dict
 from sslbench.data.dense import KINDS, open_dense
@@ -143,7 +144,8 @@ def pretraining_data(sources: Sequence[str]) -> str:
     Raises UserError where they were trained on different data: nobody says which is meant.
     """
     found: dict[str, str] = {}  # what tells data apart -> its source
-    for run in (s for s in sources if expanded(s).exists()):
+    places = [place for _, place in map(named, sources)]
+    for run in (place for place in places if expanded(place).exists()):
         card = read_card(run)
         if source := card.get("recipe", {}).get("data", {}).get("source"):
             found.setdefault(card.get("data_fingerprint") or _one_spelling(source), source)
@@ -171,16 +173,17 @@ def _method_of(run: Path) -> str | None:
 
 
 def load_models(sources: Sequence[str], classifier: Path | None) -> list[LoadedModel]:
-    """The models behind `sources`, the only one with the linear layer released for it."""
+    """The models behind `sources` ([NAME=]PLACE); the only one gets the layer released for it."""
     if classifier is None:
-        return [load_backbone(s) for s in sources]
+        return [load_backbone(place, label) for label, place in map(named, sources)]
     if len(sources) != 1:
         raise UserError(
             f"--classifier {classifier} belongs to one model, not to {len(sources)}; name that one "
             "with --model."
         )
     layer = read_classifier(classifier)
-    return [replace(load_backbone(sources[0]), classifier=layer)]
+    label, place = named(sources[0])
+    return [replace(load_backbone(place, label), classifier=layer)]
 
 
 def released(results: Sequence[Result]) -> list[str]:
