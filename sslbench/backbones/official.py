@@ -7,6 +7,7 @@ what the file's release says. A state dict saved by `sslbench convert` is read h
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,20 +20,30 @@ from sslbench import plugins
 from sslbench.backbones.files import SUFFIXES, is_safetensors, suffix
 from sslbench.backbones.layouts import Adopted, adopt
 from sslbench.backbones.loaded import LoadedModel, Report
-from sslbench.backbones.manifest import release_of
 from sslbench.backbones.networks import select
 from sslbench.backbones.ours import read_checked
-from sslbench.backbones.pickles import Inert, number, read_pickle
+from sslbench.backbones.pickles import read_pickle
+from sslbench.backbones.provenance import (
+    HALF,
+    Suggested,
+    Told,
+    agreed,
+    arguments,
+    suggested,
+    told_by,
+)
+from sslbench.backbones.sources import statistics
 from sslbench.backbones.weights import RELEASES, Release
 from sslbench.config import IMAGENET_MEAN, IMAGENET_STD
+from sslbench.data.contents import file_sha256
 from sslbench.errors import UserError
-from sslbench.reporting.result import ModelCard
+from sslbench.reporting.result import IDENTIFIED, ModelCard
 from sslbench.training.checkpoint import weights_sha256
 
+log = logging.getLogger(__name__)
 LARGEST = 384  # pixels; above, a file was trained on more than its features are judged on
 JUDGED = 224
 TIMM = "timm"
-HALF = (0.5, 0.5, 0.5)
 AMBIGUOUS = {r.url.rpartition("/")[2] for r in RELEASES} - {r.filename for r in RELEASES}
 # how to judge a model, as `convert` writes it beside its card
 JUDGING = ("poolings", "image_size", "mean", "std")
@@ -43,40 +54,61 @@ def read_official(path: Path, options: Mapping[str, str]) -> LoadedModel:
 
     Raises UserError if it is none, or not what the options say it is.
     """
-    key, arch = options.get("key"), options.get("arch")
     container, converted = _open(path)
-    release = release_of(path)
-    place, found, root = select(container, key, release.key if release else None, path)
+    by = suggested(path, file_sha256(path), options.get("as"))
+    if converted and by.identified == "file name":
+        by = Suggested(None, "")  # its card says what it is
+    preferred = by.release.key if by.release else None
+    place, found, root = select(container, options.get("key"), preferred, path)
     tensors = {k: v for k, v in found.items() if isinstance(v, Tensor)}
     adopted = adopt(tensors, str(path), root, converted.get("norm_eps"))
-    check_arch(adopted.config.arch, arch, path, "was asked for")
-    check_arch(adopted.config.arch, release.arch if release else None, path, "its name promises")
-    said = _arguments(container)
-    method = converted["model"].method if converted else _method(container, release)
-    head, adopted = _with_head(adopted, method, said)
-    card = _card(adopted, head, method, container, release)
-    mean, std = _statistics(adopted, release)
+    _check_archs(adopted.config.arch, options.get("arch"), by, path)
+    told, by = agreed(told_by(container, found), by)
+    base = converted.get("model")
+    method = base.method if base and "as" not in options else told.method or "unknown"
+    head, adopted = _with_head(adopted, method, arguments(container))
+    card = _card(adopted, head, told, by)
+    mean, std, notes = _statistics(adopted, told, by.release)
     facts: dict[str, Any] = {
         "poolings": _poolings(method),
         "image_size": _judged_at(adopted),
         "mean": mean,
         "std": std,
     }
-    if converted:
-        card = replace(converted["model"], sha256=card.sha256)
+    if base:
         facts = {name: converted[name] for name in JUDGING}
-    dropped, notes = dict(adopted.report.dropped), list(adopted.report.notes)
+        card = card if "as" in options else replace(base, sha256=card.sha256)
+    facts |= statistics(options)
+    notes = [*adopted.report.notes, *told.notes, *notes]
+    dropped = dict(adopted.report.dropped)
     if others := tuple(k for k in found if k not in tensors):
         dropped["no tensors"] = others
     if place:
         notes.append(f"took {place!r} of {', '.join(map(str, container))}")
-    if card.method == "unknown" or (release is None and path.name in AMBIGUOUS):
-        lacks = "which method trained it" if card.method == "unknown" else "which release it is"
-        remedy = "rename it as `sslbench list weights` names it, e.g. ibot_vits16.pth"
-        notes.append(f"nothing says {lacks}; {remedy}")
+    notes += _unsaid(card, path)
     notes.append(f"inputs are normalised by mean {facts['mean']} and std {facts['std']}")
     report = Report(adopted.report.loaded, dropped, tuple(notes))
     return LoadedModel(adopted.backbone, card, head=head, report=report, **facts)
+
+
+def _unsaid(card: ModelCard, path: Path) -> list[str]:
+    """What nobody says of a file, with the remedy; what its name alone says is logged."""
+    if card.identified == "file name":
+        log.warning(
+            "%s is taken for %s by its file name, not verified; add ?as=unknown to clear that.",
+            path, card.recipe,
+        )  # fmt: skip
+    if card.method != "unknown" and (card.recipe or path.name not in AMBIGUOUS):
+        return []
+    lacks = "which method trained it" if card.method == "unknown" else "which release it is"
+    remedy = "rename it as `sslbench list weights` names it, e.g. ibot_vits16.pth"
+    return [f"nothing says {lacks}; {remedy}, or add ?as=ibot_vits16"]
+
+
+def _check_archs(found: str, wanted: str | None, by: Suggested, path: Path) -> None:
+    check_arch(found, wanted, path, "was asked for")
+    promise = "?as= names" if by.identified == "user" else "its name promises"
+    check_arch(found, by.release.arch if by.release else None, path, promise)
 
 
 def read_timm(text: str) -> LoadedModel:
@@ -97,7 +129,8 @@ def read_timm(text: str) -> LoadedModel:
     adopted = adopt(model.state_dict(), text)
     tag = name.partition(".")[2]
     method = tag if tag in plugins.available(plugins.METHODS) else "unknown"
-    card = _card(adopted, None, method, {}, None)
+    tagged = method != "unknown"  # by timm's name for it, which nothing verifies
+    card = _card(adopted, None, Told(method), Suggested(None, "file name" if tagged else ""))
     facts: Any = model.pretrained_cfg
     mean, std = facts["mean"], facts["std"]
     size = _judged_at(adopted)
@@ -136,6 +169,8 @@ def _open(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
 
 def _converted(said: Any, path: Path) -> dict[str, Any]:
     try:
+        if said["model"].get("identified", "") not in IDENTIFIED:
+            raise ValueError("it is identified by nothing that is known")
         facts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in said.items()}
         return {name: facts[name] for name in JUDGING} | {
             "model": replace(ModelCard(**facts["model"]), source="", label="", file_sha256=""),
@@ -143,18 +178,6 @@ def _converted(said: Any, path: Path) -> dict[str, Any]:
         }
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"the card in {path} is damaged; convert its source again.") from error
-
-
-def _arguments(container: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the training script was called with."""
-    args = container.get("args")
-    return args if isinstance(args, Mapping) else vars(args) if isinstance(args, Inert) else {}
-
-
-def _method(container: Mapping[str, Any], release: Release | None) -> str:
-    """A full checkpoint holds its loss's state under the method's name; else the release knows."""
-    named = (n for n in plugins.available(plugins.METHODS) if f"{n}_loss" in container)
-    return next(named, release.method if release else "unknown")
 
 
 def _poolings(method: str) -> tuple[str, ...]:
@@ -183,31 +206,17 @@ def _with_head(
     return head, replace(adopted, report=report)
 
 
-def _card(
-    adopted: Adopted,
-    head: nn.Module | None,
-    method: str,
-    container: Mapping[str, Any],
-    release: Release | None,
-) -> ModelCard:
-    given = {k: number(v) for k, v in _arguments(container).items()}
-    said = {k: v for k, v in given.items() if v is not None}
-    epochs, views = (release.epochs, release.views) if release else (0.0, 1.0)
-    done = number(container.get("epoch"))
-    if f"{method}_loss" in container and done is not None:
-        epochs = float(done)  # finished ones (`ibot/main_ibot.py`, `dino/main_dino.py`)
-        sizes = (said.get("local_crops_size") or 96) / (said.get("global_crops_size") or 224)
-        views = said.get("global_crops_number", 2) + said.get("local_crops_number", 0) * sizes**2
-    seed = said.get("seed")
+def _card(adopted: Adopted, head: nn.Module | None, told: Told, by: Suggested) -> ModelCard:
     return ModelCard(
         sha256=weights_sha256(exported(adopted.backbone, head)),
-        method=method,
+        method=told.method or "unknown",
         arch=adopted.config.arch,
-        recipe=release.name if release else "",
-        pretrain_data=release.data if release else "",
-        epochs=round(epochs, 2),
-        effective_epochs=round(epochs * views, 2),
-        seed=seed if isinstance(seed, int) else None,
+        recipe=by.release.name if by.release else "",
+        pretrain_data=by.release.data if by.release else "",
+        epochs=round(told.epochs, 2),
+        effective_epochs=round(told.epochs * told.views, 2),
+        seed=told.seed,
+        identified=by.identified,
     )
 
 
@@ -217,8 +226,16 @@ def _judged_at(adopted: Adopted) -> int:
 
 
 def _statistics(
-    adopted: Adopted, release: Release | None
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and std of its inputs: BEiT with relative positions saw [-1, 1] (beit/README.md)."""
+    adopted: Adopted, told: Told, release: Release | None
+) -> tuple[tuple[float, ...], tuple[float, ...], list[str]]:
+    """Mean and std of its inputs, and a note where the file and its release disagree.
+
+    The file counts, then its release; BEiT with relative positions saw [-1, 1] (beit/README.md).
+    """
     half = release.half_range if release else adopted.config.positions != "absolute"
-    return (HALF, HALF) if half else (IMAGENET_MEAN, IMAGENET_STD)
+    usual = (HALF, HALF) if half else (IMAGENET_MEAN, IMAGENET_STD)
+    if not told.mean:
+        return *usual, []
+    differ = release is not None and (told.mean, told.std) != usual
+    note = f"the file gives mean {told.mean} and std {told.std}, not those of its release"
+    return told.mean, told.std, [note] if differ else []
