@@ -15,6 +15,7 @@ from sslbench.data.checks import (
     leave_out,
     look_at,
     turned,
+    warn_hidden,
     write_json,
 )
 from sslbench.data.dataset import digest
@@ -78,6 +79,7 @@ def check(images: Path, annotations: Path) -> Checked:
     looks, labels = look_at(images, photos), look_at_maps(annotations, maps)
     for pair, look, found in zip(pairs, looks, labels, strict=True):
         _check_pair(images / pair[0], annotations / pair[1], look, found, len(classes))
+    warn_hidden(images, photos, looks)
     broken = {
         pair[0]: look.reason or f"its label map: {found.reason}"
         for pair, look, found in zip(pairs, looks, labels, strict=True)

@@ -12,22 +12,23 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import PIL
+from PIL import Image
 
 from sslbench.data.contents import content_hashes
 from sslbench.data.dataset import BROKEN_LIMIT
 from sslbench.data.reading import (
     TURNS,
     BrokenImage,
-    decode,
     is_junk,
     opened,
     printable,
     turn_of,
+    upright_rgb,
 )
 from sslbench.data.remembered import remembered
 from sslbench.errors import UserError
 
-READER = f"1, Pillow {PIL.__version__}"  # what is remembered holds for one way to read
+READER = f"2, Pillow {PIL.__version__}"  # what is remembered holds for one way to read
 BROKEN = "!"
 log = logging.getLogger(__name__)
 
@@ -58,10 +59,19 @@ def evenly(items: Sequence[T], limit: int) -> list[T]:
 
 
 class Look(NamedTuple):
-    """What an image file holds: width and height upright; reason: why it cannot be decoded."""
+    """What an image file holds: width and height upright; reason: why it cannot be decoded;
+    orientation: by which EXIF number it was turned, 1 for not at all."""
 
     size: tuple[int, int] = (0, 0)
     reason: str = ""
+    orientation: int = 1
+
+    @property
+    def hidden(self) -> bool:
+        """Whether it was turned and its size does not show it: mirrored, upside down or square."""
+        return self.orientation in (2, 3, 4) or (
+            self.orientation != 1 and self.size[0] == self.size[1]
+        )
 
 
 def look_at(folder: Path, names: Sequence[str]) -> list[Look]:
@@ -71,7 +81,9 @@ def look_at(folder: Path, names: Sequence[str]) -> list[Look]:
 
 def _look(path: str) -> str:
     try:
-        return "{} {}".format(*decode(path).size)
+        with opened(path) as image:
+            width, height = upright_rgb(image, printable(path)).size
+            return f"{width} {height} {_orientation(image)}"
     except BrokenImage as error:
         return f"{BROKEN}{error.reason}"
 
@@ -79,8 +91,14 @@ def _look(path: str) -> str:
 def _look_of(text: str) -> Look:
     if text.startswith(BROKEN):
         return Look(reason=text.removeprefix(BROKEN))
-    width, height = text.split()
-    return Look((int(width), int(height)))
+    width, height, orientation = map(int, text.split())
+    return Look((width, height), orientation=orientation)
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF number by which a loaded image is turned, 1 for not at all."""
+    turn = turn_of(image)
+    return next((number for number, way in TURNS.items() if way == turn), 1)
 
 
 def leave_out(where: Path, broken: Mapping[str, str], listed: int) -> None:
@@ -103,6 +121,17 @@ def leave_out(where: Path, broken: Mapping[str, str], listed: int) -> None:
     )  # fmt: skip
 
 
+def warn_hidden(where: Path, names: Sequence[str], looks: Sequence[Look]) -> None:
+    """Names the images of which nobody can see whether they were annotated as stored or upright."""
+    hidden = [name for name, look in zip(names, looks, strict=True) if look.hidden]
+    if hidden:
+        log.warning(
+            "%s: %d of %d images have an EXIF orientation that their size does not show (first: "
+            "%s): their annotations are taken to be of the upright image.",
+            printable(where), len(hidden), len(names), printable(hidden[0]),
+        )  # fmt: skip
+
+
 def contents_of(folder: Path, names: Sequence[str]) -> list[tuple[str, str]]:
     """(name, hash of the content), sorted by name."""
     return sorted(zip(names, content_hashes(folder, names), strict=True))
@@ -112,8 +141,7 @@ def turned(path: Path) -> str:
     """The part of a sentence on an image's size that says how it is turned; empty if it is not."""
     with opened(path) as image:
         image.load()  # a PNG's may follow the pixels
-        turn, (width, height) = turn_of(image), image.size
-    number = next((k for k, way in TURNS.items() if way == turn), 1)
+        number, (width, height) = _orientation(image), image.size
     if number == 1:
         return ""
     return (

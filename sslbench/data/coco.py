@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from sslbench.data.checks import Checked, Look, contents_of, leave_out, look_at, turned
+from sslbench.data.checks import Checked, Look, contents_of, leave_out, look_at, turned, warn_hidden
 from sslbench.data.coco_copy import normalised
 from sslbench.data.coco_entries import Entry, read
 from sslbench.data.dataset import digest
@@ -77,6 +77,7 @@ def check(images: Path, annotations: Path) -> Checked:
     _check_files(annotations, images, names)
     looks = look_at(images, names)
     _check_sizes(annotations, images, content.images.values(), looks)
+    warn_hidden(images, names, looks)
     broken = {name: look.reason for name, look in zip(names, looks, strict=True) if look.reason}
     leave_out(images, broken, len(names))
     ((_, written),) = contents_of(annotations.parent, [annotations.name])

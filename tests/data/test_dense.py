@@ -6,6 +6,7 @@ import shutil
 from itertools import pairwise
 
 import pytest
+from PIL import Image
 
 from sslbench.data import checks, dense
 from sslbench.data.dense import open_dense, open_scenes
@@ -142,8 +143,8 @@ def test_the_validation_split_has_several_names(cache, monkeypatch, word):
 
 def test_files_are_decoded_once(tmp_path, monkeypatch):
     seen = []
-    decode = checks.decode
-    monkeypatch.setattr(checks, "decode", lambda path: seen.append(path) or decode(path))
+    read = checks.opened
+    monkeypatch.setattr(checks, "opened", lambda path: seen.append(path) or read(path))
     monkeypatch.setattr("sslbench.data.remembered.RACY_SECONDS", 0.0)
     tree = copy_of("coco", tmp_path / "tree")
     open_dense("coco", tree)
@@ -154,6 +155,20 @@ def test_files_are_decoded_once(tmp_path, monkeypatch):
     good = photo.read_bytes()
     photo.write_bytes(good[:60].ljust(len(good), b"\0"))  # broken under the same size
     assert open_dense("coco", tree).train.count == 5 and len(seen) == 6 + 3 + 1
+
+
+@pytest.mark.parametrize(("kind", "folder"), [("coco", "train2017"), ("ade20k", "images/training")])
+def test_turns_that_no_size_shows_are_named(tmp_path, kind, folder, caplog):
+    """Upside down, the image has the size that it is stored with."""
+    tree = copy_of(kind, tmp_path / "tree")
+    photo = sorted((tree / folder).iterdir())[2]
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    with Image.open(photo) as image:
+        image.save(photo, exif=exif)
+    open_dense(kind, tree)
+    assert "1 of 6 images have an EXIF orientation that their size does not show" in caplog.text
+    assert f"(first: {photo.name}): their annotations are taken to be of the upright" in caplog.text
 
 
 def test_a_damaged_memory_costs_time_only(tmp_path, monkeypatch, caplog):
