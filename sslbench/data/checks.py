@@ -25,11 +25,10 @@ from sslbench.data.reading import (
     turn_of,
     upright_rgb,
 )
-from sslbench.data.remembered import remembered
+from sslbench.data.remembered import FAILED, remembered
 from sslbench.errors import UserError
 
 READER = f"2, Pillow {PIL.__version__}"  # what is remembered holds for one way to read
-BROKEN = "!"
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -85,12 +84,12 @@ def _look(path: str) -> str:
             width, height = upright_rgb(image, printable(path)).size
             return f"{width} {height} {_orientation(image)}"
     except BrokenImage as error:
-        return f"{BROKEN}{error.reason}"
+        return f"{FAILED}{error.reason}"
 
 
 def _look_of(text: str) -> Look:
-    if text.startswith(BROKEN):
-        return Look(reason=text.removeprefix(BROKEN))
+    if text.startswith(FAILED):
+        return Look(reason=text.removeprefix(FAILED))
     width, height, orientation = map(int, text.split())
     return Look((width, height), orientation=orientation)
 

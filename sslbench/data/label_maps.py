@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sslbench.data.checks import BROKEN, READER
+from sslbench.data.checks import READER
 from sslbench.data.reading import BrokenImage, opened, turn_of
-from sslbench.data.remembered import remembered
+from sslbench.data.remembered import FAILED, remembered
 
 IGNORED = 255  # as unlabelled as 0: what most tools write where no label is right
 UNFIT = "?"
@@ -50,7 +50,7 @@ class Labels:
     unfit: why it is no label map."""
 
     def __init__(self, text: str) -> None:
-        self.reason = text[1:] if text.startswith(BROKEN) else ""
+        self.reason = text[1:] if text.startswith(FAILED) else ""
         self.unfit = text[1:] if text.startswith(UNFIT) else ""
         known = {} if self.reason or self.unfit else json.loads(text)
         self.size: tuple[int, int] = tuple(known.get("size", (0, 0)))
@@ -66,7 +66,7 @@ def _look(path: str) -> str:
     try:
         labels = read_label_map(path)
     except BrokenImage as error:
-        return f"{BROKEN}{error.reason}"
+        return f"{FAILED}{error.reason}"
     except UnfitMap as error:
         return f"{UNFIT}{error}"
     counts = np.bincount(labels.ravel(), minlength=IGNORED + 1)

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from sslbench.data import contents
+from sslbench.data import contents, remembered
 from sslbench.data.contents import content_hashes
 
 
@@ -15,7 +15,7 @@ def files(tmp_path, monkeypatch):
     folder.mkdir()
     for name, content in (("a", b"one"), ("b", b"two"), ("c", b"one")):
         (folder / name).write_bytes(content)
-    monkeypatch.setattr(contents, "RACY_SECONDS", 0.0)
+    monkeypatch.setattr(remembered, "RACY_SECONDS", 0.0)
     time.sleep(0.02)
     return folder
 
@@ -64,7 +64,7 @@ def test_a_change_is_seen_though_size_and_mtime_stay(files, reads):
 
 def test_what_was_written_just_now_is_not_remembered(files, reads, monkeypatch):
     """A second write within the clock's grain would look like none."""
-    monkeypatch.setattr(contents, "RACY_SECONDS", 60.0)
+    monkeypatch.setattr(remembered, "RACY_SECONDS", 60.0)
     content_hashes(files, ["a"])
     content_hashes(files, ["a"])
     assert reads == ["a", "a"]
@@ -90,6 +90,6 @@ def test_without_a_place_to_remember_it_only_takes_longer(files, reads, tmp_path
     monkeypatch.setenv("SSLBENCH_HOME", str(tmp_path / "file"))
     assert content_hashes(files, ["a"]) == known
     monkeypatch.setenv("SSLBENCH_HOME", str(tmp_path / "home"))
-    (tmp_path / "home" / "contents.sqlite").write_bytes(b"no database" * 1000)
+    (tmp_path / "home" / "remembered.sqlite").write_bytes(b"no database" * 1000)
     assert content_hashes(files, ["a"]) == known
     assert reads == ["a", "a", "a"]

@@ -155,6 +155,7 @@ def test_files_are_decoded_once(tmp_path, monkeypatch):
     good = photo.read_bytes()
     photo.write_bytes(good[:60].ljust(len(good), b"\0"))  # broken under the same size
     assert open_dense("coco", tree).train.count == 5 and len(seen) == 6 + 3 + 1
+    assert open_dense("coco", tree).train.count == 5 and len(seen) == 6 + 3 + 2  # why is unknown
 
 
 @pytest.mark.parametrize(("kind", "folder"), [("coco", "train2017"), ("ade20k", "images/training")])
