@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +30,8 @@ SPLIT_WORDS = {
 }
 PREFIX = "torchvision:"
 LABEL_FIELDS = ("targets", "labels", "_labels", "y")
-FILE_FIELDS = ("samples", "_samples", "_image_files", "_images", "images")
+FILE_FIELDS = ("samples", "_samples", "imgs", "_image_files", "_images", "images", "data")
+PAIRS = ("samples", "_samples", "imgs")  # lists of (image, class number)
 DECODED = 20_000
 
 
@@ -42,7 +44,9 @@ class TorchvisionImages(ImageDataset):
     def image(self, index: int) -> Image.Image:
         try:
             return upright_rgb(self.source[index][0], self.names[index])
-        except (OSError, SyntaxError, ValueError) as error:
+        except BrokenImage:
+            raise
+        except Exception as error:  # decoders raise almost anything on damaged bytes
             reason = f"{type(error).__name__}: {error}"
             raise BrokenImage(self.names[index], reason) from error
 
@@ -79,9 +83,9 @@ def _files(source: Any) -> list[str]:
         entries = getattr(source, field, None)
         if not isinstance(entries, list) or len(entries) != len(source):
             continue
-        paths = [str(e[0] if isinstance(e, tuple | list) and e else e) for e in entries]
-        if all(Path(path).is_file() for path in paths):
-            return paths
+        paths = [e[0] if isinstance(e, tuple | list) and e else e for e in entries]
+        if all(isinstance(path, str | Path) and os.path.isfile(path) for path in paths):  # noqa: PTH113 (True or False, whatever the text)
+            return [str(path) for path in paths]
     return []
 
 
@@ -103,14 +107,22 @@ def _wrapped(name: str, split: str, source: Any) -> TorchvisionImages:
 
 def _labels(source: Any) -> np.ndarray | None:
     """All labels without decoding images, or None where they are not class numbers."""
-    for field in LABEL_FIELDS:
-        values = getattr(source, field, None)
-        if values is None:
-            continue
+    for values in _label_lists(source):
         labels = np.asarray(values)
         if labels.shape == (len(source),) and np.issubdtype(labels.dtype, np.integer):
             return labels.astype(np.int64) if labels.min() >= 0 else None
     return None
+
+
+def _label_lists(source: Any) -> Iterator[Any]:
+    """What may be the labels of all images: a field of their own, or the second of each pair."""
+    yield from (found for f in LABEL_FIELDS if (found := getattr(source, f, None)) is not None)
+    for field in PAIRS:
+        entries = getattr(source, field, None)
+        if isinstance(entries, list) and all(
+            isinstance(e, tuple | list) and len(e) == 2 and type(e[1]) is int for e in entries
+        ):
+            yield [e[1] for e in entries]
 
 
 def open_torchvision(name: str, split: str, root: Path) -> TorchvisionImages:
