@@ -92,11 +92,11 @@ def read(path: Path, fault: Fault) -> Annotated:
 
 
 def slim(entry: Entry) -> Entry:
-    """Replaces an annotation's mask by its summary, and an area that is not given by the mask's."""
+    """Replaces an annotation's mask by its summary, and by the mask's an area that is none."""
     if "image_id" in entry or "segmentation" in entry:
         mask = entry["segmentation"] = summary(entry.get("segmentation"))
         area = entry.get("area")
-        if area is None or area == 0:
+        if area is None or (number(area) is not None and area <= 0):
             entry["area"] = mask.area
             entry["measured"] = mask.area != area
     return entry

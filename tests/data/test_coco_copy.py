@@ -92,6 +92,7 @@ def test_area_and_crowd_are_filled_in(tree):
         content["annotations"][0].update(segmentation=[[1, 2, 31, 2, 31, 22, 1, 22]], area=None)
         content["annotations"][1].pop("area")
         content["annotations"][2].update(area=0)
+        content["annotations"][3].update(area=-4)
 
     whole = fields(tree, "annotations", "area")
     rewrite(tree, change)
