@@ -76,6 +76,13 @@ class ImageDataset(torch.utils.data.Dataset[Pair]):
         """Short hash of the content: equal data give equal fingerprints wherever they lie."""
         raise NotImplementedError
 
+    def changed(self) -> bool:
+        """Whether files were written since the fingerprint was taken; never of what is in memory.
+
+        Asked after reading them, as what was read then belongs to no fingerprint.
+        """
+        return False
+
     def load(self) -> None:
         """Decodes now what is kept in memory, so that worker processes share one copy."""
 
@@ -91,6 +98,12 @@ class FileImages(ImageDataset):
 
     @cached_property
     def fingerprint(self) -> str:
+        return self._content()
+
+    def changed(self) -> bool:
+        return self._content() != self.fingerprint
+
+    def _content(self) -> str:
         labels = [-1] * len(self) if self.labels is None else self.labels.tolist()
         contents = content_hashes(self.root, self.names)
         return digest(self.split, sorted(zip(self.names, contents, labels, strict=True)))
@@ -128,6 +141,9 @@ class InMemoryImages(FileImages):
         labels = [] if self.labels is None else self.labels.tolist()
         shapes = [pixels.shape for pixels in self._pixels]
         return digest(self.split, labels, shapes, *(x.tobytes() for x in self._pixels))
+
+    def changed(self) -> bool:
+        return False
 
     def load(self) -> None:
         len(self._pixels)

@@ -20,6 +20,7 @@ from sslbench.backbones.config import BackboneConfig
 from sslbench.backbones.load import LoadedModel
 from sslbench.benchmark import Benchmark, Data, Features, FeatureSpec, Splits
 from sslbench.data.dataset import ImageDataset
+from sslbench.errors import UserError
 from sslbench.evaluation.cache import FeatureCache
 from sslbench.evaluation.features import (
     LAYERS,
@@ -178,6 +179,12 @@ class EvalContext:
             lambda done, total: self.on_progress(what, done, total),
         )
         seconds = round(time.perf_counter() - start, 2)
+        if dataset.changed():
+            raise UserError(
+                f"the images of {dataset.name} {key['split']} were changed while they were read, "
+                "so nobody knows what these features are of; repeat the command once nothing "
+                "writes there."
+            )
         origin = {**asdict(self.provenance), "seconds": seconds, "date": now()}
         bank = replace(bank, origin=origin)
         if self.cache:

@@ -4,11 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 
 from sslbench.backbones.build import build_backbone
 from sslbench.backbones.config import BackboneConfig
-from sslbench.benchmark import FeatureSpec
+from sslbench.benchmark import FeatureSpec, Splits
 from sslbench.benchmarks.knn import KNN
+from sslbench.data.folders import open_folder
+from sslbench.errors import UserError
 from sslbench.evaluation.cache import FeatureCache
 from sslbench.evaluation.context import EvalContext, wilson
 from sslbench.evaluation.features import EvalTransform
@@ -53,6 +56,26 @@ def test_force_computes_features_anew_and_keeps_them(tmp_path):
         for _ in range(2):
             again.features(judged.backbone, data, "test", FeatureSpec())
     assert judged.backbone.calls == 3  # not twice in one command, and not where it is not asked
+
+
+def test_images_that_change_while_they_are_read_give_no_features(tmp_path):
+    class Copying(TinyBackbone):
+        def intermediate(self, images, n, norm=True):
+            file.write_bytes(other)  # of the same size, as somebody copies into the folder
+            return super().intermediate(images, n, norm)
+
+    for label, level in (("a", 0), ("b", 255)):
+        (tmp_path / "train" / label).mkdir(parents=True)
+        Image.new("RGB", (8, 8), (level,) * 3).save(tmp_path / "train" / label / "0.bmp")
+    file = tmp_path / "train" / "a" / "0.bmp"
+    other = (tmp_path / "train" / "b" / "0.bmp").read_bytes()
+    images = open_folder(tmp_path, "train")
+    data = Splits("set", images.fingerprint, images.classes, images, images, "test")
+    cache, judged = FeatureCache(tmp_path / "cache"), model()
+    judged.backbone = Copying()
+    with pytest.raises(UserError, match="were changed while they were read"):
+        context(judged, cache).features(judged.backbone, data, "train", FeatureSpec())
+    assert not (tmp_path / "cache").exists()
 
 
 def test_cached_features_keep_their_own_provenance(tmp_path):
