@@ -19,7 +19,7 @@ from timm.models.beit import Block, gen_relative_position_index
 from torch import Tensor, nn
 
 from sslbench.backbones.config import SIZES, BackboneConfig
-from sslbench.backbones.vit import LAYER_NORM, VisionTransformer
+from sslbench.backbones.vit import VisionTransformer, layer_norm
 
 CLS_ENTRIES = 3  # last rows of a table: [CLS] to patch, patch to [CLS], [CLS] to itself
 
@@ -35,7 +35,9 @@ class BEiTTransformer(VisionTransformer):
 
     def _make_block(self, width: int, heads: int) -> nn.Module:
         scale = self.config.layer_scale or None
-        block = Block(width, heads, qkv_bias=True, init_values=scale, norm_layer=LAYER_NORM)
+        block = Block(
+            width, heads, qkv_bias=True, init_values=scale, norm_layer=layer_norm(self.config)
+        )
         side = self.grid_size if self.config.positions == "relative" else None
         block.register_module("attn", Attention(width, heads, side))
         return block

@@ -22,7 +22,6 @@ OWNERS = {
     "positions": ("beit",),
     "layer_scale": ("vit", "beit"),
     "registers": ("vit",),
-    "norm_eps": ("swin",),
 }
 
 

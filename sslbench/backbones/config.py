@@ -34,8 +34,9 @@ class BackboneConfig:
     windows. patch_size: 4 for Swin. window: side of Swin's attention windows in tokens. positions
     (beit_* only): "absolute", "relative" = a bias table in every block, "shared relative" = one
     table for all blocks. layer_scale (not Swin): initial factor of every residual branch, 0 =
-    none. registers (vit_* only): tokens that are neither [CLS] nor patches. norm_eps (Swin only):
-    of its LayerNorms, 1e-6 as iBOT's; Microsoft's and timm's have 1e-5.
+    none. registers (vit_* only): tokens that are neither [CLS] nor patches. norm_eps: of its
+    LayerNorms, 1e-6 as the papers'; Microsoft's and timm's Swins have 1e-5, transformers' ViTs
+    1e-12.
     """
 
     name: str = "vit_small"

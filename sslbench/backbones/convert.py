@@ -57,9 +57,11 @@ def convert(source: str, style: str, out: Path | None = None) -> tuple[Path, Rep
     report = model.report or Report(tuple(exported(model.backbone, model.head)))
     if lost:
         report = replace(report, dropped={**report.dropped, f"{style} has no place for it": lost})
-    if style != "safetensors" and config.family == "swin" and config.norm_eps != OTHERS_EPS:
-        note = f"{style}'s Swin is to be built with LayerNorms of eps {config.norm_eps}"
-        report = replace(report, notes=(*report.notes, f"{note}, not its own {OTHERS_EPS}"))
+    usual = OTHERS_EPS if config.family == "swin" else BackboneConfig.norm_eps
+    if style != "safetensors" and config.norm_eps != usual:
+        kind = "Swin" if config.family == "swin" else "ViT"
+        note = f"{style}'s {kind} is to be built with LayerNorms of eps {config.norm_eps}"
+        report = replace(report, notes=(*report.notes, f"{note}, not its own {usual}"))
     return path, report
 
 

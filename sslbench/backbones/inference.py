@@ -32,7 +32,7 @@ def check_shapes(t: Mapping[str, Tensor], source: str) -> None:
 
 
 def infer(t: Mapping[str, Tensor], source: str, norm_eps: float) -> BackboneConfig:
-    """The architecture that the names and shapes of `t` tell; norm_eps: of a Swin."""
+    """The architecture that the names and shapes of `t` tell; norm_eps: of its LayerNorms."""
     if any(k.startswith("layers.") for k in t):
         return _infer_swin(t, source, norm_eps)
     width, _, patch, _ = t["patch_embed.weight"].shape
@@ -65,6 +65,7 @@ def infer(t: Mapping[str, Tensor], source: str, norm_eps: float) -> BackboneConf
         positions=positions,
         layer_scale=fresh if scaled else 0.0,
         registers=registers,
+        norm_eps=norm_eps,
     )
 
 

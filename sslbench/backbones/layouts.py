@@ -6,7 +6,7 @@ import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,9 @@ from sslbench.backbones.config import BackboneConfig
 from sslbench.backbones.inference import check_shapes, infer
 from sslbench.backbones.loaded import Report, few
 from sslbench.backbones.names import MM_SWIN, MM_VIT, TIMM_SWIN, TIMM_VIT, to_ours, unfolded
-from sslbench.backbones.networks import PARALLEL, divide
+from sslbench.backbones.networks import divide
 from sslbench.backbones.soundness import unsound
+from sslbench.backbones.wrappers import plain_names
 from sslbench.errors import UserError
 
 NOT_OURS = {  # what is left out on purpose, by its name -> why
@@ -26,6 +27,8 @@ NOT_OURS = {  # what is left out on purpose, by its name -> why
     r".*(lm_head|cls_pt_layers|target_generator|neck|cls_head)\..*": "for pretraining only",
     r"(.*[._])?(projector|(projection|prediction)_head|predictor)\..*": "for pretraining only",
     r"(criterion|\w*loss_func)\..*": "for pretraining only",
+    r"(.*\.)?((dino|ibot)_head|\w+_loss)\..*": "for pretraining only",  # DINOv2's
+    r"(.*\.)?pooler\.dense\.(weight|bias)": "a pooler behind the features",
     r"(.*\.)?decoder_.*|(.*\.)?decoder\..*": "the decoder of masked autoencoding",
     r"(.*\.)?(fc_norm|head_dist|classifier|fc)\.(weight|bias)": "a fine-tuned classifier",
     r"(.*\.)?head\.(fc\.|layers\.(head|pre_logits)\.)?(weight|bias)": "a fine-tuned classifier",
@@ -53,7 +56,7 @@ class _Names:
 
     body: our name -> the file's; head: a part of the head -> the file's; dropped: reason -> the
     file's; unknown: those that nothing explains; pooled: the mean patch has a norm of its own;
-    unfold: its Swin merges patches by `nn.Unfold`; norm_eps: of a Swin, as its naming tells.
+    unfold: its Swin merges patches by `nn.Unfold`; norm_eps: of LayerNorms, as its naming tells.
     """
 
     body: dict[str, str]
@@ -70,12 +73,14 @@ def adopt(
     source: str,
     network: str | None = None,
     norm_eps: float | None = None,
+    image_size: int | None = None,
 ) -> Adopted:
     """The backbone whose weights `tensors` are, its architecture inferred from their shapes.
 
-    network: which of several in the dict, by the start of its keys. norm_eps: of a Swin's
-    LayerNorms where that is known; else its naming tells. Raises UserError where a key is missing
-    or cannot be explained, and where a tensor is none of weights.
+    network: which of several in the dict, by the start of its keys. norm_eps: of its LayerNorms
+    where that is known; else its naming tells. image_size: of a Swin, where that is known.
+    Raises UserError where a key is missing or cannot be explained, and where a tensor is none of
+    weights.
     """
     names = _sorted_names(tensors, source, network)
     head = {part: _sound(tensors, key, source) for part, key in names.head.items()}
@@ -83,6 +88,8 @@ def adopt(
     check_shapes(body, source)
     body = _reshaped(body, names.unfold)
     config = infer(body, source, norm_eps or names.norm_eps)
+    if image_size is not None and config.family == "swin":
+        config = replace(config, image_size=image_size)
     backbone = build_backbone(config, "mask_token" in body, drop_path=0.0)
     notes = [] if "mask_token" in body else ["the file holds no mask token; judging needs none"]
     if names.pooled and "norm.weight" not in body:
@@ -98,7 +105,7 @@ def adopt(
 
 
 def _sorted_names(keys: Iterable[str], source: str, network: str | None) -> _Names:
-    own = {PARALLEL.sub("", k): k for k in keys}
+    own = plain_names(keys, source)
     part = divide(own, source, network)
     mine = {k: theirs for k, theirs in own.items() if k not in part.others}
     head = {m.group(1): k for k in mine if (m := part.head.fullmatch(k))}

@@ -27,6 +27,7 @@ from sslbench import plugins
 from sslbench.backbones.build import build_backbone
 from sslbench.backbones.config import BackboneConfig
 from sslbench.backbones.files import expanded, is_safetensors, not_weights
+from sslbench.backbones.folders import MAIN, is_index, main_file
 from sslbench.backbones.foreign import published_file, random_module, read_module
 from sslbench.backbones.loaded import LoadedModel
 from sslbench.backbones.manifest import find, releases
@@ -149,10 +150,13 @@ def random_source(config: BackboneConfig, seed: int) -> str:
 
 def _weights_file(text: str) -> Path:
     path = expanded(text)
+    if path.is_dir() and not (path / WEIGHTS).exists() and (main := main_file(path)):
+        return main
     if path.is_dir():
         if not (path / WEIGHTS).exists():
             raise UserError(
-                f"{path} holds no {WEIGHTS}: the run has not ended; go on with `pretrain --resume`."
+                f"{path} holds no {WEIGHTS}: the run has not ended; go on with `pretrain "
+                f"--resume`. Folders of others hold one of {', '.join(MAIN)}."
             )
         path = path / WEIGHTS
     if not path.is_file():
@@ -161,7 +165,7 @@ def _weights_file(text: str) -> Path:
             f"of weights, released weights by name (see `sslbench list`), {TIMM}:NAME, "
             f"{RANDOM}:ARCH/PATCH@SIZE or {PIXELS}:SIZE."
         )
-    if said := not_weights(path):
+    if not is_index(path) and (said := not_weights(path)):
         raise UserError(f"{path} {said}.")
     return path
 

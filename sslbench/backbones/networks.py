@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from sslbench.backbones.loaded import few
+from sslbench.backbones.wrappers import plain
 from sslbench.errors import UserError, nearest
 
 NETWORKS = ("teacher", "student", "state_dict", "model", "model_state_dict", "module")
-EMBEDDING = re.compile(r"(.*?)patch_embed\.(proj\.|projection\.)?weight")
-PARALLEL = re.compile(r"^(module\.|_orig_mod\.)+")  # what wrappers put before every name
+EMBEDDING = re.compile(
+    r"(.*?)(patch_embed\.(proj\.|projection\.)?|embeddings\.patch_embeddings\.projection\.)weight"
+)
 HEAD = r"head\.((?:(?:mlp|layers|norms|patch_norms)\.\d+|last_layer2?|last_norm2?)\..+)"
 
 
@@ -104,8 +106,8 @@ def _places(container: Mapping[Any, Any]) -> dict[str, Mapping[Any, Any]]:
 
 def _roots(names: Iterable[Any]) -> list[str]:
     """What stands before the names of the backbones, e.g. ["backbone."]."""
-    plain = (PARALLEL.sub("", str(name)) for name in names)
-    return sorted({m.group(1) for k in plain if (m := EMBEDDING.fullmatch(k))})
+    found = (plain(str(name)) for name in names)
+    return sorted({m.group(1) for k in found if (m := EMBEDDING.fullmatch(k))})
 
 
 def _matching(roots: Sequence[str], wanted: str) -> list[str]:

@@ -18,6 +18,14 @@ from torch import Tensor, nn
 
 from sslbench import plugins
 from sslbench.backbones.files import SUFFIXES, is_safetensors, suffix
+from sslbench.backbones.folders import (
+    Settings,
+    check_settings,
+    is_index,
+    read_shards,
+    settings_beside,
+    usual_eps,
+)
 from sslbench.backbones.layouts import Adopted, adopt
 from sslbench.backbones.loaded import LoadedModel, Report
 from sslbench.backbones.networks import select
@@ -33,6 +41,7 @@ from sslbench.backbones.provenance import (
     told_by,
 )
 from sslbench.backbones.sources import statistics
+from sslbench.backbones.transformers import check_undistilled, is_of_transformers, translate
 from sslbench.backbones.weights import RELEASES, Release
 from sslbench.config import IMAGENET_MEAN, IMAGENET_STD
 from sslbench.data.contents import file_sha256
@@ -61,9 +70,10 @@ def read_official(path: Path, options: Mapping[str, str]) -> LoadedModel:
     preferred = by.release.key if by.release else None
     place, found, root = select(container, options.get("key"), preferred, path)
     tensors = {k: v for k, v in found.items() if isinstance(v, Tensor)}
-    adopted = adopt(tensors, str(path), root, converted.get("norm_eps"))
+    beside = settings_beside(path)
+    adopted = _adopted(tensors, path, root, beside, converted.get("norm_eps"))
     _check_archs(adopted.config.arch, options.get("arch"), by, path)
-    told, by = agreed(told_by(container, found), by)
+    told, by = agreed(_with(beside, told_by(container, found)), by)
     base = converted.get("model")
     method = base.method if base and "as" not in options else told.method or "unknown"
     head, adopted = _with_head(adopted, method, arguments(container))
@@ -89,6 +99,36 @@ def read_official(path: Path, options: Mapping[str, str]) -> LoadedModel:
     notes.append(f"inputs are normalised by mean {facts['mean']} and std {facts['std']}")
     report = Report(adopted.report.loaded, dropped, tuple(notes))
     return LoadedModel(adopted.backbone, card, head=head, report=report, **facts)
+
+
+def _with(beside: Settings, told: Told) -> Told:
+    """What a file says itself and, where it does not, the settings beside it."""
+    mean, std = (told.mean, told.std) if told.mean else (beside.mean, beside.std)
+    method, notes = told.method or beside.method, (*told.notes, *beside.notes)
+    return replace(told, method=method, mean=mean, std=std, notes=notes)
+
+
+def _adopted(
+    tensors: Mapping[str, Tensor],
+    path: Path,
+    root: str | None,
+    beside: Settings,
+    norm_eps: float | None,
+) -> Adopted:
+    """The backbone in `tensors`, in whosever layout; UserError if its settings do not fit it."""
+    check_undistilled(tensors, str(path))
+    if not is_of_transformers(tensors):
+        return adopt(tensors, str(path), root, norm_eps)
+    translated = translate(tensors, str(path))
+    eps, notes = beside.norm_eps, []
+    if eps is None:
+        eps = usual_eps(translated.tensors)
+        notes = [f"no settings lie beside it: its LayerNorms are taken to have eps {eps}"]
+    adopted = adopt(translated.tensors, str(path), root, eps, beside.image_size)
+    check_settings(beside, adopted.config, path)
+    report = translated.account(adopted.report)
+    report = replace(report, notes=(*report.notes, *notes))
+    return replace(adopted, report=report)
 
 
 def _unsaid(card: ModelCard, path: Path) -> list[str]:
@@ -156,6 +196,8 @@ def check_arch(found: str, wanted: str | None, path: Path, by: str) -> None:
 
 def _open(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
     """What a file holds, and what `convert` said of it where it wrote it."""
+    if is_index(path):
+        return read_shards(path), {}
     if not suffix(path):
         raise UserError(f"{path} is no file of weights; known endings are {', '.join(SUFFIXES)}.")
     if is_safetensors(path):

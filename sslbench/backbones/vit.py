@@ -1,10 +1,10 @@
 """The shared Vision Transformer: timm's blocks behind the Backbone interface.
 
 Equals the ViT of DINO and iBOT (dino/vision_transformer.py, ibot/models/vision_transformer.py):
-pre-norm, MLP ratio 4, GELU, LayerNorm eps 1e-6, learned absolute positions added to [CLS] and
-patches, drop path rising linearly over depth. The optional mask token replaces patches after the
-patch projection and before positions are added (the order of all three papers' code). LayerScale
-and registers are DINOv2's (dinov2/models/vision_transformer.py).
+pre-norm, MLP ratio 4, GELU, LayerNorm eps 1e-6 (unless the config says another), learned absolute
+positions added to [CLS] and patches, drop path rising linearly over depth. The optional mask token
+replaces patches after the patch projection and before positions are added (the order of all three
+papers' code). LayerScale and registers are DINOv2's (dinov2/models/vision_transformer.py).
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ from sslbench.backbones.config import SIZES, BackboneConfig
 from sslbench.errors import UserError
 
 EMBEDDINGS = ("patch_embed", "cls_token", "pos_embed", "mask_token", "register_tokens")
-LAYER_NORM: Any = partial(nn.LayerNorm, eps=1e-6)
+
+
+def layer_norm(config: BackboneConfig) -> Any:
+    """What makes the LayerNorms of a backbone."""
+    return partial(nn.LayerNorm, eps=config.norm_eps)
 
 
 class VisionTransformer(Backbone):
@@ -48,12 +52,14 @@ class VisionTransformer(Backbone):
         self.register_tokens = nn.Parameter(registers) if config.registers else None
         self.blocks = nn.ModuleList(self._make_block(width, heads) for _ in range(depth))
         self.set_drop_path(config.drop_path)
-        self.norm = LAYER_NORM(width)
+        self.norm = layer_norm(config)(width)
         self._initialise()
 
     def _make_block(self, width: int, heads: int) -> nn.Module:
         scale = self.config.layer_scale or None
-        return Block(width, heads, qkv_bias=True, init_values=scale, norm_layer=LAYER_NORM)
+        return Block(
+            width, heads, qkv_bias=True, init_values=scale, norm_layer=layer_norm(self.config)
+        )
 
     def _initialise(self) -> None:
         for module in self.modules():

@@ -249,7 +249,10 @@ def without(key):
             lambda t: without("norm.bias")(t) | {"norm.bais": t["norm.bias"]},
             "lacks norm.bias; nothing explains its norm.bais; nearest are norm.bias",
         ),
-        (lambda t: t | {"dist_token": torch.ones(1, 1, 16)}, "nothing explains its dist_token"),
+        (
+            lambda t: t | {"dist_token": torch.ones(1, 1, 16)},
+            "is a distilled DeiT: its dist_token has no place",
+        ),
         (
             lambda t: t | {"cls_token": torch.ones(1, 1, 8)},
             r"shape \(1, 1, 8\) instead of \(1, 1, 16",
