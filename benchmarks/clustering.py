@@ -23,6 +23,9 @@ from sslbench.benchmarks.partitions import scores
 from sslbench.reporting.result import Result
 
 
+SPREAD = "sd of"  # in the setting of a spread
+
+
 @dataclass(frozen=True)
 class ClusteringProtocol:
     """K-means on l2-normalised features with K = number of classes, `starts` seeds, their mean."""
@@ -44,6 +47,13 @@ class Clustering(Benchmark):
     suites = ("frozen", "full")
     Protocol = ClusteringProtocol
     main = (("k-means", "NMI"), ("k-means", "ACC"))
+    directions = dict.fromkeys(("ACC", "ARI", "NMI", "FMI"), "higher")
+    headings = {("k-means", "NMI"): "NMI", ("k-means", "ACC"): "ACC"}
+
+    @classmethod
+    def direction(cls, setting: str, metric: str) -> str:
+        """As the metric's; a spread over starts is neither good nor bad."""
+        return "" if SPREAD in setting else super().direction(setting, metric)
 
     def run(self, backbone: Backbone, data: Splits, context: Context) -> list[Result]:
         p = self.protocol
@@ -56,7 +66,7 @@ class Clustering(Benchmark):
         groups = {"k-means": {metric: float(v.mean()) for metric, v in by_metric.items()}}
         if p.starts > 1:
             spread = {metric: float(v.std(ddof=1)) for metric, v in by_metric.items()}
-            groups[f"k-means, sd of {p.starts} starts"] = spread
+            groups[f"k-means, {SPREAD} {p.starts} starts"] = spread
         head = context.head()
         if head is not None and p.pool == "cls":  # the head knows the [CLS] token only
             cls = context.features(backbone, data, "test", FeatureSpec())

@@ -47,6 +47,8 @@ class Detection(Benchmark):
     libraries = LIBRARIES
     Protocol = DetectionProtocol
     main = (("", "AP^b"), ("", "AP^m"))
+    directions = dict.fromkeys(METRICS.values(), "higher")
+    headings = {("", "AP^b"): "AP^b", ("", "AP^m"): "AP^m"}
 
     diagnosis = staticmethod(diagnosis)
 

@@ -43,6 +43,8 @@ class KNN(Benchmark):
     suites = ("frozen", "full")
     Protocol = KNNProtocol
     main = (("k=20", "top1"),)
+    directions = {"top1": "higher"}
+    headings = {("k=20", "top1"): "k-NN"}
 
     def run(self, backbone: Backbone, data: Splits, context: Context) -> list[Result]:
         p = self.protocol

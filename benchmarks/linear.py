@@ -69,6 +69,8 @@ class Linear(Benchmark):
     suites = ("frozen", "full")
     Protocol = LinearProtocol
     main = (("best of 45 lr", "top1"),)
+    directions = {"top1": "higher", "top5": "higher"}  # the chosen lr is neither
+    headings = {("best of 45 lr", "top1"): "linear"}
 
     def protocols(self, model: LoadedModel, data: Splits) -> list[LinearProtocol]:
         """One for each pooling, and one for the released classifier where the model has one."""

@@ -42,6 +42,8 @@ class LinearLayers(Benchmark):
     suites = ("papers",)
     Protocol = LinearLayersProtocol
     main = (("best block", "top1"),)
+    directions = {"top1": "higher", "top5": "higher"}
+    headings = {("best block", "top1"): "linear, best block"}
 
     def protocols(self, model: LoadedModel, data: Splits) -> list[LinearLayersProtocol]:
         """One: the features are the protocol's, whatever the method is judged by elsewhere."""

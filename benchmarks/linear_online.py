@@ -42,6 +42,8 @@ class LinearOnline(Benchmark):
     suites = ("papers",)
     Protocol = LinearOnlineProtocol
     main = (("best of 45 lr", "top1"),)
+    directions = {"top1": "higher", "top5": "higher"}
+    headings = {("best of 45 lr", "top1"): "linear, online"}
 
     def run(self, backbone: Backbone, data: Splits, context: Context) -> list[Result]:
         p = self.protocol

@@ -6,7 +6,7 @@ Two runs with equal weights, protocol, data and seed give equal records.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from threading import Event
@@ -133,6 +133,8 @@ class Benchmark:
     suites: the suites it belongs to; Protocol: frozen dataclass of every choice that moves the
     number, with a field `pool` where frozen features are used.
     main: (setting, metric) pairs shown by the default table, in order.
+    directions: metric -> "higher" or "lower" is better; others are never ranked (see `direction`).
+    headings: what a paper's table calls a (setting, metric), e.g. "k-NN".
     kind: the data it reads, "images" (Splits), "coco" or "ade20k" (DenseData).
     apart: it works in processes of its own, so several of its jobs run at a time, each in a thread.
     libraries: distributions whose versions its records hold besides the engine's.
@@ -143,6 +145,8 @@ class Benchmark:
     suites: ClassVar[tuple[str, ...]] = ("full",)
     Protocol: ClassVar[type]
     main: ClassVar[tuple[tuple[str, str], ...]] = ()
+    directions: ClassVar[Mapping[str, str]] = {}
+    headings: ClassVar[Mapping[tuple[str, str], str]] = {}
     kind: ClassVar[str] = "images"
     apart: ClassVar[bool] = False
     libraries: ClassVar[tuple[str, ...]] = ()
@@ -157,6 +161,11 @@ class Benchmark:
         Suites leave it out where one is not fine; `doctor` shows all.
         """
         return {}
+
+    @classmethod
+    def direction(cls, setting: str, metric: str) -> str:
+        """Whether "higher" or "lower" values are better; "" where neither is."""
+        return cls.directions.get(metric, "")
 
     def protocols(self, model: LoadedModel, data: Any) -> list[Any]:
         """Every protocol to run `model` with; none where the benchmark does not apply to it.

@@ -338,6 +338,20 @@ def test_models_are_evaluated_and_tabled(sslbench, tmp_path, places) -> None:
     assert (tmp_path / "out" / "records.jsonl").read_bytes() == records
 
 
+def test_a_table_for_a_paper_is_one_command(sslbench, tmp_path, places) -> None:
+    given = ("--model", places["run"], "--data", places["labelled"], "--out", "out")
+    assert sslbench("evaluate", "--benchmark", "knn", *given).code == 0
+    asked = ("--columns", "knn k=20 top1", "--rows", "dino", "--labels", "method, arch")
+    names = ("--name", "dino=Ours", "--name", "k-NN=kNN", "--caption", "A & B", "--label", "tab:x")
+    shown = sslbench("table", "--out", "out", *asked, *names, "--format", "latex").out
+    assert r"\caption{A \& B}" in shown and r"\label{tab:x}" in shown
+    assert "method & arch & " in shown and "{kNN}" in shown
+    assert "Ours & ViT-" in shown and "pixels" not in shown
+    for option in ("--columns", "--rows", "--labels", "--name", "--layout"):
+        assert_one_sentence(sslbench("table", "--out", "out", option, "nothing"), "nothing")
+    assert "pixels" in (tmp_path / "out" / "table.md").read_text()  # the files hold all
+
+
 @pytest.fixture
 def boxes(monkeypatch) -> None:
     """A benchmark of the kind "coco" is installed, and any folder but nowhere is opened."""

@@ -88,17 +88,42 @@ def evaluate(
 @app.command()
 def table(
     out: Annotated[Path, typer.Option(help="The folder of records.")] = RESULTS / "mine",
-    layout: Annotated[str, typer.Option(help="frozen or all.")] = "frozen",
+    layout: Annotated[
+        str, typer.Option(help="frozen, all or a paper's, e.g. ibot-table1.")
+    ] = "frozen",
     format: Annotated[str, typer.Option(help="md, latex or csv.")] = "md",
     published: Annotated[
         bool, typer.Option("--published", help="Set the papers' figures beside the records.")
     ] = False,
+    columns: Annotated[
+        str, typer.Option(help='These alone, in this order, e.g. "linear, knn k=20 top1".')
+    ] = "",
+    rows: Annotated[
+        str, typer.Option(help='These alone, in this order, e.g. "dino ViT-S/16, ibot*".')
+    ] = "",
+    labels: Annotated[
+        str, typer.Option(help='What rows are named by, e.g. "method, arch, parameters".')
+    ] = "",
+    name: Annotated[
+        list[str] | None,
+        typer.Option(help="OLD=NEW: what is shown instead of a name or heading; repeatable."),
+    ] = None,
+    caption: Annotated[str, typer.Option(help="Instead of the usual one.")] = "",
+    label: Annotated[str, typer.Option(help=r"Of LaTeX's \ref; unset: tab: and the data.")] = "",
 ) -> None:
     """Print the comparison table of the records in a folder."""
-    from sslbench.reporting import rendering
+    from sslbench.reporting import rendering, views
 
+    view = views.layout_view(layout).changed(
+        columns=views.items_of(columns),
+        rows=views.items_of(rows),
+        labels=views.items_of(labels),
+        names=views.names_of(name or ()),
+        caption=caption,
+        label=label,
+    )
     show = rendering.published if published else rendering.table
-    typer.echo(show(out, layout, format))
+    typer.echo(show(out, view, format))
 
 
 @app.command()

@@ -13,7 +13,7 @@ from sslbench.benchmark import Benchmark, Data
 from sslbench.errors import UserError
 from sslbench.evaluation.context import EvalContext
 from sslbench.evaluation.watcher import Watcher
-from sslbench.reporting.layout import ColumnKey, heading
+from sslbench.reporting.columns import ColumnKey, heading
 from sslbench.reporting.result import ModelCard, Result, digest
 
 

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from sslbench.backbones.weights import RELEASES
-from sslbench.reporting.layout import BLANK, ColumnKey, RowKey, check_layout, group_rows, heading
+from sslbench.reporting.columns import (
+    HIGHER,
+    ColumnKey,
+    Known,
+    direction_of,
+    full_heading,
+    installed_conventions,
+)
+from sslbench.reporting.labels import BLANK, FILE_NAME, IDENTIFIED, USER, label_rows
 from sslbench.reporting.listing import Listing
+from sslbench.reporting.measures import Measure, measure
 from sslbench.reporting.published import Counterpart, Figure, pretrainings, same_data
-from sslbench.reporting.result import Result
+from sslbench.reporting.result import ModelCard, Result
+from sslbench.reporting.rows import RowKey, Rows, group_rows
 from sslbench.reporting.store import latest
-from sslbench.reporting.table import Measure, measure
+from sslbench.reporting.views import View
 
 HEAD = (
     "method", "arch", "pretraining data", "epochs", "benchmark", "features",
@@ -22,33 +33,36 @@ HEAD = (
 AREA = (0.955, 1.001)
 EPOCHS = (0.99, 1.01)
 RELEASED = "released checkpoint"  # begins the setting of figures of the released files themselves
+PAPERS = "papers/"  # begins the names of recipes with the papers' own settings
 UNMATCHED = (
     "No record here has a published counterpart: that takes the same method, architecture, "
-    "pretraining data and epochs, judged on all of ImageNet's, COCO's or ADE20K's validation "
-    "images."
+    "pretraining data and epochs, trained with the paper's own settings, judged on all of "
+    "ImageNet's, COCO's or ADE20K's validation images."
 )
 UNSTATED = (
     "A figure that states no epochs is taken to be of the longest pretraining published for its "
     "method, architecture and data, one that states no crops of its method's usual ones."
 )
+OLDER = "Ours is a record of an older version: it says neither its settings nor how it is known."
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One figure and what is ours of it."""
+    """One figure and what is ours of it; notes: footnotes of this very row."""
 
     row: RowKey
     column: ColumnKey
+    name: str
     ours: Measure
     figure: Figure
     note: str
+    notes: tuple[str, ...] = ()
 
     def cells(self) -> tuple[str | float, ...]:
         row, f, difference = self.row, self.figure, self.ours.mean - self.figure.value
-        benchmark = f"{self.column.benchmark} {heading(self.column)}"
         model = (f.method, row.arch, f.pretrain_data, row.epochs or BLANK)
         values = (self.ours.mean, f.value, difference)
-        return (*model, benchmark, self.ours.pool or BLANK, *values, f.setting, f.source, f.table)
+        return (*model, self.name, self.ours.pool or BLANK, *values, f.setting, f.source, f.table)
 
 
 def compare(
@@ -56,16 +70,19 @@ def compare(
     figures: Collection[Figure],
     counterparts: Collection[Counterpart],
     methods: Collection[str],
-    layout: str,
+    view: View,
+    known: Known | None = None,
 ) -> Listing:
     """Our records beside the papers' figures; where none has a counterpart, the figures alone.
 
-    methods: whose figures are shown alone; layout: "all" shows every figure of theirs, any other
-    those that a column of ours compares with. UserError for an unknown layout.
+    methods: whose figures are shown alone; view: "everything" shows every figure of theirs, else
+    those that a column of ours compares with. known: how benchmarks are shown; by default asked
+    from the installed ones.
     """
-    check_layout(layout)
     records = latest(records)
-    found = {(p.row, p.column, p.figure): p for p in _pairs(records, figures, counterparts)}
+    known = installed_conventions({r.benchmark for r in records}) if known is None else known
+    rows = group_rows(records)
+    found = {(p.row, p.column, p.figure): p for p in _pairs(rows, figures, counterparts, known)}
     pairs = list(found.values())
     title = "Ours and the papers'" if pairs else "Published figures"
     remarks = [f"{note}." for note in dict.fromkeys(p.note for p in pairs) if note]
@@ -74,54 +91,108 @@ def compare(
     if records and not pairs:
         remarks.append(UNMATCHED)
     alone: list[Figure] = []
-    if not pairs or layout == "all":
+    if not pairs or view.everything:
         wanted = {m.casefold() for m in methods}
         paired = {p.figure for p in pairs}
         everything = [f for f in figures if f.method.casefold() in wanted and f not in paired]
         alone = [
-            f for f in everything if layout == "all" or any(c.answers(f) for c in counterparts)
+            f for f in everything if view.everything or any(c.answers(f) for c in counterparts)
         ]
-    rows = (*(p.cells() for p in pairs), *map(_alone, alone))
-    remarks += _details([*(p.figure for p in pairs), *alone])
-    return Listing(title, HEAD, rows, tuple(remarks))
+    shown = (*(p.cells() for p in pairs), *map(_alone, alone))
+    notes = _notes(pairs, rows)
+    for at, figure in enumerate((*(p.figure for p in pairs), *alone)):
+        if figure.detail:
+            detail = f"{figure.source}, {figure.table}: {figure.detail}."
+            notes[at] = (*notes.get(at, ()), detail)
+    return Listing(title, HEAD, shown, tuple(remarks), notes, view)
 
 
-def _details(figures: Iterable[Figure]) -> list[str]:
-    """What a source says or gets wrong about its own figures."""
-    said = ((f.source, f.table, f.detail) for f in figures if f.detail)
-    return [f"{source}, {table}: {detail}." for source, table, detail in dict.fromkeys(said)]
+def _notes(pairs: Collection[Pair], rows: Rows) -> dict[int, tuple[str, ...]]:
+    """Place of a pair -> its footnotes; which of ours it is, where several would look alike."""
+    alike = Counter(_look(p) for p in pairs)
+    labels = label_rows(rows).columns
+    texts = {
+        key._replace(pool=""): ", ".join(
+            column.texts[key]
+            for column in labels
+            if column.field not in HEAD and column.texts[key] != BLANK
+        )
+        for key in rows
+    }
+    found: dict[int, tuple[str, ...]] = {}
+    for at, p in enumerate(pairs):
+        ours = texts[p.row._replace(pool="")] if alike[_look(p)] > 1 else ""
+        if said := (*p.notes, *([f"Ours: {ours}."] if ours else [])):
+            found[at] = said
+    return found
+
+
+def _look(pair: Pair) -> tuple[object, ...]:
+    """What tells a pair from others in print, our number left out."""
+    head, values = pair.cells()[:6], (pair.figure,)
+    return (*head, *values)
 
 
 def _alone(f: Figure) -> tuple[str | float, ...]:
-    benchmark = " ".join(dict.fromkeys((f.benchmark, f.dataset, f.metric)))
+    where = f"{f.dataset.partition('-')[0].casefold()}_"  # that of imagenet_knn is said anyway
+    benchmark = " ".join((f.benchmark.removeprefix(where), f.dataset, f.metric))
     model = (f.method, f.arch, f.pretrain_data, f.pretrain_epochs or BLANK)
     values = (BLANK, BLANK, f.value, BLANK)
     return (*model, benchmark, *values, f.setting, f.source, f.table)
 
 
 def _pairs(
-    records: Collection[Result], figures: Collection[Figure], counterparts: Collection[Counterpart]
+    rows: Rows, figures: Collection[Figure], counterparts: Collection[Counterpart], known: Known
 ) -> Iterator[Pair]:
     pretrained = pretrainings(figures)
-    for row, members in group_rows(records).items():
-        known = [f for f in figures if same_model(row, f, pretrained.get(f))]
-        for counterpart in counterparts if known else ():
-            answered = [f for f in known if counterpart.answers(f)]
-            taken = [r for r in members if counterpart.takes(r)]
-            if not answered or not taken:
+    for row, members in rows.items():
+        if not all(papers_own(r.model) for r in members):
+            continue
+        of_model = [f for f in figures if same_model(row, f, pretrained.get(f))]
+        notes = tuple(dict.fromkeys(note for r in members for note in _doubts(r.model)))
+        for counterpart in counterparts if of_model else ():
+            answered = [f for f in of_model if counterpart.answers(f)]
+            taken = [r for r in members if counterpart.takes(r) and not r.missing]
+            if not answered or not taken or (chosen := _best(taken, known)) is None:
                 continue
-            column, ours = _best(taken)
+            column, ours = chosen
             # Numbers without a pool stand in every row of a model: they are one number here.
             where = row._replace(pool=ours.pool)
+            name = full_heading(column)
             for figure in answered:
-                yield Pair(where, column, ours, figure, counterpart.note)
+                yield Pair(where, column, name, ours, figure, counterpart.note, notes)
 
 
-def _best(members: list[Result]) -> tuple[ColumnKey, Measure]:
-    """The setting with the best mean, as the papers choose; every metric here is better if more."""
+def papers_own(card: ModelCard) -> bool:
+    """Whether a run has a paper's settings; of weights that are no run of ours, nothing is known.
+
+    A run of other settings is not what the paper's figure is of.
+    """
+    if not card.recipe_digest:
+        return True
+    return card.recipe.startswith(PAPERS) and not card.settings
+
+
+def _doubts(card: ModelCard) -> list[str]:
+    if card.identified in (FILE_NAME, USER):
+        return [IDENTIFIED[card.identified]]
+    return [] if card.identified else [OLDER]
+
+
+def _best(members: list[Result], known: Known) -> tuple[ColumnKey, Measure] | None:
+    """The setting with the best mean, as the papers choose.
+
+    None where there are several and nobody says whether more is better.
+    """
     columns = sorted({ColumnKey(r.benchmark, r.setting, r.metric) for r in members})
-    measured = [(c, m) for c in columns if (m := measure(members, c))]
-    return max(measured, key=lambda pair: pair[1].mean)
+    measured = [(c, m) for c in columns if (m := measure(members, c)) and m.values]
+    directions = {direction_of(c, known) for c, _ in measured}
+    if len(measured) < 2:
+        return measured[0] if measured else None
+    if len(directions) > 1 or "" in directions:
+        return None
+    sign = 1 if HIGHER in directions else -1
+    return max(measured, key=lambda pair: sign * pair[1].mean)
 
 
 def same_model(row: RowKey, figure: Figure, pretrained: tuple[float, float] | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -9,48 +10,82 @@ from pathlib import Path
 from sslbench import plugins
 from sslbench.errors import UserError, nearest
 from sslbench.reporting.comparison import compare
-from sslbench.reporting.formats import to_csv, to_latex, to_markdown
-from sslbench.reporting.listing import listing_to_csv, listing_to_latex, listing_to_markdown
+from sslbench.reporting.latex import sheets_to_latex
+from sslbench.reporting.listing import Listing, listing_sheet, listing_to_csv
+from sslbench.reporting.markdown import sheet_to_markdown
 from sslbench.reporting.published import read_counterparts, read_figures
+from sslbench.reporting.section import Table
+from sslbench.reporting.sheet import sheets
+from sslbench.reporting.spreadsheet import to_csv
 from sslbench.reporting.store import Store
 from sslbench.reporting.table import build
+from sslbench.reporting.views import DEFAULT, View, layout_view
 from sslbench.training.checkpoint import write_atomically
 
 RECORDS = "records.jsonl"
-FORMATS: dict[str, tuple[str, Callable[..., str]]] = {
+
+
+def to_markdown(table: Table) -> str:
+    """GitHub-flavoured Markdown, one heading and one table a section."""
+    return "\n".join(map(sheet_to_markdown, sheets(table)))
+
+
+def to_latex(table: Table) -> str:
+    r"""Floats to \input into a paper."""
+    return sheets_to_latex(sheets(table))
+
+
+FORMATS: dict[str, tuple[str, Callable[[Table], str]]] = {
     "md": ("table.md", to_markdown),
     "latex": ("table.tex", to_latex),
     "csv": ("table.csv", to_csv),
 }
+LISTINGS: dict[str, Callable[[Listing], str]] = {
+    "md": lambda listing: sheet_to_markdown(listing_sheet(listing)),
+    "latex": lambda listing: sheets_to_latex([listing_sheet(listing, cite=True)]),
+    "csv": listing_to_csv,
+}
 
 
-def write_tables(out: Path, layout: str = "frozen") -> str:
+def write_tables(out: Path, layout: str = DEFAULT) -> str:
     """Writes the table of all records of `out` into it, in every format; returns the Markdown.
 
     A folder without records keeps the tables it has: none is replaced by an empty one.
     """
     records = Store(out / RECORDS).load()
-    table = build(records, layout)
+    found = build(records, layout)
     for name, render in FORMATS.values() if records else ():
-        write_atomically(out / name, partial(Path.write_text, data=render(table), encoding="utf-8"))
-    return to_markdown(table)
+        write_atomically(out / name, partial(Path.write_text, data=render(found), encoding="utf-8"))
+    return to_markdown(found)
 
 
-def table(out: Path, layout: str, style: str) -> str:
-    """The table of the records in `out` in one format."""
-    if style not in FORMATS:
-        raise UserError(f"unknown format {style!r}: {nearest(style, FORMATS)}.")
+def table(out: Path, view: View | str, style: str) -> str:
+    """The table of the records in `out` in one format.
+
+    The folder's tables are written anew too, where it may be written to.
+    """
+    _check_style(style)
     path = out / RECORDS
     if not path.exists():
         raise UserError(f"{path} does not exist; run `sslbench evaluate --out {out}` first.")
-    return FORMATS[style][1](build(Store(path).load(), layout))
+    shown = FORMATS[style][1](build(Store(path).load(), view))
+    if os.access(out, os.W_OK):
+        write_tables(out)
+    return shown
 
 
-def published(out: Path, layout: str, style: str) -> str:
+def published(out: Path, view: View | str, style: str) -> str:
     """The records in `out` beside the papers' figures, or the figures alone, in one format."""
-    formats = {"md": listing_to_markdown, "latex": listing_to_latex, "csv": listing_to_csv}
-    if style not in formats:
-        raise UserError(f"unknown format {style!r}: {nearest(style, formats)}.")
+    _check_style(style)
     methods = plugins.available(plugins.METHODS)
     records = Store(out / RECORDS).load()
-    return formats[style](compare(records, read_figures(), read_counterparts(), methods, layout))
+    view = layout_view(view) if isinstance(view, str) else view
+    if view.labels:
+        raise UserError("--labels does not go with --published; choose with --columns.")
+    listing = compare(records, read_figures(), read_counterparts(), methods, view)
+    return LISTINGS[style](listing)
+
+
+def _check_style(style: str) -> None:
+    if style not in FORMATS:
+        raise UserError(f"unknown format {style!r}: {nearest(style, FORMATS)}.")

@@ -9,7 +9,8 @@ from sslbench.reporting.result import ModelCard, Result
 MODEL = set(ModelCard.__dataclass_fields__)
 
 
-DENSE = {"pool": "", "setting": "", "protocol": {"config": "small"}}
+INPUT = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}  # what a model was shown
+DENSE = {"pool": "", "setting": "", "protocol": {"config": "small", **INPUT}}
 
 
 def boxes(method: str = "alpha", value: float = 30.0, **changes: Any) -> Result:
@@ -47,7 +48,7 @@ def record(method: str = "alpha", value: float = 50.0, **changes: Any) -> Result
         "pool": "cls",
         "metric": "top-1",
         "n": 200,
-        "protocol": {"temperature": 0.07, "pool": changes.get("pool", "cls")},
+        "protocol": {"temperature": 0.07, "pool": changes.get("pool", "cls"), **INPUT},
         "date": "2026-01-01T00:00:00",
     }
     fields |= {k: v for k, v in changes.items() if k not in MODEL and k != "evaluation_seed"}

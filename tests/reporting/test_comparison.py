@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from sslbench.backbones.weights import MULTI_CROP
-from sslbench.errors import UserError
-from sslbench.reporting.comparison import HEAD, compare
+from sslbench.reporting.columns import Conventions
+from sslbench.reporting.comparison import HEAD, OLDER, UNMATCHED, compare
 from sslbench.reporting.listing import Listing
 from sslbench.reporting.published import Counterpart, Figure, read_counterparts, read_figures
 from sslbench.reporting.result import Result
+from sslbench.reporting.views import View
 
 from .records import record
 
@@ -45,9 +46,11 @@ def ours(value: float = 75.0, **changes: Any) -> Result:
     return record("alpha", value, **{**card, **where, **changes})
 
 
-def compared(*records: Result, figures: list[Figure] | None = None, **settings: Any) -> Listing:
-    given = {"methods": ["alpha"], "layout": "frozen", **settings}
-    return compare(records, figures or [PAPER, README], [NEAR], **given)
+def compared(
+    *records: Result, figures: list[Figure] | None = None, direction: str = "higher", **view: Any
+) -> Listing:
+    known = {"near": Conventions(direction=lambda *_: direction)}
+    return compare(records, figures or [PAPER, README], [NEAR], ["alpha"], View(**view), known)
 
 
 def rows(listing: Listing) -> list[dict[str, Any]]:
@@ -65,11 +68,66 @@ def test_ours_stands_beside_every_source() -> None:
 
 
 def test_notes_of_all_kinds_are_printed() -> None:
-    remarks = compared(ours()).remarks
-    assert remarks[0] == "near differs."
-    assert "states no epochs" in remarks[1]
-    assert remarks[2] == "a/b@1234567, README.md: rounded."
+    listing = compared(ours(identified="hash"))
+    assert listing.remarks[0] == "near differs." and "states no epochs" in listing.remarks[1]
+    assert listing.notes == {1: ("a/b@1234567, README.md: rounded.",)}
     assert compared(ours(), figures=[PAPER]).remarks == ("near differs.",)
+
+
+@pytest.mark.parametrize(
+    ("identified", "note"),
+    [("file name", "told by its file name, not verified"), ("user", "as its user states them")],
+)
+def test_t4_what_nobody_verified_is_said_beside_the_figure(identified: str, note: str) -> None:
+    listing = compared(ours(identified=identified), figures=[PAPER])
+    (said,) = listing.notes[0]
+    assert note in said and rows(listing)[0]["ours"] == 75.0
+
+
+def test_t4_older_records_do_not_say_how_they_are_known() -> None:
+    assert compared(ours(), figures=[PAPER]).notes == {0: (OLDER,)}
+    assert compared(ours(identified="hash"), figures=[PAPER]).notes == {}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings", "shown"),
+    [
+        ("papers/alpha_in1k", {}, True),
+        ("papers/alpha_in1k", {"optim.lr": 0.1}, False),
+        ("mine", {}, False),
+        ("mine", {"optim.lr": 0.1}, False),
+    ],
+)
+def test_t2_runs_of_other_settings_are_never_set_beside(
+    recipe: str, settings: dict[str, Any], shown: bool
+) -> None:
+    run = ours(recipe=recipe, recipe_digest="d", settings=settings, identified="run")
+    listing = compared(run, figures=[PAPER])
+    assert {row["ours"] for row in rows(listing)} == ({75.0} if shown else {"–"})
+    assert (UNMATCHED in listing.remarks) is not shown
+
+
+def test_t14_a_missing_number_is_never_set_beside() -> None:
+    gone = ours(float("nan"), missing="No labels.")
+    assert {row["ours"] for row in rows(compared(gone, figures=[PAPER]))} == {"–"}
+    beside = ours(74.0, setting="k=10")
+    assert [row["ours"] for row in rows(compared(gone, beside, figures=[PAPER]))] == [74.0]
+
+
+def test_r5_the_best_is_what_the_direction_says() -> None:
+    several = [ours(v, setting=f"k={k}") for k, v in ((10, 74.0), (20, 76.0))]
+    for direction, best in (("higher", 76.0), ("lower", 74.0), ("", "–")):
+        (row,) = rows(compared(*several, figures=[PAPER], direction=direction))
+        assert row["ours"] == best
+    (row,) = rows(compared(several[0], figures=[PAPER], direction=""))
+    assert row["ours"] == 74.0  # nothing to choose
+
+
+def test_r3_rows_that_would_look_alike_say_which_they_are() -> None:
+    two = [ours(70.0 + n, sha256=x * 64, label=x, identified="hash") for n, x in enumerate("ab")]
+    listing = compared(*two, figures=[PAPER])
+    assert [row["ours"] for row in rows(listing)] == [70.0, 71.0]
+    assert listing.notes == {0: ("Ours: a.",), 1: ("Ours: b.",)}
 
 
 def test_the_best_setting_counts_and_seeds_are_averaged() -> None:
@@ -144,15 +202,13 @@ def test_without_records_the_methods_own_figures_are_shown() -> None:
     figures = [PAPER, other, hidden]
     (row,) = rows(compared(figures=figures))
     assert (row["published"], row["ours"], row["benchmark"]) == (
-        75.2, "–", "imagenet_near ImageNet-1K top1",
+        75.2, "–", "near ImageNet-1K top1",
     )  # fmt: skip
-    assert len(rows(compared(figures=figures, layout="all"))) == 2
-    assert [r["ours"] for r in rows(compared(ours(), figures=figures, layout="all"))] == [75.0, "–"]
-
-
-def test_an_unknown_layout_is_refused() -> None:
-    with pytest.raises(UserError, match="unknown layout 'al'"):
-        compared(layout="al")
+    assert len(rows(compared(figures=figures, everything=True))) == 2
+    assert [r["ours"] for r in rows(compared(ours(), figures=figures, everything=True))] == [
+        75.0,
+        "–",
+    ]
 
 
 def published_beside(method: str, changes: Any, *column: str) -> list[dict[str, Any]]:
@@ -163,7 +219,7 @@ def published_beside(method: str, changes: Any, *column: str) -> list[dict[str, 
         read_figures(SHIPPED / "published.csv"),
         read_counterparts(SHIPPED / "counterparts.csv"),
         [],
-        "frozen",
+        View(),
     )
     return rows(listing)
 

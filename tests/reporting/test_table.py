@@ -8,14 +8,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sslbench.benchmark import Benchmark
 from sslbench.errors import UserError
-from sslbench.reporting.layout import main_columns
+from sslbench.reporting.columns import HIGHER, Conventions, installed_conventions
 from sslbench.reporting.result import Result
 from sslbench.reporting.table import Cell, Section, build
 
-from .records import boxes, masks, record
+from .records import INPUT, boxes, masks, record
 
-MAIN = {"near": (("k=20", "top-1"),)}
+
+def higher(setting: str, metric: str) -> str:
+    return HIGHER
+
+
+MAIN = {
+    "near": Conventions((("k=20", "top-1"),), higher),
+    "boxes": Conventions(direction=higher),
+    "masks": Conventions(direction=higher),
+}
 FLOORS = [record("random-init", 20.0), record("pixels", 15.0, arch="")]
 
 
@@ -77,7 +87,7 @@ def test_missing_records_are_blank_and_never_averaged_over() -> None:
 
 
 def test_different_protocols_are_named_and_not_compared() -> None:
-    s = section(record("alpha"), record("beta", 60.0, protocol={"temperature": 0.1}))
+    s = section(record("alpha"), record("beta", 60.0, protocol={"temperature": 0.1, **INPUT}))
     assert not any(c.bold for c in column(s).values())
     assert s.notes == ("Protocols differ in temperature: not comparable, so nothing is bold.",)
     assert (
@@ -94,8 +104,8 @@ def test_pool_alone_is_not_another_protocol() -> None:
 
 
 def test_a_written_protocol_equals_the_one_in_memory() -> None:
-    fresh = record("alpha", protocol={"ks": (10, 20)})
-    stored = record("beta", protocol={"ks": [10, 20]})
+    fresh = record("alpha", protocol={"ks": (10, 20), **INPUT})
+    stored = record("beta", protocol={"ks": [10, 20], **INPUT})
     (s,) = build([fresh, stored], "frozen", MAIN).sections
     assert s.columns[0][1].notes == ()
 
@@ -141,13 +151,13 @@ def test_compute_is_shown_where_it_is_known() -> None:
 def test_two_weights_of_one_seed_are_rows_of_their_own() -> None:
     s = section(record(value=40.0, sha256="a" * 64), record(value=60.0, sha256="b" * 64))
     assert [r.labels[-1] for r in s.rows[-2:]] == ["a" * 8, "b" * 8]
-    assert "none is averaged" in s.notes[0]
+    assert any("are not averaged" in remark for remark in s.remarks)
 
 
 def test_recipe_is_shown_where_it_tells_rows_apart() -> None:
     assert "recipe" not in [h.text for h in section(record()).labels]
     s = section(record(), record(recipe="large", value=1.0))
-    assert [r.labels[3] for r in s.rows[-2:]] == ["large", "small"]
+    assert [r.labels[-1] for r in s.rows[-2:]] == ["large", "small"]
 
 
 def test_datasets_splits_and_fingerprints_are_sections() -> None:
@@ -237,7 +247,9 @@ def test_a_model_without_pooled_records_has_a_row_of_its_own() -> None:
 
 
 def test_the_all_background_floor_is_a_floor() -> None:
-    (s,) = build([masks(), masks("beta", 19.0), masks("all-background", 41.0)], "all", {}).sections
+    (s,) = build(
+        [masks(), masks("beta", 19.0), masks("all-background", 41.0)], "all", MAIN
+    ).sections
     assert "The floor all-background is above every trained model." in s.notes
     assert not s.rows[0].cells[0].bold
 
@@ -291,13 +303,15 @@ def test_main_column_without_any_record_is_blank() -> None:
     assert [c.text for c in s.rows[0].cells] == ["–"]
 
 
-def test_main_columns_ask_the_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Near:
+def test_conventions_are_asked_from_the_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Near(Benchmark):
         main = (("k=20", "top-1"),)
+        directions = {"top-1": "higher"}
 
     monkeypatch.setattr("sslbench.plugins.available", lambda _: {"near": None, "unused": None})
     monkeypatch.setattr("sslbench.plugins.load", lambda _, name: {"near": Near}[name])
-    assert main_columns(["near", "not installed"]) == {"near": (("k=20", "top-1"),)}
+    (near,) = installed_conventions(["near", "not installed"]).values()
+    assert near.main == Near.main and near.direction("k=20", "top-1") == HIGHER
     assert len(build([record(), record(setting="k=5")]).sections[0].columns) == 1
 
 

@@ -1,0 +1,171 @@
+"""Prints sheets as LaTeX tables that go into a paper as they are (booktabs)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from string import ascii_lowercase
+
+from sslbench.reporting.pages import COLUMN, Page, heading_lines, notes_width, pages, several_counts
+from sslbench.reporting.sheet import NUMBER, Entry, Head, Sheet
+from sslbench.reporting.tex import LETTER, UNBROKEN, escape, foreign
+
+BLANK = "–"
+FLOATS = 12  # in a row at most, of LaTeX's 18, which other figures need too
+
+
+def sheets_to_latex(sheets: Sequence[Sheet]) -> str:
+    r"""Floats to \input: `table` where a column of two holds it, else `table*`."""
+    floats = [(page, at) for sheet in sheets for at, page in enumerate(pages(sheet))]
+    lines = [
+        r"% \usepackage{booktabs}",
+        "% table* is as wide as both columns of a page, in one column it equals table.",
+    ]
+    if any(foreign(_all_text(sheet)) for sheet in sheets):
+        lines.append("% Some names need XeLaTeX or LuaLaTeX and a font that has their letters.")
+    printed = [_float(page, at) for page, at in floats]
+    for at in range(FLOATS, len(printed), FLOATS):
+        printed[at] = f"\\clearpage\n{printed[at]}"
+    return "\n".join([*lines, *printed]) + "\n"
+
+
+def _all_text(sheet: Sheet) -> str:
+    entries = [entry.text for row in sheet.rows for entry in row]
+    heads = [f"{head.group}{head.text}" for head in sheet.heads]
+    said = [sheet.caption or sheet.title, *sheet.constants, *sheet.legend(), *sheet.notes]
+    return "".join([*entries, *heads, *said])
+
+
+def _float(page: Page, at: int) -> str:
+    sheet = page.sheet
+    name = "table" if page.width <= COLUMN else "table*"
+    pairs = [_paired(head, at, sheet) for at, head in enumerate(sheet.heads)]
+    columns = [
+        "r@{}l" if p else "r" if h.kind == NUMBER else "l"
+        for h, p in zip(sheet.heads, pairs, strict=True)
+    ]
+    rows = [" & ".join(_cells(page, row, pairs)) + r" \\" for row in sheet.rows]
+    label = sheet.label if at == 0 else f"{sheet.label}-{at + 1}"
+    lines = [
+        *([f"% data: {sheet.identity}"] if sheet.identity else []),
+        rf"\begin{{{name}}}[tbp]",
+        r"\centering",
+        rf"\caption{{{_caption(page)}}}",
+        rf"\label{{{label}}}\smallskip",
+        rf"\{page.size}\setlength{{\tabcolsep}}{{.4em}}%",
+        r"\sbox0{%",
+        rf"\begin{{tabular}}{{@{{}}{''.join(columns)}@{{}}}}",
+        r"\toprule",
+        *_groups(sheet.heads, pairs),
+        " & ".join(_head(h, p) for h, p in zip(sheet.heads, pairs, strict=True)) + r" \\",
+        r"\midrule",
+        *rows,
+        r"\bottomrule",
+        r"\end{tabular}}%",
+        r"\usebox0",
+        *_notes(page),
+        rf"\end{{{name}}}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _caption(page: Page) -> str:
+    sheet = page.sheet
+    text = sheet.caption or f"{sheet.title}."
+    if page.continued:
+        text = f"{text.removesuffix('.')} (continued)."
+    elif sheet.constants and not sheet.caption:
+        text = f"{text} All models: {'; '.join(sheet.constants)}."
+    return escape(text, UNBROKEN)
+
+
+def _notes(page: Page) -> list[str]:
+    """The notes in one paragraph as wide as the table, the remarks first."""
+    sheet = page.sheet
+    remarks = sheet.legend()
+    if sheet.caption and sheet.constants:
+        remarks.insert(0, f"All models: {'; '.join(sheet.constants)}.")
+    texts = [escape(text, UNBROKEN) for text in remarks]
+    texts += [f"{_marks((i,))}{escape(t, UNBROKEN)}" for i, t in enumerate(sheet.notes, 1)]
+    if not texts:
+        return []
+    least = f"{notes_width(page):.4g}em"
+    return [
+        r"\par\smallskip",
+        rf"\dimen0=\wd0 \ifdim\dimen0<{least}\relax \dimen0={least}\relax\fi",
+        r"\begin{minipage}{\dimen0}\scriptsize\raggedright",
+        *texts,
+        r"\end{minipage}",
+    ]
+
+
+def _paired(head: Head, at: int, sheet: Sheet) -> bool:
+    """Whether the column's means and spreads are columns of their own, so that both align."""
+    return head.kind == NUMBER and any(row[at].spread for row in sheet.rows)
+
+
+def _groups(heads: Sequence[Head], pairs: Sequence[bool]) -> list[str]:
+    """The row above the headings: what several columns stand below."""
+    if not any(head.group for head in heads):
+        return []
+    cells, rules, at = [], [], 0
+    for name, members in groupby(zip(heads, pairs, strict=True), key=lambda item: item[0].group):
+        span = sum(2 if pair else 1 for _, pair in members)
+        if name:
+            cells.append(rf"\multicolumn{{{span}}}{{c}}{{{escape(name)}}}")
+            rules.append(rf"\cmidrule(lr){{{at + 1}-{at + span}}}")
+        else:
+            cells += [""] * span
+        at += span
+    return [" & ".join(cells) + r" \\", " ".join(rules)]
+
+
+def _head(head: Head, pair: bool) -> str:
+    lines = [escape(text) for text in heading_lines(head.text)]
+    side = "c" if head.kind == NUMBER else "l"
+    lines[-1] += _marks(head.notes)
+    text = lines[0]
+    if len(lines) > 1:
+        stacked = r"\\".join(lines)
+        text = rf"\begin{{tabular}}[b]{{@{{}}{side}@{{}}}}{stacked}\end{{tabular}}"
+    return rf"\multicolumn{{{2 if pair else 1}}}{{c}}{{{text}}}" if side == "c" else text
+
+
+def _cells(page: Page, row: Sequence[Entry], pairs: Sequence[bool]) -> list[str]:
+    several = several_counts(page.sheet)
+    found = []
+    heads = page.sheet.heads
+    for head, entry, wide, wraps, pair in zip(
+        heads, row, page.widths, page.wrapped, pairs, strict=True
+    ):
+        text = escape(entry.text, max(2, int(wide / LETTER)) if wraps else 0)
+        if head.kind == NUMBER and text.startswith("-"):
+            text = f"$-${text[1:]}"  # a minus, not a hyphen
+        text = rf"\textbf{{{text}}}" if entry.bold else text
+        if wraps:
+            inside = rf"\raggedright {text}{_marks(entry.notes)}\strut"
+            found.append(rf"\parbox[t]{{{wide:.4g}em}}{{{inside}}}")
+        elif pair and entry.text == BLANK:
+            found.append(rf"\multicolumn{{2}}{{c}}{{{text}{_marks(entry.notes)}}}")
+        elif pair:
+            found.append(f"{text} & {_spread(entry, several)}{_marks(entry.notes)}")
+        else:
+            found.append(f"{text}{_marks(entry.notes)}")
+    return found
+
+
+def _spread(entry: Entry, several: bool) -> str:
+    """The spread below the line, with its number of seeds where `several` occur."""
+    seeds = rf"\,({entry.n})" if several else ""
+    return rf"$_{{\pm {entry.spread}{seeds}}}$" if entry.spread else ""
+
+
+def _marks(notes: Sequence[int]) -> str:
+    letters = ",".join(_letter(number) for number in notes)
+    return rf"\textsuperscript{{{letters}}}" if letters else ""
+
+
+def _letter(number: int) -> str:
+    """1 -> a, 26 -> z, 27 -> aa: a digit above a number would read as a power."""
+    rounds, at = divmod(number - 1, len(ascii_lowercase))
+    return ascii_lowercase[at] * (rounds + 1)

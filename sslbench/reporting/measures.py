@@ -1,0 +1,133 @@
+"""The numbers behind cells, which of them may be compared, and which are the best."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+from sslbench.reporting.columns import HIGHER, ColumnKey
+from sslbench.reporting.result import Result, digest
+from sslbench.reporting.rows import FLOORS, INPUT, RowKey, trained_only
+
+RULE = (
+    "Bold: the best trained model of a column and all within its spread of it (the pooled standard "
+    "deviation; of one seed each, the best one's 95 % interval)."
+)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """The records behind one cell: one value per weights, all under one protocol and pool.
+
+    interval: of the only value, where its record has one. evaluations: evaluation seeds averaged
+    for each value. missing: why weights have no value. inputs: whether all records say mean and std
+    of the input.
+    """
+
+    pool: str
+    values: tuple[float, ...]
+    protocol: Mapping[str, object]
+    evaluations: tuple[int, ...]
+    superseded: bool
+    interval: tuple[float, float] | None = None
+    missing: tuple[str, ...] = ()
+    inputs: bool = True
+
+    @property
+    def mean(self) -> float:
+        return fmean(self.values) if self.values else math.nan
+
+    @property
+    def std(self) -> float | None:
+        if len(self.values) < 2:
+            return None
+        return stdev(self.values) if math.isfinite(self.mean) else math.nan
+
+
+def measure(members: list[Result], column: ColumnKey) -> Measure | None:
+    """One row's records of one column, of the newest protocol where there are several."""
+    found = [r for r in members if (r.benchmark, r.setting, r.metric) == column]
+    if not found:
+        return None
+    newest = compared_protocol(max(found, key=_age))
+    current = _newest(r for r in found if digest(compared_protocol(r)) == digest(newest))
+    by_weights = defaultdict(list)
+    for r in current:
+        if not (r.missing and math.isnan(r.value)):
+            by_weights[r.model.sha256].append(r.value)
+    repeats = tuple(sorted({len(v) for v in by_weights.values()}))
+    means = tuple(sorted(fmean(v) for v in by_weights.values()))
+    return Measure(
+        current[0].pool,
+        means,
+        newest,
+        repeats,
+        len(current) < len(found),
+        current[0].interval if len(current) == 1 else None,
+        tuple(sorted({r.missing for r in current if r.missing})),
+        all(name in r.protocol for r in current for name in INPUT),
+    )
+
+
+def _newest(records: Iterable[Result]) -> list[Result]:
+    """The newest of each weights and evaluation seed: those of an older version said less of how
+    weights were read and shown images, and are no evaluations of their own."""
+    return list({(r.model.sha256, r.seed): r for r in sorted(records, key=_age)}.values())
+
+
+def _age(result: Result) -> tuple[str, str]:
+    return result.date, result.protocol_hash
+
+
+def compared_protocol(result: Result) -> dict[str, object]:
+    """The protocol without what belongs to the model: pool, normalisation and how it is read."""
+    own = {k: v for k, v in result.protocol.items() if k not in ("pool", "backbone", *INPUT)}
+    return {"version": result.version, **own}
+
+
+def same_protocol(measures: Iterable[Measure]) -> bool:
+    """Whether the numbers were measured in one way."""
+    return len({digest(m.protocol) for m in measures}) <= 1
+
+
+def rivals(cells: Mapping[RowKey, Measure]) -> dict[RowKey, Measure]:
+    """Trained models by row; one that stands in several rows is no rival of itself."""
+    found = {k._replace(pool=cells[k].pool): cells[k] for k in trained_only(cells)}
+    return {k: m for k, m in found.items() if math.isfinite(m.mean)}
+
+
+def best_of(cells: Mapping[RowKey, Measure], direction: str) -> Measure | None:
+    """The best trained model's; None where there is nothing to compare or nobody says how."""
+    competing = rivals(cells)
+    if not direction or len(competing) < 2 or not same_protocol(cells.values()):
+        return None
+    sign = 1 if direction == HIGHER else -1
+    return max(competing.values(), key=lambda m: (sign * m.mean, m.std or 0.0))
+
+
+def ties(m: Measure, best: Measure, digits: int) -> bool:
+    """Whether `m` is as good as the best as far as their spread tells; see `RULE`."""
+    if not math.isfinite(m.mean):
+        return False
+    if round(m.mean, digits) == round(best.mean, digits):
+        return True
+    spreads = [x.std for x in (m, best) if x.std is not None]
+    if spreads:
+        return abs(m.mean - best.mean) <= math.sqrt(fmean(s * s for s in spreads))
+    return bool(best.interval and best.interval[0] <= m.mean <= best.interval[1])
+
+
+def better_floors(cells: Mapping[RowKey, Measure], direction: str) -> list[str]:
+    """The floors that are better than every trained model."""
+    sign = {"": 0, HIGHER: 1}.get(direction, -1)
+    top = max((sign * m.mean for m in rivals(cells).values()), default=math.inf)
+    return sorted({k.method for k in cells if k.method in FLOORS and sign * cells[k].mean > top})
+
+
+def digits_of(measures: Iterable[Measure]) -> int:
+    """Decimals of a column: one for percentages, three for fractions of one."""
+    values = [m.mean for m in measures if m.values]
+    return 3 if values and all(abs(value) <= 1 for value in values) else 1

@@ -1,0 +1,47 @@
+"""Writes tables as CSV: for programs and spreadsheets, which must not run what a name holds."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+
+from sslbench.reporting.rows import RowKey
+from sslbench.reporting.section import Table
+from sslbench.reporting.texts import clean
+
+COLUMN = ("benchmark", "setting", "metric", "mean", "std", "n", "best", "notes")
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # also in full width
+
+
+def to_csv(table: Table) -> str:
+    """One line a cell: unrounded mean and std, n seeds (0 where none), footnotes."""
+    head = ("dataset", "split", "fingerprint", *RowKey._fields, *COLUMN)
+    return write([head, *_lines(table)])
+
+
+def write(rows: Iterable[Sequence[str | float | None]]) -> str:
+    """Rows of texts and numbers; texts that a spreadsheet would compute begin with '."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerows([_safe(cell) for cell in row] for row in rows)
+    return file.getvalue()
+
+
+def _lines(table: Table) -> Iterable[Sequence[str | float | None]]:
+    for s in table.sections:
+        for row in s.rows:
+            for (key, header), cell in zip(s.columns, row.cells, strict=True):
+                marks = dict.fromkeys((*row.notes, *header.notes, *cell.notes))
+                notes = " ".join(s.notes[i - 1] for i in marks)
+                value = (cell.mean, cell.std, cell.n, int(cell.bold), notes)
+                source = s.source(key.benchmark)
+                where = (source.dataset, s.split, source.fingerprint)
+                yield (*where, *row.key, *key, *value)
+
+
+def _safe(cell: str | float | None) -> str | float | None:
+    if not isinstance(cell, str):
+        return cell
+    text = clean(cell)
+    return f"'{text}" if cell.startswith(FORMULA) or text.startswith(FORMULA) else text

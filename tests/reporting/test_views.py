@@ -1,0 +1,119 @@
+"""Rows, columns and names of a table are chosen, in any order, and wrong ones are named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sslbench.errors import UserError
+from sslbench.reporting.columns import Conventions
+from sslbench.reporting.section import Section
+from sslbench.reporting.table import build
+from sslbench.reporting.views import View, items_of, layout_view, names_of
+
+from .records import INPUT, record
+
+KNOWN = {
+    "near": Conventions((("k=20", "top1"),), headings={("k=20", "top1"): "k-NN"}),
+    "linear": Conventions((("best, of 3", "top1"),), headings={("best, of 3", "top1"): "linear"}),
+}
+RECORDS = [
+    record(method, value, benchmark=benchmark, setting=setting, metric="top1", arch=arch)
+    for method, value in (("random-init", 5.0), ("alpha", 50.0), ("beta", 60.0))
+    for arch in ("ViT-S/16", "ViT-B/16")
+    for benchmark, setting in (("near", "k=20"), ("near", "k=5"), ("linear", "best, of 3"))
+]
+RECORDS = [
+    record(r.model.method, r.value, benchmark=r.benchmark, setting=r.setting, metric="top1",
+           arch=r.model.arch, sha256=f"{r.model.method}{r.model.arch}")
+    for r in RECORDS
+]  # fmt: skip
+
+
+def section(**view: Any) -> Section:
+    (only,) = build(RECORDS, View(**view), KNOWN).sections
+    return only
+
+
+@pytest.mark.parametrize(
+    ("asked", "columns"),
+    [
+        ("k-NN", ["near k=20 top1"]),
+        ("linear, near", ["linear best, of 3 top1", "near k=20 top1"]),
+        ("near k=5, near k=20", ["near k=5 top1", "near k=20 top1"]),
+        ("NEAR K=20 top1", ["near k=20 top1"]),
+        ("linear best of 3", ["linear best, of 3 top1"]),
+    ],
+)
+def test_columns_are_asked_for_by_words(asked: str, columns: list[str]) -> None:
+    found = [" ".join(key) for key, _ in section(columns=items_of(asked)).columns]
+    assert found == columns
+
+
+@pytest.mark.parametrize(
+    ("asked", "rows"),
+    [
+        ("beta, alpha ViT-S/16", ["beta ViT-B/16", "beta ViT-S/16", "alpha ViT-S/16"]),
+        ("*ph*", ["alpha ViT-B/16", "alpha ViT-S/16"]),
+        ("vit-b/16", ["random-init ViT-B/16", "alpha ViT-B/16", "beta ViT-B/16"]),
+    ],
+)
+def test_rows_are_asked_for_by_patterns(asked: str, rows: list[str]) -> None:
+    s = section(rows=items_of(asked), labels=("method", "arch"))
+    assert [" ".join(row.labels) for row in s.rows] == rows
+
+
+def test_names_are_changed_everywhere() -> None:
+    s = section(names=names_of(["alpha=Ours", "k-NN=near", "method=Method"]))
+    assert "Ours" in {row.labels[0] for row in s.rows} and s.labels[0].text == "Method"
+    assert [h.text for _, h in s.columns] == ["linear", "near"]
+    assert s.columns[1][1].meaning == "near k=20 top1"
+
+
+@pytest.mark.parametrize(
+    ("view", "message"),
+    [
+        ({"columns": ("far",)}, "no column answers to 'far'; there are: .*near k=5 top1"),
+        ({"columns": ("near k=7",)}, "no column answers to 'near k=7'"),
+        ({"rows": ("gamma",)}, "no row fits 'gamma'; there are: random-init, alpha, beta"),
+        ({"labels": ("methods",)}, "unknown label column 'methods': did you mean 'method'"),
+        ({"sort": ("size",)}, "unknown label column 'size'"),
+    ],
+)
+def test_what_does_not_exist_is_one_sentence(view: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        section(**view)
+
+
+def test_a_change_of_name_needs_both() -> None:
+    with pytest.raises(UserError, match="--name 'x' is not OLD=NEW"):
+        names_of(["x"])
+
+
+def test_unknown_layouts_are_named() -> None:
+    with pytest.raises(UserError, match="unknown layout 'frosen': did you mean 'frozen'"):
+        layout_view("frosen")
+
+
+def test_ibots_table_1_is_one_layout() -> None:
+    """Names and order of arXiv:2111.07832, Table 1; the records hold no im/s."""
+    columns = (("linear", "best of 45 lr"), ("knn", "k=20"), ("knn", "k=10"))
+    records = [
+        record(method, value, benchmark=benchmark, setting=setting, metric="top1", arch=arch,
+               sha256=f"{method}{arch}", epochs=800.0, effective_epochs=3072.0,
+               protocol={"pool": "cls", **INPUT})
+        for method, value in (("ibot", 77.9), ("dino", 77.0), ("random-init", 5.0))
+        for arch in ("ViT-B/16", "ViT-S/16")
+        for benchmark, setting in columns
+    ]  # fmt: skip
+    (s,) = build(records, "ibot-table1").sections
+    heads = [h.text for h in (*s.labels, *(h for _, h in s.columns))]
+    assert heads == ["Method", "Arch.", "Par.", "Epo.", "Lin.", "k-NN"]
+    assert [row.labels[:3] for row in s.rows] == [
+        ("DINO", "ViT-S/16", "21.6"),
+        ("iBOT", "ViT-S/16", "21.6"),
+        ("DINO", "ViT-B/16", "85.6"),
+        ("iBOT", "ViT-B/16", "85.6"),
+    ]
+    assert "im/s: not recorded" in s.remarks[-1]
