@@ -93,6 +93,20 @@ def test_batch_norm_takes_its_statistics_over_all_tokens(share):
         torch.testing.assert_close(ours.double(), theirs.double(), rtol=1e-5, atol=1e-6)
 
 
+def test_each_hidden_layer_has_a_norm_of_its_own():
+    """ibot/models/head.py:70-87 uses one module twice: the same logits until its weights move."""
+    torch.manual_seed(0)
+    head, x = ProjectionHead(16, 12, 24, 8, batch_norm=True), torch.randn(9, 16)
+    ours = head(x)
+    first, second = head.norms
+    assert not {id(t) for t in first.state_dict(keep_vars=True).values()} & {
+        id(t) for t in second.state_dict(keep_vars=True).values()
+    }
+    assert not torch.allclose(first.running_mean, second.running_mean)
+    head.norms[1] = first
+    assert torch.equal(head(x), ours)
+
+
 def test_an_official_head_with_batch_norm_is_read():
     """dino/vision_transformer.py:257-291 with use_bn; ours had other norms for patches once."""
     mlp = nn.Sequential(
