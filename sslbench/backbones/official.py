@@ -40,7 +40,7 @@ from sslbench.backbones.provenance import (
     suggested,
     told_by,
 )
-from sslbench.backbones.sources import statistics
+from sslbench.backbones.sources import split, statistics
 from sslbench.backbones.transformers import check_undistilled, is_of_transformers, translate
 from sslbench.backbones.weights import RELEASES, Release
 from sslbench.config import IMAGENET_MEAN, IMAGENET_STD
@@ -147,13 +147,18 @@ def _unsaid(card: ModelCard, path: Path) -> list[str]:
 
 def _check_archs(found: str, wanted: str | None, by: Suggested, path: Path) -> None:
     check_arch(found, wanted, path, "was asked for")
-    promise = "?as= names" if by.identified == "user" else "its name promises"
-    check_arch(found, by.release.arch if by.release else None, path, promise)
+    if by.release is not None:
+        own = "its name promises (?as=unknown clears that)"
+        promise = "?as= names" if by.identified == "user" else own
+        check_arch(found, by.release.arch, path, promise)
 
 
 def read_timm(text: str) -> LoadedModel:
     """Pretrained weights of timm, "timm:NAME", with timm's own mean and std."""
-    name = text.removeprefix(f"{TIMM}:")
+    place, options = split(text)
+    name = place.removeprefix(f"{TIMM}:")
+    if odd := [option for option in options if option in ("key", "as")]:
+        raise UserError(f"{place} is one network that timm names; leave out ?{odd[0]}=.")
     known = timm.list_models() + timm.list_pretrained()
     if name not in known:
         close = difflib.get_close_matches(name, known, 1)
@@ -166,16 +171,17 @@ def read_timm(text: str) -> LoadedModel:
         raise UserError(
             f"{text} cannot be fetched ({reason}); download its file and give that as a path."
         ) from error
-    adopted = adopt(model.state_dict(), text)
+    adopted = adopt(model.state_dict(), place)
+    check_arch(adopted.config.arch, options.get("arch"), place, "was asked for")
     tag = name.partition(".")[2]
     method = tag if tag in plugins.available(plugins.METHODS) else "unknown"
     tagged = method != "unknown"  # by timm's name for it, which nothing verifies
     card = _card(adopted, None, Told(method), Suggested(None, "file name" if tagged else ""))
     facts: Any = model.pretrained_cfg
-    mean, std = facts["mean"], facts["std"]
+    mean_std = {"mean": facts["mean"], "std": facts["std"]} | statistics(options)
     size = _judged_at(adopted)
     poolings = _poolings(method)
-    return LoadedModel(adopted.backbone, card, poolings, size, mean, std, report=adopted.report)
+    return LoadedModel(adopted.backbone, card, poolings, size, **mean_std, report=adopted.report)
 
 
 def exported(backbone: nn.Module, head: nn.Module | None) -> dict[str, Tensor]:
@@ -186,7 +192,7 @@ def exported(backbone: nn.Module, head: nn.Module | None) -> dict[str, Tensor]:
     return tensors
 
 
-def check_arch(found: str, wanted: str | None, path: Path, by: str) -> None:
+def check_arch(found: str, wanted: str | None, path: Path | str, by: str) -> None:
     """Raises UserError if an architecture is wanted, `by` whom, and another one is found."""
     if wanted and wanted.lower().removesuffix(" rel") != found.lower().removesuffix(" rel"):
         raise UserError(

@@ -60,10 +60,14 @@ class Told:
 
 @dataclass(frozen=True)
 class Suggested:
-    """The release that a file is said to be, and by what; None where nothing says."""
+    """The release that a file is said to be, and by what; None where nothing says.
+
+    note: why what its name says is not believed.
+    """
 
     release: Release | None
     identified: str
+    note: str = ""
 
 
 def arguments(container: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -90,6 +94,9 @@ def suggested(path: Path, sha256: str, wanted: str | None) -> Suggested:
     if wanted is not None:
         return Suggested(releases()[wanted], "user")
     found = release_of(path)
+    if found is not None and len(found.sha256) >= PREFIX:
+        note = f"its name says {found.name}, whose SHA-256 starts with {found.sha256}: it is not"
+        return Suggested(None, "", f"{note}, for its own starts with {sha256[:PREFIX]}")
     return Suggested(found, "file name" if found else "")
 
 
@@ -128,6 +135,8 @@ def agreed(told: Told, by: Suggested) -> tuple[Told, Suggested]:
     """
     release = by.release
     if release is None:
+        notes = (*told.notes, by.note) if by.note else told.notes
+        told = replace(told, notes=notes)
         return told, replace(by, identified="checkpoint" if told.method else by.identified)
     differ = []
     if told.method and told.method != release.method:
@@ -177,7 +186,8 @@ def _views(args: Mapping[str, Any]) -> float:
     """Area of the crops of one image in units of a global one (`main_dino.py`, `main_ibot.py`)."""
     given = {k: v for k in args if (v := number(args[k])) is not None}
     sizes = (given.get("local_crops_size") or 96) / (given.get("global_crops_size") or 224)
-    return given.get("global_crops_number", 2) + given.get("local_crops_number", 0) * sizes**2
+    local = max(given.get("local_crops_number", 0), 0)
+    return given.get("global_crops_number", 2) + local * sizes**2
 
 
 def _statistics(

@@ -44,7 +44,10 @@ def split(text: str) -> tuple[str, dict[str, str]]:
     match = QUERY.fullmatch(text)
     if not match or expanded(text).exists():
         return text, {}
-    options = dict(parse_qsl(match.group(2), keep_blank_values=True))
+    pairs = parse_qsl(match.group(2), keep_blank_values=True)
+    options = dict(pairs)
+    if len(pairs) > len(options):
+        raise UserError(f"{text!r} gives one option twice; give each once.")
     if unknown := set(options) - set(KNOWN):
         known = f"{', '.join(KNOWN[:-1])} and {KNOWN[-1]}"
         raise UserError(f"{text!r} has the option {min(unknown)!r}; known are {known}.")

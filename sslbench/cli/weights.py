@@ -15,8 +15,10 @@ def convert(
     source: Annotated[
         str,
         typer.Argument(
-            help="A run, a checkpoint FILE[?key=teacher|student&arch=ViT-S/16], released weights "
-            "by name (see `list`) or timm:NAME."
+            help="A run, a checkpoint FILE[?key=teacher|student&arch=ViT-S/16], a folder of "
+            "transformers, released weights by name (see `list`) or timm:NAME. What a file "
+            "does not say: ?mean=0.5,0.5,0.5&std=0.5,0.5,0.5 and ?as=NAME of `list` or "
+            "?as=unknown."
         ),
     ],
     to: Annotated[str, typer.Option(help="safetensors, timm or mmpretrain.")] = "safetensors",

@@ -222,6 +222,9 @@ def test_timm_names(monkeypatch):
     images = torch.randn(1, 3, 224, 224)
     with torch.no_grad():
         assert worst(features(model, images), peer.forward_features(images)) <= 1e-5
+    assert load_backbone("timm:beit_base_patch16_224?mean=0,0,0").mean == (0, 0, 0)
+    with pytest.raises(UserError, match=r"is one network that timm names; leave out .key="):
+        load_backbone("timm:beit_base_patch16_224?key=teacher")
     with pytest.raises(UserError, match=r"timm knows no model 'beit_bas.*did you mean 'beit_base"):
         load_backbone("timm:beit_bas_patch16_224")
 

@@ -133,3 +133,18 @@ def test_the_file_counts_more_than_its_name(tmp_path, tiny):
     assert "the method ibot, not dino and 40 epochs, not 10" in note
     same = load(tmp_path, full("dino_loss") | {"epoch": 10}, "tiny.pth").card
     assert (same.identified, same.pretrain_data, same.epochs) == ("file name", "IN-1K", 10)
+
+
+def test_a_name_that_its_hash_disproves_is_not_believed(tmp_path, tiny):
+    tiny("0123456789")
+    model = load(tmp_path, vit(**TINY), "tiny.pth")
+    assert (model.card.identified, model.card.method) == ("", "unknown")
+    assert any("whose SHA-256 starts with 0123456789: it is not" in n for n in model.report.notes)
+
+
+def test_the_statistics_of_a_file_count_more_than_its_releases(tmp_path, tiny):
+    saved = {"model": vit(**TINY), "args": argparse.Namespace(mean=HALF, std=HALF)}
+    model = load(tmp_path, saved, "tiny.pth")
+    assert model.mean == HALF and model.card.identified == "file name"
+    assert any("not those of its release" in note for note in model.report.notes)
+    assert load_backbone(f"{tmp_path / 'tiny.pth'}?mean=0,0,0").mean == (0, 0, 0)

@@ -91,3 +91,15 @@ def test_the_sha256_of_a_card_is_computed_not_believed(tmp_path, kind):
     save_file(flipped(load_file(path)), path, card)
     with pytest.raises(UserError, match="do not match the SHA-256 in its card; restore"):
         read()
+
+
+def test_an_option_given_twice_is_refused():
+    with pytest.raises(UserError, match="gives one option twice"):
+        load_backbone("x.pth?mean=0,0,0&mean=1,1,1")
+
+
+@pytest.mark.parametrize("option", ["mean=0,0,0", "as=unknown", "std=1,1,1"])
+def test_a_run_says_itself_what_it_is(tmp_path, option):
+    write_run(tmp_path, name="dino", **HEAD)
+    with pytest.raises(UserError, match=rf"is of a run, which says itself .*leave out \?{option}"):
+        load_backbone(f"{tmp_path}?{option}")

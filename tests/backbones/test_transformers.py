@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from sslbench.backbones.convert import convert
 from sslbench.backbones.load import load_backbone
 from sslbench.errors import UserError
+from tests.backbones.layouts import NANO, vit
 from tests.backbones.test_official import features, tiny_others, worst
 
 __all__ = ["tiny_others"]
@@ -240,3 +241,13 @@ def test_incomplete_attention_is_named(tmp_path):
 def test_a_folder_without_weights_says_what_it_may_hold(tmp_path):
     with pytest.raises(UserError, match=r"one of model.safetensors, .*pytorch_model.bin"):
         load_backbone(tmp_path)
+
+
+def test_a_folder_of_timm_brings_its_mean_and_std(tmp_path):
+    save_file(vit(**NANO), tmp_path / "model.safetensors")
+    cfg = {"mean": [0.1, 0.2, 0.3], "std": [0.5, 0.5, 0.5], "input_size": [3, 224, 224]}
+    about = {"architecture": "vit_x", "pretrained_cfg": cfg}
+    (tmp_path / "config.json").write_text(json.dumps(about))
+    model = load_backbone(tmp_path)
+    assert (model.mean, model.std) == ((0.1, 0.2, 0.3), (0.5,) * 3)
+    assert model.backbone.config.norm_eps == 1e-6
