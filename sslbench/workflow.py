@@ -16,10 +16,11 @@ from sslbench.backbones.classifier import RELEASED, read_classifier
 from sslbench.backbones.files import expanded
 from sslbench.backbones.load import PIXELS, LoadedModel, load_backbone, random_source, read_card
 from sslbench.backbones.sources import named
+from sslbench.backbones.sources import split as split_source
 from sslbench.benchmark import Data, Splits
 from sslbench.config import Recipe, config_files, load_recipe, recipe_from_dict
 from sslbench.data.dense import KINDS, open_dense
-from sslbench.data.images import open_dataset
+from sslbench.data.images import is_named, open_dataset
 from sslbench.data.reading import printable
 from sslbench.data.splits import split_named
 from sslbench.errors import UserError
@@ -141,21 +142,31 @@ def newest_runs(folder: Path) -> list[str]:
 def pretraining_data(sources: Sequence[str]) -> str:
     """The data that the runs among `sources` were trained on; embedded where none is a run.
 
-    Raises UserError where they were trained on different data: nobody says which is meant.
+    Raises UserError where they were trained on different data, as nobody says which is meant, and
+    where the data is no longer there.
     """
-    found: dict[str, str] = {}  # what tells data apart -> its source
-    places = [place for _, place in map(named, sources)]
+    found: dict[str, list[str]] = {}  # what tells data apart -> its sources
+    places = [split_source(place)[0] for _, place in map(named, sources)]
     for run in (place for place in places if expanded(place).exists()):
         card = read_card(run)
         if source := card.get("recipe", {}).get("data", {}).get("source"):
-            found.setdefault(card.get("data_fingerprint") or _one_spelling(source), source)
-    several = list(dict.fromkeys(_one_spelling(source) for source in found.values()))
+            found.setdefault(card.get("data_fingerprint") or _one_spelling(source), []).append(
+                source
+            )
+    several = list(dict.fromkeys(_one_spelling(same[0]) for same in found.values()))
     if len(found) > 1 and len(several) > 1:
         raise UserError(
             f"the runs were trained on different data ({' and '.join(several)}); name what to "
             "evaluate on with --data."
         )
-    return next(iter(found.values()), EMBEDDED)
+    told = next(iter(found.values()), [EMBEDDED])
+    there = [source for source in told if is_named(source) or expanded(source).exists()]
+    if not there:
+        raise UserError(
+            f"the runs were trained on {printable(told[0])!r}, which is not there; name what to "
+            "evaluate on with --data."
+        )
+    return there[0]
 
 
 def _one_spelling(source: str) -> str:

@@ -265,6 +265,13 @@ def test_runs_of_different_data_do_not_say_what_to_evaluate_on(
     moved = shutil.copytree(labelled, tmp_path / "moved")
     again = small.train(small.recipe("dino", moved, train={"epochs": 1}), tmp_path / "again")
     assert workflow.pretraining_data([str(dino_run), str(again)]) == str(labelled)  # equal content
+    queried = [f"{dino_run}?arch=ViT-Nano/8", f"mine={alone}?arch=ViT-Nano/8"]
+    with pytest.raises(UserError, match="trained on different data"):
+        workflow.pretraining_data(queried)
+    shutil.rmtree(moved)
+    assert workflow.pretraining_data([str(again), str(dino_run)]) == str(labelled)
+    with pytest.raises(UserError, match=r"trained on '.*moved', which is not there; .*--data"):
+        workflow.pretraining_data([str(again)])
 
 
 @pytest.mark.parametrize("word", ["val", "valid"])

@@ -33,6 +33,7 @@ __all__ = [
     "decode",
     "home",
     "is_absent",
+    "is_named",
     "open_dataset",
 ]
 
@@ -62,6 +63,11 @@ def open_dataset(
     if text.startswith(PREFIX):
         return open_torchvision(text.removeprefix(PREFIX), split, root or home() / "torchvision")
     return _open_path(text, Path(source).expanduser(), split)
+
+
+def is_named(source: str) -> bool:
+    """Whether `source` is a name that is no path: of what is built in or what a recipe is for."""
+    return source in (*EMBEDDED, *ABSENT) or source.startswith(PREFIX)
 
 
 def is_absent(source: str) -> bool:
