@@ -37,7 +37,7 @@ SPECIAL = {
     **{c: f"\\{c}" for c in "&%$#_{}"},
 }
 LIGATURES = "-?!,'"  # of which one alone stays as it is
-INDEXED = re.compile(r"\^([A-Za-z0-9])(?:_([A-Za-z0-9]+))?")  # AP^b, AP^m_75
+INDEXED = re.compile(r"(?<=\bAP)\^([A-Za-z0-9])(?:_([A-Za-z0-9]+))?")  # AP^b, AP^m_75
 LATIN = 0x250  # every LaTeX engine sets Latin letters below this, the others only some
 UNBROKEN = 24  # letters of a word that needs no break in a paragraph
 
