@@ -83,7 +83,7 @@ class SemiSupervised(Benchmark):
         lists = {f: self._list(data, train, f) for f in p.fractions}
         for fraction, few in lists.items():
             label = f"{fraction:.0%}"
-            if reason := dishonest(fraction, lists, len(train.y)):
+            if reason := dishonest(fraction, lists, len(train.y), label in p.files):
                 records += self._blanks(data, context, label, reason)
                 continue
             records += self._logistic(data, context, label, take(train, few), test)
@@ -151,14 +151,20 @@ class SemiSupervised(Benchmark):
         ]
 
 
-def dishonest(fraction: float, lists: Mapping[float, Tensor], images: int) -> str:
+def dishonest(fraction: float, lists: Mapping[float, Tensor], images: int, own: bool) -> str:
     """Why a list is not the share of the labels that it is named for; "" where it is.
 
-    Every class keeps at least one image, which may be many times the share of a small class.
-    lists: of every fraction; images: of the whole training split.
+    Every class keeps at least one image, which may be many times the share of a small class; a
+    dataset's `own` list may name any number. lists: of every fraction; images: of the whole
+    training split.
     """
-    few = lists[fraction]
-    if len(few) > 2 * max(1.0, fraction * images):
+    few, wanted = lists[fraction], max(1.0, fraction * images)
+    if own and not wanted / 2 <= len(few) <= 2 * wanted:
+        return (
+            f"the dataset's own list for {fraction:.0%} holds {len(few)} of {images} images, "
+            f"{len(few) / images:.1%} of them."
+        )
+    if len(few) > 2 * wanted:
         return (
             f"{fraction:.0%} of {images} images is less than one image per class: the list would "
             f"hold {len(few)}, {len(few) / images:.0%} of them."

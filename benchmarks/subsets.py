@@ -6,6 +6,7 @@ The papers' lists are SimCLRv2's `imagenet_subsets/1percent.txt` (12,811 names) 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -37,19 +38,41 @@ def names_in(path: Path) -> set[str]:
 def listed(path: Path, data: Splits, train: Features) -> Tensor:
     """Rows of `train` whose images a list names, with or without their folder; ascending int64.
 
-    An image that could not be read has no row; a name that the dataset does not have is a
-    UserError.
+    An image that could not be read has no row. A name that the dataset does not have, or has in
+    several folders, and a list of none of its readable images are a UserError.
     """
     wanted = names_in(path)
-    names = [{name, PurePosixPath(name).name} for name in data.train.names]
-    if unknown := sorted(wanted.difference(*names)):
+    places = _places(data.train.names)
+    known = {name: places.get(name, []) for name in wanted}
+    if unknown := sorted(name for name, at in known.items() if not at):
         raise UserError(
             f"{printable(path)} names {len(unknown)} of {len(wanted)} images that {data.name} does "
             f"not have (first: {printable(unknown[0])}); give the lists made for this dataset or "
             "remove the file."
         )
-    index = range(len(names)) if train.index is None else train.index.tolist()
-    return torch.tensor([row for row, i in enumerate(index) if names[i] & wanted])
+    if several := sorted(name for name, at in known.items() if len(at) > 1):
+        first = several[0]
+        raise UserError(
+            f"{printable(path)} names {printable(first)}, which {data.name} has in "
+            f"{len(known[first])} folders; write each name with its folder (class/name)."
+        )
+    chosen = {i for at in known.values() for i in at}
+    index = range(len(data.train.names)) if train.index is None else train.index.tolist()
+    rows = [row for row, i in enumerate(index) if i in chosen]
+    if not rows:
+        raise UserError(
+            f"{printable(path)} names no image of {data.name} that can be read; give the lists "
+            "made for this dataset or remove the file."
+        )
+    return torch.tensor(rows)
+
+
+def _places(names: Sequence[str]) -> dict[str, list[int]]:
+    """Positions of the images that a list may mean by a name; a full name means one alone."""
+    places: dict[str, list[int]] = {}
+    for i, name in enumerate(names):
+        places.setdefault(PurePosixPath(name).name, []).append(i)
+    return places | {name: [i] for i, name in enumerate(names)}
 
 
 def stratified(y: Tensor, fraction: float, seed: int) -> Tensor:

@@ -88,8 +88,17 @@ def test_a_share_that_is_another_share_is_blank_and_says_why(each, blank):
     assert set(SemiSupervised.main) <= set(figures(results))
 
 
-def test_equal_lists_are_one_result(tmp_path):
+def test_equal_lists_are_one_result():
     rows = torch.arange(10)
     lists = {0.01: rows, 0.1: rows.clone()}
-    assert dishonest(0.01, lists, 600) == "1% and 10% of 600 images are the same images."
-    assert dishonest(0.1, lists, 100) == ""
+    same = "1% and 10% of 600 images are the same images."
+    assert dishonest(0.01, lists, 600, own=False) == same
+    assert dishonest(0.1, lists, 100, own=False) == ""
+
+
+@pytest.mark.parametrize(("held", "right"), [(9, False), (10, True), (40, True), (41, False)])
+def test_a_list_of_its_own_is_the_share_that_it_is_named_for(held, right):
+    """A file may name any number of images, whatever its name says."""
+    reason = dishonest(0.1, {0.1: torch.arange(held)}, 200, own=True)
+    share = f"holds {held} of 200 images, {held / 2:.1f}% of them"
+    assert reason == ("" if right else f"the dataset's own list for 10% {share}.")

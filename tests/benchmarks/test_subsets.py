@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -65,6 +66,28 @@ def test_rows_follow_the_images_that_could_be_read(data):
     kept = torch.tensor([i for i in range(200) if i not in (0, 3)])
     features = Features(torch.zeros(198, 1), torch.zeros(198, dtype=torch.int64), kept)
     assert listed(find_list(data, 0.01), data, features).tolist() == [105]  # image 107
+
+
+def test_a_name_in_several_folders_needs_its_folder(data):
+    """0001.png of every class would be as many images as there are classes."""
+    names = [f"n{c}/{i}.JPEG" for c in (1, 2) for i in range(100)]
+    data.train = replace(data.train, names=names)
+    path, features = find_list(data, 0.01), blobs(200, 2, 4, 1)
+    path.write_text("n1/3.JPEG\n7.JPEG\n")
+    with pytest.raises(UserError, match=r"names 7\.JPEG, which set has in 2 folders; .*class/name"):
+        listed(path, data, features)
+    path.write_text("n1/3.JPEG\nn2/7.JPEG\n")
+    assert listed(path, data, features).tolist() == [3, 107]
+
+
+@pytest.mark.parametrize("text", ["", "\n", "n1_3.JPEG\n"])
+def test_a_list_of_nothing_that_can_be_read_is_refused(data, text):
+    path = find_list(data, 0.01)
+    path.write_text(text)
+    kept = torch.tensor([i for i in range(200) if i != 3])
+    features = Features(torch.zeros(199, 1), torch.zeros(199, dtype=torch.int64), kept)
+    with pytest.raises(UserError, match=r"1percent.txt names no image of set that can be read"):
+        listed(path, data, features)
 
 
 def test_a_list_of_another_dataset_is_refused(data):
