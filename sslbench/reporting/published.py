@@ -65,8 +65,9 @@ class Figure:
 class Counterpart:
     """A column of ours and the published one that it compares with.
 
-    setting, config, recipe: shell patterns on the record's setting, its protocol's config and its
-    model's recipe, an empty config or recipe = any; where several settings fit, the best counts.
+    setting, config, recipe, pool: shell patterns on the record's setting, its protocol's config,
+    its model's recipe and its features, an empty one = any; where several settings fit, the best
+    counts.
     published_settings, recipe: alternatives separated by " | ", a recipe's after "!" if none may
     fit. dataset, images: what was judged on and how many; fewer images are another dataset. note:
     what still differs.
@@ -77,6 +78,7 @@ class Counterpart:
     metric: str
     config: str
     recipe: str
+    pool: str
     published_benchmark: str
     published_settings: str
     published_metric: str
@@ -98,6 +100,7 @@ class Counterpart:
             (record.benchmark, record.metric) == (self.benchmark, self.metric)
             and fnmatchcase(record.setting, self.setting)
             and (not self.config or fnmatchcase(config, self.config))
+            and (not self.pool or fnmatchcase(record.pool, self.pool))
             and (not self.recipe or self._pretrained(record.model.recipe))
             and same_data(record.dataset, self.dataset)
             and record.n == self.images

@@ -27,7 +27,7 @@ README = replace(
     table="README.md", setting="released", detail="rounded",
 )  # fmt: skip
 NEAR = Counterpart(
-    "near", "k=*", "top1", "", "", "imagenet_near", "frozen | released", "top1", "ImageNet-1K",
+    "near", "k=*", "top1", "", "", "", "imagenet_near", "frozen | released", "top1", "ImageNet-1K",
     50000, "near differs",
 )  # fmt: skip
 
