@@ -12,23 +12,22 @@ import numpy as np
 
 from sslbench.data.dataset import FileImages
 from sslbench.data.reading import EXTENSIONS, is_image, is_junk, printable
+from sslbench.data.splits import WORDS
 from sslbench.errors import UserError
 
 IMAGENET = "ImageNet-1K"
 
-# Folder names looked for, in this order. ImageNet has no labelled test split and is judged on
-# `val`; other sets have `test` only: each stands in for the other where it is missing.
-SPLIT_FOLDERS = {
-    "train": ("train",),
-    "validation": ("validation", "val", "test"),
-    "test": ("test", "val", "validation"),
-}
+# ImageNet has no labelled test split and is evaluated on `val`; other sets have `test` only: each
+# stands in for the other where it is missing.
+STAND_INS = {
+    "train": ("train",), "validation": ("validation", "test"), "test": ("test", "validation")
+}  # fmt: skip
 
 
 def open_folder(root: Path, split: str) -> FileImages:
     """`split` of a folder of images.
 
-    Read as: `root/<split>/...` where a folder named train, validation, val or test exists,
+    Read as: `root/<split>/...` where folders are named by `splits.WORDS` (see `_split_folders`),
     otherwise all of `root`, as the train split. Inside, the first-level folders that hold an image,
     at any depth, are the classes, and those of the train split count for every split; with images
     beside them, or with fewer than two of them, the set is unlabelled. What is an image and what a
@@ -45,8 +44,8 @@ def open_folder(root: Path, split: str) -> FileImages:
             f"The folder {printable(folder)} contains no images: {', '.join(EXTENSIONS)} files are "
             "read."
         )
-    train = root / "train"
-    classes = _classes(train) if train.is_dir() and train != folder else _heads(names)
+    train = _split_folders(root).get("train", folder)
+    classes = _classes(train) if train != folder else _heads(names)
     unlabelled = _unlabelled(folder, names, classes)
     return FileImages(
         root=folder,
@@ -80,16 +79,36 @@ def _is_imagenet(classes: list[str]) -> bool:
 
 def split_folder(root: Path, split: str) -> Path:
     """The folder of `split` inside `root`; see `open_folder`."""
-    for name in SPLIT_FOLDERS[split]:
-        if (root / name).is_dir():
-            return root / name
-    has_splits = any((root / name).is_dir() for name in SPLIT_FOLDERS["test"] + ("train",))
-    if split == "train" and not has_splits:
+    found = _split_folders(root)
+    for part in STAND_INS[split]:
+        if part in found:
+            return found[part]
+    if split == "train" and not found:
         return root
+    words = [word for part in STAND_INS[split] for word in WORDS[part]]
     raise UserError(
         f"The folder {printable(root)} has no {split} split: looked for a folder named "
-        f"{' or '.join(SPLIT_FOLDERS[split])} in it."
+        f"{' or '.join(words)} in it."
     )
+
+
+def _split_folders(root: Path) -> dict[str, Path]:
+    """The folders of `root` that are splits by their names, in any case.
+
+    Of several for one split the split's own name counts first, then the order of `WORDS`. A lone
+    folder whose name is not in lower case ("Train" beside "Car") is rather a class.
+    """
+    with _readable(str(root)):
+        there = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
+    found = {
+        split: root / name
+        for split, words in WORDS.items()
+        for word in (*reversed(words), split)
+        for name in there  # lower case last, hence kept
+        if name.lower() == word
+    }
+    lone = len(found) == 1 and not next(iter(found.values())).name.islower()
+    return {} if lone else found
 
 
 def _images(folder: Path) -> Iterator[str]:

@@ -136,3 +136,29 @@ def test_an_odd_path_in_a_message_can_be_shown(tmp_path, name):
     with pytest.raises(UserError, match=r"n\\xe9") as caught:
         open_dataset(tmp_path / os.fsdecode(name))
     assert str(caught.value).encode()
+
+
+@pytest.mark.parametrize(
+    ("folders", "split", "read"),
+    [
+        (("train", "valid", "test"), "validation", "valid"),  # as Roboflow exports them
+        (("train", "valid", "test"), "test", "test"),
+        (("train", "valid"), "test", "valid"),
+        (("Train", "Test"), "train", "Train"),
+        (("Train", "Test"), "test", "Test"),
+        (("training", "testing"), "train", "training"),
+        (("training", "testing"), "validation", "testing"),
+        (("train", "TRAIN", "val", "validation"), "train", "train"),
+        (("train", "TRAIN", "val", "validation"), "test", "validation"),
+    ],
+)
+def test_a_split_is_never_read_from_another_s_folder(make_folder, folders, split, read):
+    """E6: "valid" was passed over, so that test images were recorded as validation."""
+    root = make_folder([f"{folder}/{c}/1.png" for folder in folders for c in ("a", "b")])
+    found = open_dataset(root, split)
+    assert (found.root, found.classes, len(found)) == (root / read, ("a", "b"), 2)
+
+
+def test_a_lone_capital_name_is_a_class(make_folder):
+    root = make_folder(["Bus/1.png", "Car/1.png", "Train/1.png"])
+    assert open_dataset(root, "train").classes == ("Bus", "Car", "Train")

@@ -57,7 +57,9 @@ def test_a_class_unknown_to_train_is_refused(make_folder):
 
 def test_a_missing_split_is_named(make_folder):
     root = make_folder(["a/1.png", "b/1.png"])
-    with pytest.raises(UserError, match=f"{root} has no test split: .* test or val or validation"):
+    with pytest.raises(
+        UserError, match=f"{root} has no test split: .* test or testing or val or valid or"
+    ):
         open_dataset(root, "test")
 
 
