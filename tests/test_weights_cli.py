@@ -1,11 +1,13 @@
 """Released checkpoints from the command line: `evaluate`, `convert`, and how they go wrong."""
 
+import hashlib
 import os
 import re
 from functools import partial
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from sslbench.backbones.config import SIZES, SWINS
 from sslbench.data import images as doors
@@ -71,6 +73,28 @@ def test_an_official_file_is_evaluated_on_shapes(sslbench, tmp_path, monkeypatch
     records = Store(tmp_path / "out" / "records.jsonl").load()
     assert {r.dataset for r in records} == {"shapes"}
     assert {r.model.method for r in records} == {"pixels", "random-init", "ibot"}
+
+
+def test_records_say_which_file_it_was_and_how_that_is_known(sslbench, tmp_path, labelled):
+    """R3, T4: a folder with a label, and a file that nothing identifies."""
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        save_file(vit(**TINY), tmp_path / folder / "model.safetensors", {"format": folder})
+    torch.save(full("dino_loss"), tmp_path / "x.pth")
+    sources = ("mine=a", "b/model.safetensors?mean=0,0,0", "x.pth")
+    models = [part for source in sources for part in ("--model", source)]
+    ended = sslbench("evaluate", "--benchmark", "knn", *models, "--data", labelled, "--out", "out")
+    assert ended.code == 0, ended.err
+    records = Store(tmp_path / "out" / "records.jsonl").load()
+    cards = {r.model.source: r.model for r in records}
+    assert {"a", *sources[1:]} < cards.keys()
+    assert (cards["a"].label, cards["x.pth"].label) == ("mine", "")
+    assert (cards["a"].identified, cards["x.pth"].identified) == ("", "checkpoint")
+    whole = (tmp_path / "a" / "model.safetensors").read_bytes()
+    assert cards["a"].file_sha256 == hashlib.sha256(whole).hexdigest()
+    assert cards["a"].file_sha256 != cards[sources[1]].file_sha256
+    assert cards["a"].sha256 == cards[sources[1]].sha256
+    assert {r.protocol["mean"][0] for r in records if r.model.source == sources[1]} == {0}
 
 
 def half(data):

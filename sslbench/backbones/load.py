@@ -180,7 +180,7 @@ def _is_run(path: Path) -> bool:
 
 
 def _read(path: Path, group: str) -> tuple[Recipe, dict[str, Any], dict[str, Tensor]]:
-    tensors, card = read_checked(path)
+    tensors, card = read_checked(path) if is_safetensors(path) else ({}, {})
     if "recipe" not in card:
         raise UserError(f"{path} does not say how it was trained; give a run of sslbench.")
     return recipe_from_dict(card["recipe"], group), card, tensors

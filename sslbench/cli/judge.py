@@ -16,7 +16,8 @@ Models = Annotated[
         "--model",
         help="What to judge: a run directory, a checkpoint "
         "FILE[?key=teacher|student&arch=ViT-S/16], released weights by name (see `list`), "
-        "timm:NAME, random-init:vit_small/16@224 or pixels:64; repeatable. Unset: the newest run "
+        "timm:NAME, a folder of transformers, random-init:vit_small/16@224 or pixels:64; NAME=PATH "
+        "gives it a name of your own; repeatable. Unset: the newest run "
         "of each method below runs/.",
     ),
 ]

@@ -10,8 +10,9 @@ import torch
 import transformers as hf
 from safetensors.torch import load_file, save_file
 
+from sslbench import plugins
 from sslbench.backbones.convert import convert
-from sslbench.backbones.load import load_backbone
+from sslbench.backbones.load import load_backbone, load_module
 from sslbench.errors import UserError
 from tests.backbones.layouts import NANO, vit
 from tests.backbones.test_official import features, tiny_others, worst
@@ -106,6 +107,8 @@ def test_features_equal_transformers(tmp_path, kind, spelling):
     if spelling == "4":
         tensors = {version_4(k): v for k, v in tensors.items()}
         assert any("query" in k for k in tensors)
+        for name in [k for k in tensors if k.endswith("bias_table")]:  # buffers of those versions
+            tensors[name.replace("bias_table", "index")] = torch.zeros(3, 3).long()
     save_file(tensors, tmp_path / "model.safetensors")
     model = load_backbone(tmp_path)
     side = 224 if "swin" in kind else 32
@@ -236,6 +239,13 @@ def test_incomplete_attention_is_named(tmp_path):
         UserError, match=r"lacks the weight of the values beside layers.1.att.*q_pr"
     ):
         load_backbone(tmp_path / "x.pth")
+
+
+def test_a_folder_of_others_is_no_run(tmp_path):
+    torch.save(dict(made("vit").state_dict()), tmp_path / "pytorch_model.bin")
+    assert load_backbone(tmp_path).card.arch == "ViT-Nano/16"
+    with pytest.raises(UserError, match=r"does not say how it was trained; give a run"):
+        load_module(tmp_path, plugins.TOKENIZERS)
 
 
 def test_a_folder_without_weights_says_what_it_may_hold(tmp_path):
