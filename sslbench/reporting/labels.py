@@ -19,7 +19,7 @@ USUAL = (
     "label", "method", "arch", "pretrain_data", "settings", "epochs", "effective_epochs", "tokens",
     "pool",
 )  # fmt: skip
-EXTRA = ("recipe", "normalisation", "source", "steps", "weights")
+EXTRA = ("recipe", "normalisation", "source", "steps", "recipe_digest", "weights")
 ASKED = ("parameters", "seeds")  # shown only where asked for
 COMPARED = ("arch", "pretrain_data", "epochs", "effective_epochs", "tokens", "pool")
 HEADINGS = {
@@ -29,6 +29,7 @@ HEADINGS = {
     "tokens": "billion image tokens",
     "pool": "features",
     "normalisation": "input",
+    "recipe_digest": "recipe digest",
     "parameters": "parameters (M)",
 }
 FILE_NAME, USER = "file name", "user"
@@ -152,7 +153,8 @@ def _texts(rows: Rows) -> dict[str, dict[RowKey, str]]:
     found["effective_epochs"] = {k: _text(k.effective_epochs) for k in rows}
     if all(k.effective_epochs in (0, k.epochs) for k in rows):
         found["effective_epochs"] = dict.fromkeys(rows, BLANK)
-    for field in ("method", "arch", "recipe", "epochs", "tokens", "steps", "pool", "normalisation"):
+    plain = ("method", "arch", "recipe", "recipe_digest", "epochs", "tokens", "steps", "pool")
+    for field in (*plain, "normalisation"):
         found[field] = {k: _text(getattr(k, field)) for k in rows}
     return found
 

@@ -81,7 +81,10 @@ def published(out: Path, view: View | str, style: str) -> str:
     records = Store(out / RECORDS).load()
     view = layout_view(view) if isinstance(view, str) else view
     if view.labels:
-        raise UserError("--labels does not go with --published; choose with --columns.")
+        raise UserError(
+            "--labels, and layouts that choose them, do not go with --published; leave them out "
+            "and choose with --columns."
+        )
     listing = compare(records, read_figures(), read_counterparts(), methods, view)
     return LISTINGS[style](listing)
 

@@ -81,6 +81,14 @@ def test_weights_of_unknown_training_are_never_averaged(seeds: tuple[int | None,
     assert [row.cells[0].n for row in s.rows[2:]] == [1, 1]
 
 
+def test_t2_trainings_on_other_data_of_one_name_are_told_apart() -> None:
+    runs = [record(value=50.0 + n, seed=n % 2, sha256=f"{n}" * 64, recipe_digest=f"d{n // 2}")
+            for n in range(4)]  # fmt: skip
+    s = section(*runs)
+    assert [(row["recipe digest"]) for row in shown(s)] == ["d0", "d1"]
+    assert [row.cells[0].n for row in s.rows[2:]] == [2, 2]
+
+
 def test_t4_a_method_told_by_the_file_name_is_marked() -> None:
     s = section(record(identified="file name"), record("beta", identified="hash"))
     by_method = {row.key.method: [s.notes[i - 1] for i in row.notes] for row in s.rows}
