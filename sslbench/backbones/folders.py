@@ -42,7 +42,8 @@ MODELS: dict[str, tuple[str, float, tuple[tuple[float, ...], tuple[float, ...]]]
 class Settings:
     """What the settings beside a file say of a network; empty where they say nothing.
 
-    norm_eps: of its LayerNorms; heads: of its blocks or stages; width: of the first of them.
+    norm_eps: of its LayerNorms; heads: of its blocks or stages; width: of the first of them. usual:
+    mean and std that are transformers' default for it.
     """
 
     method: str = ""
@@ -52,7 +53,7 @@ class Settings:
     width: int | None = None
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
-    notes: tuple[str, ...] = ()
+    usual: tuple[tuple[float, ...], ...] = ()
 
 
 def main_file(folder: Path) -> Path | None:
@@ -121,7 +122,7 @@ def settings_beside(path: Path) -> Settings:
     eps = _number(said.get("layer_norm_eps", usual_eps), file, "layer_norm_eps")
     heads = said.get("num_heads") if kind == "swin" else said.get("num_attention_heads")
     size = said.get("image_size")
-    mean, std, notes = _statistics(path.parent / PREPROCESSOR, usual)
+    mean, std = _statistics(path.parent / PREPROCESSOR)
     return Settings(
         method,
         eps,
@@ -132,7 +133,7 @@ def settings_beside(path: Path) -> Settings:
         else None,
         mean,
         std,
-        notes,
+        usual,
     )
 
 
@@ -175,14 +176,10 @@ def _number(value: Any, file: Path, name: str) -> float:
     return float(value)
 
 
-def _statistics(
-    file: Path, usual: tuple[tuple[float, ...], tuple[float, ...]]
-) -> tuple[tuple[float, ...], tuple[float, ...], tuple[str, ...]]:
+def _statistics(file: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std in a file of preprocessing; () where it or they are missing."""
     said = read_json(file, LARGEST[PREPROCESSOR]) if file.is_file() else {}
     if said.get("do_normalize") is False:
-        return (0.0,) * 3, (1.0,) * 3, ()
+        return (0.0,) * 3, (1.0,) * 3
     mean, std = numbers("mean", said.get("image_mean")), numbers("std", said.get("image_std"))
-    if mean and std:
-        return mean, std, ()
-    note = f"no {PREPROCESSOR} gives a mean and std: taken as transformers' default for its model"
-    return *usual, (note,)
+    return (mean, std) if mean and std else ((), ())

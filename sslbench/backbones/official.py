@@ -78,7 +78,7 @@ def read_official(path: Path, options: Mapping[str, str]) -> LoadedModel:
     method = base.method if base and "as" not in options else told.method or "unknown"
     head, adopted = _with_head(adopted, method, arguments(container))
     card = _card(adopted, head, told, by)
-    mean, std, notes = _statistics(adopted, told, by.release)
+    mean, std, notes = _statistics(adopted, told, by.release, beside)
     facts: dict[str, Any] = {
         "poolings": _poolings(method),
         "image_size": _judged_at(adopted),
@@ -104,8 +104,7 @@ def read_official(path: Path, options: Mapping[str, str]) -> LoadedModel:
 def _with(beside: Settings, told: Told) -> Told:
     """What a file says itself and, where it does not, the settings beside it."""
     mean, std = (told.mean, told.std) if told.mean else (beside.mean, beside.std)
-    method, notes = told.method or beside.method, (*told.notes, *beside.notes)
-    return replace(told, method=method, mean=mean, std=std, notes=notes)
+    return replace(told, method=told.method or beside.method, mean=mean, std=std)
 
 
 def _adopted(
@@ -274,7 +273,7 @@ def _judged_at(adopted: Adopted) -> int:
 
 
 def _statistics(
-    adopted: Adopted, told: Told, release: Release | None
+    adopted: Adopted, told: Told, release: Release | None, beside: Settings
 ) -> tuple[tuple[float, ...], tuple[float, ...], list[str]]:
     """Mean and std of its inputs, and a note where the file and its release disagree.
 
@@ -282,6 +281,9 @@ def _statistics(
     """
     half = release.half_range if release else adopted.config.positions != "absolute"
     usual = (HALF, HALF) if half else (IMAGENET_MEAN, IMAGENET_STD)
+    if not told.mean and release is None and beside.usual:
+        mean, std = beside.usual
+        return mean, std, ["nothing gives its mean and std: taken as transformers' default for it"]
     if not told.mean:
         return *usual, []
     differ = release is not None and (told.mean, told.std) != usual

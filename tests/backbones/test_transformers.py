@@ -11,10 +11,11 @@ import transformers as hf
 from safetensors.torch import load_file, save_file
 
 from sslbench import plugins
+from sslbench.backbones import manifest, provenance
 from sslbench.backbones.convert import convert
 from sslbench.backbones.load import load_backbone, load_module
 from sslbench.errors import UserError
-from tests.backbones.layouts import NANO, vit
+from tests.backbones.layouts import NANO, TINY_RELEASE, vit
 from tests.backbones.test_official import features, tiny_others, worst
 
 __all__ = ["tiny_others"]
@@ -150,6 +151,16 @@ def test_preprocessing_is_read(folder):
     assert load_backbone(f"{folder}?mean=0,0,0").mean == (0, 0, 0)
     (folder / "preprocessor_config.json").write_text('{"do_normalize": false}')
     assert load_backbone(folder).std == (1, 1, 1)
+
+
+def test_a_release_that_the_user_names_counts_more_than_a_default(tmp_path, monkeypatch):
+    for module in (manifest, provenance):
+        monkeypatch.setattr(module, "RELEASES", (TINY_RELEASE,))
+    made("vit").save_pretrained(tmp_path)
+    assert load_backbone(tmp_path).mean == (0.5,) * 3
+    model = load_backbone(f"{tmp_path}?as=tiny")
+    assert model.mean == (0.485, 0.456, 0.406)
+    assert (model.card.identified, model.card.method) == ("user", "dino")
 
 
 @pytest.mark.parametrize("safe", [True, False])
