@@ -19,6 +19,8 @@ def open_list(path: Path, split: str) -> FileImages:
     One path a line, relative to the file, with an optional label after a tab or the last space;
     `read_lines` says which encodings are read. Labels are numbered in order: by value where all
     are whole numbers, else as text. Classes are the distinct labels, called as the file has them.
+    Neither the order of the lines nor where the files lie makes another dataset: images are sorted,
+    and named below the last folder that they share.
 
     Raises UserError for a missing image, an empty list, a negative label and a list of which only
     some lines have labels.
@@ -33,7 +35,7 @@ def open_list(path: Path, split: str) -> FileImages:
     rows = [_row(path, number, line) for number, line in enumerate(lines, start=1) if line]
     if not rows:
         raise UserError(f"The list file {shown} names no images: write one path per line.")
-    names = [name for name, _ in rows]
+    rows = sorted((str(path.parent.absolute() / name), label) for name, label in rows)
     texts = [label for _, label in rows if label]
     if 0 < len(texts) < len(rows):
         bare = next(name for name, label in rows if not label)
@@ -42,8 +44,9 @@ def open_list(path: Path, split: str) -> FileImages:
             f"for {printable(bare)}): label all or none."
         )
     labels, classes = _numbered(texts) if texts else (None, ())
+    root, names = _below([name for name, _ in rows])
     return FileImages(
-        root=path.parent,
+        root=root,
         name=short_name(path),
         split=split,
         names=names,
@@ -71,6 +74,12 @@ def _row(path: Path, number: int, line: str) -> tuple[str, str]:
             "from 0 on or names of classes, and an image without one has none after its path."
         )
     return name, label
+
+
+def _below(paths: list[str]) -> tuple[Path, list[str]]:
+    """The last folder that all of these files share, and their names below it."""
+    root = os.path.commonpath([os.path.dirname(path) for path in paths])  # noqa: PTH120 (a million)
+    return Path(root), [path.removeprefix(root).lstrip("/") for path in paths]
 
 
 def _is_file(path: Path) -> bool:

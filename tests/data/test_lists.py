@@ -1,6 +1,7 @@
 """List files: encodings, names and labels (fault P17)."""
 
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def test_list_files(make_folder, text, classes, labels):
     ("text", "message"),
     [
         ("b.png\nmissing.png\n", r"Line 2 of .*missing\.png, which does not exist"),
-        ("b.png 1\na.png\n", r"1 of 2 images only \(none for a.png\)"),
+        ("b.png 1\na.png\n", r"1 of 2 images only \(none for .*/a.png\)"),
         ("\n", "names no images"),
     ],
 )
@@ -108,3 +109,27 @@ def test_what_is_no_file_is_refused(tmp_path, line, message):
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(UserError, match=message):
         open_dataset(write_list(tmp_path, line))
+
+
+def test_order_and_place_make_no_other_dataset(make_folder, tmp_path):
+    """T1: what is computed for the images of a list fits them whatever the order of its lines."""
+    folder = make_folder(["x/a.png", "x/b.png", "y/c.png"])
+    moved = shutil.copytree(folder, tmp_path / "elsewhere" / "data")
+    lists = {
+        folder / "1.txt": "x/a.png 0\nx/b.png 1\ny/c.png 0\n",
+        folder / "2.txt": "y/c.png 0\nx/b.png 1\nx/a.png 0\n",
+        folder / "3.txt": f"./y/c.png 0\n{folder}/x/a.png 0\nx/b.png 1\n",
+        tmp_path / "4.txt": "".join(
+            f"{moved}/{n}\n" for n in ("x/b.png 1", "x/a.png 0", "y/c.png 0")
+        ),
+    }
+    found = []
+    for path, text in lists.items():
+        path.write_text(text)
+        found.append(open_dataset(path))
+    assert len({data.fingerprint for data in found}) == 1
+    for data in found:
+        assert data.names == ["x/a.png", "x/b.png", "y/c.png"] and data.labels.tolist() == [0, 1, 0]
+        assert data[2][0].size == (12, 10)
+    (folder / "1.txt").write_text("x/a.png 0\nx/b.png 0\ny/c.png 1\n")
+    assert open_dataset(folder / "1.txt").fingerprint != found[0].fingerprint
