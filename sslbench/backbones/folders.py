@@ -112,7 +112,7 @@ def settings_beside(path: Path) -> Settings:
     kind = said.get("model_type")
     if kind is None:
         return Settings()
-    if kind not in MODELS:
+    if not isinstance(kind, str) or kind not in MODELS:
         raise UserError(
             f"{file} says model_type {kind!r}, which is not read; known are {', '.join(MODELS)}."
         )

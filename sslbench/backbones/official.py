@@ -79,12 +79,8 @@ def read_official(path: Path, options: Mapping[str, str]) -> LoadedModel:
     head, adopted = _with_head(adopted, method, arguments(container))
     card = _card(adopted, head, told, by)
     mean, std, notes = _statistics(adopted, told, by.release, beside)
-    facts: dict[str, Any] = {
-        "poolings": _poolings(method),
-        "image_size": _judged_at(adopted),
-        "mean": mean,
-        "std": std,
-    }
+    facts: dict[str, Any] = {"poolings": _poolings(method), "image_size": _judged_at(adopted)}
+    facts |= {"mean": mean, "std": std}
     if base:
         facts = {name: converted[name] for name in JUDGING}
         card = card if "as" in options else replace(base, sha256=card.sha256)

@@ -213,6 +213,7 @@ def test_broken_shards_are_one_sentence(tmp_path):
         ({"hidden_size": 32}, "says width 32, but"),
         ({"hidden_act": "gelu_new"}, "says hidden_act 'gelu_new'; only 'gelu'"),
         ({"layer_norm_eps": "x"}, "says layer_norm_eps 'x'"),
+        ({"model_type": ["vit"]}, "which is not read"),
         ({"model_type": "swinv2"}, "says model_type 'swinv2', which is not read; known are vit"),
     ],
 )
