@@ -20,8 +20,8 @@ GAP = 0.8  # between two columns
 LABELS = 0.6  # of a line, at most, for columns of text beside columns of numbers
 NARROWEST = 5.0  # of a column of text that wraps
 HEADING = 13  # letters in a line of a number's heading
-LINES = 50  # on a page, all of a float together
-SMALL = 0.85  # of a line: one of the notes
+LINES = {"footnotesize": 50, "scriptsize": 60}  # on a page, all of a float together
+SMALL = {"footnotesize": 0.85, "scriptsize": 1.0}  # of a line: one of the notes
 SUBSCRIPT, MARK = 0.72, 0.45  # sizes of a spread and of a footnote's letter
 
 
@@ -125,7 +125,7 @@ def _stacked(page: Page, continued: bool) -> list[Page]:
     rows: list[tuple[Entry, ...]] = []
     for row in page.sheet.rows:
         first = not (continued or parts)
-        if rows and _height(page, [*rows, row], first) > LINES:
+        if rows and _height(page, [*rows, row], first) > LINES[page.size]:
             parts.append(_part(page, rows, first))
             rows = []
         rows.append(row)
@@ -162,13 +162,14 @@ def _height(page: Page, rows: Sequence[tuple[Entry, ...]], first: bool) -> float
     said = " ".join([*notes, *sheet.legend()])
     caption = " ".join([sheet.caption or sheet.title, *(sheet.constants if first else ())])
     line = max(page.width, notes_width(page))
-    small = 1 + width(said, SMALL) / (0.9 * line)
+    less = SMALL[page.size]
+    small = 1 + width(said, less) / (0.9 * line)
     head = max(len(heading_lines(h.text)) for h in sheet.heads)
     return (
         6
         + head
         + 1.3 * (1 + width(caption, 1.0) / COLUMN)
-        + SMALL * small
+        + less * small
         + sum(_lines(page, row) for row in rows)
     )
 
@@ -181,7 +182,7 @@ def notes_width(page: Page) -> float:
 def _lines(page: Page, row: Sequence[Entry]) -> int:
     """Lines that a row takes where texts wrap, which leaves a part of each unused."""
     taken = [
-        math.ceil(1.15 * entry_width(entry) / wide) if wraps and entry_width(entry) > wide else 1
+        math.ceil(1.1 * entry_width(entry) / wide) if wraps and entry_width(entry) > wide else 1
         for entry, wide, wraps in zip(row, page.widths, page.wrapped, strict=True)
     ]
     return max(taken, default=1)

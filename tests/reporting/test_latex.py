@@ -107,7 +107,7 @@ def long_sheet(rows: int) -> Sheet:
 
 def test_r4_long_tables_are_continued_and_every_number_is_shown() -> None:
     parts = pages(long_sheet(130))
-    assert 3 <= len(parts) <= 8 and all(len(p.sheet.rows) <= LINES for p in parts)
+    assert 3 <= len(parts) <= 8 and all(len(p.sheet.rows) <= LINES[p.size] for p in parts)
     assert [row[0].text for p in parts for row in p.sheet.rows] == [f"m{n}" for n in range(130)]
     text = sheets_to_latex([long_sheet(130)])
     assert text.count("(continued)") == len(parts) - 1

@@ -53,7 +53,7 @@ def test_formats_and_folders_that_do_not_exist_are_named(folder: Path) -> None:
         rendering.table(folder, "frozen", "mdd")
     with pytest.raises(UserError, match="does not exist; run `sslbench evaluate"):
         rendering.table(folder / "nowhere", "frozen", "md")
-    with pytest.raises(UserError, match="--labels, and layouts .* do not go with --published"):
+    with pytest.raises(UserError, match=r"--labels, and layouts .* do not go with --published"):
         rendering.published(folder, View(labels=("method",)), "md")
 
 
