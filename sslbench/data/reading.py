@@ -41,12 +41,17 @@ TURNS = {
 }
 SIDEWAYS = tuple(TURNS[k] for k in (5, 6, 7, 8))
 
-BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # TIFF tags
+# TIFF tags
+BITS_PER_SAMPLE, COMPRESSION, PHOTOMETRIC, PLANES, SAMPLE_FORMAT = 258, 259, 262, 284, 339
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 UNKNOWN_RANGE = ("I", "F")  # 32-bit integers and floats
 UNDEFINED = (
     "its pixels are signed, floating or 32-bit numbers, for which neither black nor white is "
     "defined; save it with 8 or 16 unsigned bits"
+)
+MISREAD = (
+    "its channels of more than 8 bits lie one after another without compression, which Pillow "
+    "misreads; save it with the channels of each pixel together"
 )
 
 # Longest first: the mark of UTF-16 starts that of UTF-32.
@@ -134,6 +139,10 @@ def upright_rgb(image: Image.Image, name: str) -> Image.Image:
     """An image that Pillow has opened, as `decode` gives it; `BrokenImage` calls it `name`."""
     for key in ("xmp", "XML:com.adobe.xmp"):  # Pillow would turn a TIFF by it
         image.info.pop(key, None)
+    tags = getattr(image, "tag_v2", {})  # of a TIFF
+    deep = max(tags.get(BITS_PER_SAMPLE, (8,))) > 8
+    if deep and tags.get(PLANES) == 2 and tags.get(COMPRESSION) == 1:
+        raise BrokenImage(name, MISREAD)
     image.load()
     turn = turn_of(image)
     if (rgb := _rgb(image)) is None:

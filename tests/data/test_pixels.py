@@ -80,6 +80,19 @@ def test_numbers_without_black_and_white_are_named_not_guessed(tmp_path, name):
     )
 
 
+def test_deep_planes_are_named_as_pillow_mixes_their_bytes_up(tmp_path):
+    """Pillow gives channels of mean 127.5 the means 93, 161 and 127."""
+    (tmp_path / "planes.tif").write_bytes(
+        tiff(RGB.astype("<u2"), photometric=2, more=[(284, 3, 1, 2)])
+    )
+    with pytest.raises(BrokenImage, match=r"planes\.tif") as caught:
+        decode(tmp_path / "planes.tif")
+    assert "one after another" in caught.value.reason
+    together = tiff(RGB.astype("<u2"), photometric=2, more=[(284, 3, 1, 1)])
+    (tmp_path / "together.tif").write_bytes(together)
+    assert abs(np.asarray(decode(tmp_path / "together.tif")).mean() - 127.5) < 1
+
+
 def test_eight_bit_modes_are_as_pillow_converts_them(tmp_path):
     scene = Image.fromarray(STORED)
     half = Image.fromarray((RAMP[:, :48] >> 8).astype("u1"))
