@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from sslbench.reporting.rows import RowKey
 from sslbench.reporting.section import Table
-from sslbench.reporting.texts import clean
+from sslbench.reporting.texts import clean, data_name
 
 COLUMN = ("benchmark", "setting", "metric", "mean", "std", "n", "best", "notes")
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # also in full width
@@ -31,13 +31,14 @@ def write(rows: Iterable[Sequence[str | float | None]]) -> str:
 def _lines(table: Table) -> Iterable[Sequence[str | float | None]]:
     for s in table.sections:
         for row in s.rows:
+            named = row.key._replace(pretrain_data=data_name(row.key.pretrain_data))
             for (key, header), cell in zip(s.columns, row.cells, strict=True):
                 marks = dict.fromkeys((*row.notes, *header.notes, *cell.notes))
                 notes = " ".join(s.notes[i - 1] for i in marks)
                 value = (cell.mean, cell.std, cell.n, int(cell.bold), notes)
                 source = s.source(key.benchmark)
                 where = (source.dataset, s.split, source.fingerprint)
-                yield (*where, *row.key, *key, *value)
+                yield (*where, *named, *key, *value)
 
 
 def _safe(cell: str | float | None) -> str | float | None:

@@ -9,6 +9,7 @@ import pytest
 from sslbench.errors import UserError
 from sslbench.reporting.labels import UNSAID, field_of
 from sslbench.reporting.parameters import parameters_of
+from sslbench.reporting.rendering import FORMATS
 from sslbench.reporting.result import Result
 from sslbench.reporting.section import Section
 from sslbench.reporting.table import NO_INPUT, build
@@ -165,9 +166,11 @@ def test_r3_dead_and_constant_columns_are_said_once() -> None:
 
 def test_no_private_path_is_shown() -> None:
     private = "/home/jane/secret/birds/train"
-    (s,) = build([record(pretrain_data=private, dataset=private)], "all", {}).sections
+    built = build([record(pretrain_data=private, dataset=private)], "all", {})
+    (s,) = built.sections
     assert s.constants[1] == "pretraining data birds"
     assert s.source("near").dataset == "birds"
+    assert not [form for form, (_, render) in FORMATS.items() if "jane" in render(built)]
 
 
 def test_parameters_are_told_by_the_architecture() -> None:
