@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import json
 import os
@@ -63,6 +64,7 @@ class Store:
             return
         with self._locked(os.O_RDWR | os.O_CREAT | os.O_APPEND, fcntl.LOCK_EX) as file:
             size = os.fstat(file).st_size
+            self._check_encoding(os.pread(file, 2, 0))
             if size and os.pread(file, 1, size - 1) != b"\n":
                 self._parse(self.path.read_bytes())  # raises where the last line is cut short
                 data = b"\n" + data
@@ -99,6 +101,8 @@ class Store:
     @contextmanager
     def _locked(self, flags: int, lock: int) -> Iterator[int]:
         """The open file under a lock; any OSError within becomes one sentence."""
+        if self.path.exists() and not self.path.is_file():  # a pipe would wait forever
+            raise UserError(f"{self.path} is no regular file; choose another --out.")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             file = os.open(self.path, flags, 0o644)
@@ -114,6 +118,7 @@ class Store:
             ) from error
 
     def _parse(self, data: bytes) -> list[Result]:
+        self._check_encoding(data[:2])
         lines, found = data.splitlines(keepends=True), list[Result]()
         for number, line in enumerate(lines, start=1):
             try:
@@ -134,6 +139,13 @@ class Store:
                     "that line, the other lines do not depend on it."
                 ) from error
         return found
+
+    def _check_encoding(self, start: bytes) -> None:
+        if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):  # that of UTF-32 begins so too
+            raise UserError(
+                f"{self.path} is UTF-16 text, as Windows' shells write merged files: save it as "
+                "UTF-8, its records are intact."
+            )
 
     def _cut_short(self, number: int) -> UserError:
         return UserError(

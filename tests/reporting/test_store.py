@@ -159,9 +159,9 @@ for i in range(40):
 
 
 def test_unusable_path_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="Is a directory"):
+    with pytest.raises(UserError, match="is no regular file"):
         Store(tmp_path).append([record()])
-    with pytest.raises(UserError, match="Is a directory"):
+    with pytest.raises(UserError, match="is no regular file"):
         Store(tmp_path).load()
 
 
@@ -354,7 +354,7 @@ def test_a_last_line_that_is_whole_but_no_record_is_not_called_cut(store: Store)
 
 def test_a_file_in_another_encoding_is_one_sentence(store: Store) -> None:
     store.path.parent.mkdir(parents=True)
-    store.path.write_text(f"{A.to_json()}\n", encoding="utf-16")
+    store.path.write_bytes(f"\xff{A.to_json()}\n".encode("latin-1"))
     with pytest.raises(UserError, match=r"line 1 is not a record \(it is not UTF-8 text\)"):
         store.load()
 
@@ -394,3 +394,22 @@ def test_records_of_the_first_version_are_read(store: Store) -> None:
             **written,
             "model": {"tokens": 0.0, **written["model"]},
         }
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32"])
+def test_r7_records_in_another_encoding_are_not_to_be_deleted(tmp_path, encoding):
+    path = tmp_path / "records.jsonl"
+    mark = "\ufeff" if encoding.endswith("be") else ""
+    path.write_bytes(f"{mark}{record().to_json()}\n".encode(encoding))
+    before = path.read_bytes()
+    for act in (Store(path).load, lambda: Store(path).append([record(value=1.0)])):
+        with pytest.raises(UserError, match="save it as UTF-8, its records are intact"):
+            act()
+    assert path.read_bytes() == before
+
+
+def test_a_pipe_in_the_place_of_records_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "records.jsonl")
+    for act in (Store(tmp_path / "records.jsonl").load, lambda: Store(tmp_path).append([record()])):
+        with pytest.raises(UserError, match="is no regular file; choose another --out"):
+            act()
