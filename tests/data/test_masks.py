@@ -32,6 +32,17 @@ def test_random_masks_hit_the_count_exactly(grid, ratio, index):
     assert mask.shape == grid and mask.sum() == int(ratio * grid[0] * grid[1])
 
 
+def test_random_masks_hide_every_patch_alike():
+    """Each patch as often as another, and independently of its neighbours."""
+    count, cells, masked = 2000, 48, 24
+    masks = np.array([random_mask((6, 8), 0.5, sample_rng(7, 0, i)) for i in range(count)])
+    assert masks.mean(0) == pytest.approx(0.5, abs=5 * 0.5 / math.sqrt(count))
+    spread = masked / 4 * (cells - masked) / (cells - 1)  # hypergeometric: of those in one half
+    for half in (masks[:, :, :4], masks[:, :3], masks[:, ::2]):
+        found = half.sum((1, 2)).var()
+        assert found == pytest.approx(spread, abs=5 * spread * math.sqrt(2 / count))
+
+
 def error(values, rounding):
     """How far the mean of `values` may be from a figure that was rounded to `rounding`."""
     return rounding / 2 + SIGMAS * np.std(values) / math.sqrt(len(values))
@@ -108,6 +119,7 @@ def traits(masks):
             masks.reshape(len(masks), -1),  # where it lies
             masks.sum((1, 2)),
             down.sum((1, 2)) + right.sum((1, 2)),  # the length of its edge
+            down.sum((1, 2)) - right.sum((1, 2)),  # and whether it lies or stands
             masks.all(1).any(1),  # a column hidden from top to bottom
             masks.all(2).any(1),
         ]
