@@ -30,6 +30,7 @@ from sslbench.training.sealed import DamagedFile, load_checked, seal
 
 STATE, PREVIOUS, DAMAGED = "state.pt", "state.previous.pt", "state.damaged.pt"
 WEIGHTS, CONFIG = "weights.safetensors", "config.json"
+CARD_SHA256 = "card_sha256"
 OWNER = "owner"  # where a state keeps whose it is
 log = logging.getLogger(__name__)
 
@@ -173,10 +174,10 @@ def check_owner(path: Path, found: Any, owner: Mapping[str, Any] | None) -> None
 
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor], card: Mapping[str, Any]) -> str:
-    """Writes safetensors with `card` as metadata; returns the weights' sha256."""
+    """Writes safetensors with `card` and a checksum of it; returns the weights' sha256."""
     plain = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     sha = weights_sha256(plain)
-    metadata = {"sslbench": json.dumps({**card, "sha256": sha})}
+    metadata = {"sslbench": json.dumps(_sealed({**card, "sha256": sha}))}
     write_atomically(path, lambda p: save_file(plain, p, metadata))
     return sha
 
@@ -213,7 +214,18 @@ def _card(file: Any, path: Path) -> dict[str, Any]:
         card = None
     if not isinstance(card, dict):
         raise UserError(f"the card in {path} is damaged; make the weights anew.")
+    given = card.pop(CARD_SHA256, None)  # older versions wrote none
+    if given is not None and given != _sealed(card)[CARD_SHA256]:
+        raise UserError(
+            f"the card in {path} was changed after it was written, so nobody knows what the "
+            "weights are; restore the file or make it anew."
+        )
     return card
+
+
+def _sealed(card: Mapping[str, Any]) -> dict[str, Any]:
+    text = json.dumps(json.loads(json.dumps(card)), sort_keys=True)  # keys are texts then
+    return {**card, CARD_SHA256: hashlib.sha256(text.encode()).hexdigest()}
 
 
 def weights_sha256(tensors: Mapping[str, Tensor]) -> str:

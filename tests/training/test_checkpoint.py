@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import resource
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from sslbench.errors import UserError
@@ -273,3 +275,22 @@ def test_a_card_that_is_nested_without_end_is_one_sentence(tmp_path) -> None:
     save_file({"a": torch.ones(1)}, tmp_path / "x", {"sslbench": '{"a":' * 100_000})
     with pytest.raises(UserError, match=r"the card in .*x is damaged"):
         checkpoint.read_metadata(tmp_path / "x")
+
+
+def test_a_card_that_was_edited_is_not_believed(tmp_path):
+    """P24: epochs, seed or recipe of a run, changed by hand, were recorded as the run's."""
+    path = tmp_path / "weights.safetensors"
+    tensors = {"a": torch.ones(3)}
+    card = {"epochs": 2.0, "recipe": {"train": {"seed": 0}, "data": {"mean": (0.5, 0.5)}}}
+    sha = checkpoint.save_weights(path, tensors, card)
+    read = {**json.loads(json.dumps(card)), "sha256": sha}
+    assert checkpoint.read_weights(path)[1] == checkpoint.read_metadata(path) == read
+    with safe_open(path, "pt") as file:
+        written = json.loads(file.metadata()["sslbench"])
+    for change in ({"epochs": 800.0}, {"recipe": {}}, {"new": 1}):
+        save_file(tensors, path, {"sslbench": json.dumps({**written, **change})})
+        for read_again in (checkpoint.read_weights, checkpoint.read_metadata):
+            with pytest.raises(UserError, match="was changed after it was written"):
+                read_again(path)
+    save_file(tensors, path, {"sslbench": json.dumps(read)})  # as older versions wrote it
+    assert checkpoint.read_metadata(path) == read
