@@ -22,7 +22,6 @@ from sslbench.benchmark import Benchmark, Context, Features, FeatureSpec, Splits
 from sslbench.benchmarks.partitions import scores
 from sslbench.reporting.result import Result
 
-
 SPREAD = "sd of"  # in the setting of a spread
 
 
