@@ -65,26 +65,36 @@ class Labels:
 
 
 def label_rows(rows: Rows, wanted: Sequence[str] = ()) -> Labels:
-    """The columns that name the rows; `wanted` instead, where given.
+    """The columns that name the rows; where given `wanted`, and what else tells rows apart.
 
     UserError for an unknown name.
     """
     texts = _texts(rows)
     if wanted:
-        return Labels(tuple(Label(f, texts[f]) for f in map(field_of, wanted)))
+        chosen = list(dict.fromkeys(map(field_of, wanted)))
+        return Labels(tuple(Label(f, texts[f]) for f in _apart(chosen, (*USUAL, *EXTRA), texts)))
     shown = [f for f in USUAL if any(text != BLANK for text in texts[f].values())]
     if "label" in shown and _only(texts["label"], texts["method"], rows):
         shown.remove("method")
     constant = [f for f in shown if f not in ("label", "method") and _constant(f, texts[f])]
     shown = [f for f in shown if f not in constant]
-    for extra in EXTRA:
-        alike = defaultdict(set)
-        for key in rows:
-            alike[tuple(texts[f][key] for f in shown)].add(texts[extra][key])
-        if any(len(different) > 1 for different in alike.values()):
-            shown.append(extra)
+    shown = _apart(shown, EXTRA, texts)
     said = tuple((HEADINGS.get(f, f), next(iter(_trained(texts[f])))) for f in constant)
     return Labels(tuple(Label(f, texts[f]) for f in shown), said)
+
+
+def _apart(
+    shown: Sequence[str], more: Sequence[str], texts: Mapping[str, Mapping[RowKey, str]]
+) -> list[str]:
+    """`shown` and those fields of `more` that tell rows apart which would look alike."""
+    fields = list(shown)
+    for extra in (f for f in more if f not in shown):
+        alike = defaultdict(set)
+        for key, text in texts[extra].items():
+            alike[tuple(texts[f][key] for f in fields)].add(text)
+        if any(len(different) > 1 for different in alike.values()):
+            fields.append(extra)
+    return fields
 
 
 def field_of(name: str) -> str:

@@ -109,7 +109,7 @@ def test_ibots_table_1_is_one_layout() -> None:
     ]  # fmt: skip
     (s,) = build(records, "ibot-table1").sections
     heads = [h.text for h in (*s.labels, *(h for _, h in s.columns))]
-    assert heads == ["Method", "Arch.", "Par.", "Epo.", "Lin.", "k-NN"]
+    assert heads == ["Method", "Arch.", "Par.", "Epo.", "k-NN", "Lin."]
     assert [row.labels[:3] for row in s.rows] == [
         ("DINO", "ViT-S/16", "21.6"),
         ("iBOT", "ViT-S/16", "21.6"),
@@ -117,3 +117,16 @@ def test_ibots_table_1_is_one_layout() -> None:
         ("iBOT", "ViT-B/16", "85.6"),
     ]
     assert "im/s: not recorded" in s.remarks[-1]
+
+
+def test_rows_that_the_chosen_labels_leave_alike_are_told_apart() -> None:
+    """R3: BEiT's [CLS] and mean patch are two rows, whatever a layout names rows by."""
+    records = [
+        record("beit", value, benchmark=benchmark, setting=setting, metric="top1", pool=pool,
+               protocol={"pool": pool, **INPUT})
+        for pool, value in (("cls", 10.0), ("mean", 20.0))
+        for benchmark, setting in (("linear", "best of 45 lr"), ("knn", "k=20"))
+    ]  # fmt: skip
+    (s,) = build(records, "ibot-table1").sections
+    assert [h.text for h in s.labels] == ["Method", "Arch.", "Par.", "Epo.", "features"]
+    assert [row.labels[-1] for row in s.rows] == ["cls", "mean"]
