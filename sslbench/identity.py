@@ -33,10 +33,18 @@ def identify(
 ) -> RecipeIdentity:
     """The identity of a training.
 
-    data_fingerprint: content of its data, "" where unknown; needs: name of each module it was given
-    -> what that module is (its own recipe's digest, or the hash of its weights); group: of plugins.
+    data_fingerprint: content of its data; needs: name of each module it was given -> what that
+    module is (its own recipe's digest, or the hash of its weights). Either is "" where unknown,
+    and then the recipe's own word for it counts: two unknown things are not the same.
+    group: of plugins.
     """
-    parts = {"settings": _deciding(recipe), "data": data_fingerprint, "needs": dict(needs)}
+    parts = {
+        "settings": _alike(_deciding(recipe)),
+        "data": data_fingerprint or ["unknown", recipe.data.source],
+        "needs": {
+            name: what or ["unknown", recipe.needs.get(name)] for name, what in needs.items()
+        },
+    }
     return RecipeIdentity(digest(parts), changed_settings(recipe, group))
 
 
@@ -80,6 +88,16 @@ def _deciding(recipe: Recipe) -> dict[str, Any]:
     flat = _flat(plain)
     sections = tuple(f"{name}." for name in INDIFFERENT)
     return {n: v for n, v in flat.items() if n not in INDIFFERENT and not n.startswith(sections)}
+
+
+def _alike(value: Any) -> Any:
+    """`value` with whole numbers as floats: a default of 0 is what a config's 0.0 is."""
+    if isinstance(value, dict):
+        return {name: _alike(child) for name, child in value.items()}
+    if isinstance(value, list):
+        return [_alike(child) for child in value]
+    exact = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53
+    return float(value) if exact else value
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -62,6 +62,34 @@ def test_other_data_or_another_tokenizer_is_another_training() -> None:
     assert digest_of(config="shapes/beit", needs={"tokenizer": "t"}, data="e") != plain
 
 
+@pytest.mark.parametrize(
+    "change", ["method.mask.start_epoch=0", "method.views.flip=0.5", "optim.lr=5e-4"]
+)
+def test_a_default_that_is_written_out_is_the_same_recipe(tmp_path: Path, change: str) -> None:
+    """The default of a float may be the integer 0; a run's card gives back 0.0."""
+    path = tmp_path / "mine.py"
+    path.write_text("method = dict(name='ibot')\n")
+    plain = digest_of(config=str(path))
+    assert digest_of(change, config=str(path)) == plain
+    assert digest_of("method.mask.start_epoch=1", config=str(path)) != plain
+
+
+def test_what_is_unknown_is_not_the_same() -> None:
+    """Runs of an older version do not say what their data held, nor is a tokenizer still there."""
+    told = {
+        (data, tokenizer): digest_of(
+            f"data.source={data}",
+            f"needs.tokenizer={tokenizer}",
+            config="shapes/beit",
+            data="",
+            needs={"tokenizer": ""},
+        )
+        for data in ("a", "b")
+        for tokenizer in ("x", "y")
+    }
+    assert len(set(told.values())) == 4
+
+
 def test_two_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
     found = []
     for folder, rate in (("a", 1e-3), ("b", 1e-1)):
