@@ -56,6 +56,7 @@ class ProjectionHead(nn.Module):
             nn.init.trunc_normal_(layer.weight, std=0.02)
             nn.init.zeros_(layer.bias)
         self.batch_norm = batch_norm
+        self.register_load_state_dict_pre_hook(_without_patch_norms)
         norm = BatchNorm if batch_norm else nn.Identity
         self.norms = nn.ModuleList(norm(hidden_dim) for _ in range(2))
         self.last_layer = WeightNormLinear(bottleneck_dim, out_dim, not norm_last_layer)
@@ -93,14 +94,21 @@ class ProjectionHead(nn.Module):
         return F.normalize(self.layers[-1](x), dim=-1)
 
 
+def _without_patch_norms(
+    head: nn.Module, tensors: dict[str, Tensor], prefix: str, *_: object
+) -> None:
+    """Leaves out the second norms of a head of version 0.1.0: `forward` needs those of [CLS]."""
+    for name in [k for k in tensors if k.startswith(f"{prefix}patch_norms.")]:
+        del tensors[name]
+
+
 def official_head(tensors: Mapping[str, Tensor]) -> ProjectionHead | None:
     """The head whose weights `tensors` are, under official names or ours; None if of another kind.
 
     Official: `mlp.N` counts activations too (recipe trap T11 for newer weight norms); `last_layer2`
-    stands in the file even where it is `last_layer` itself (trap T38). Ours once had `patch_norms`
-    beside the `norms` of [CLS], which alone `forward` needs.
+    stands in the file even where it is `last_layer` itself (trap T38).
     """
-    ours = {k: v for k, v in _our_names(tensors).items() if not k.startswith("patch_norms.")}
+    ours = _our_names(tensors)
     matrices = ("layers.0.weight", "layers.2.weight", "last_layer.weight_v")
     if any(name not in ours or ours[name].ndim != 2 for name in matrices):
         return None

@@ -144,6 +144,21 @@ def test_an_official_head_tells_whether_it_is_shared(second, own):
     torch.testing.assert_close(patches, wanted)
 
 
+def test_the_head_of_a_run_of_version_0_1_0_is_read():
+    """It had norms of its own for patches; every key is accounted for where it is loaded."""
+    head, x = make_head(batch_norm=True), torch.randn(9, 16) + 1
+    head(x)
+    former = {f"head.{k}": v.clone() for k, v in head.state_dict().items()}
+    former |= {
+        k.replace("norms.", "patch_norms."): v + 1 for k, v in former.items() if "norms." in k
+    }
+    read = nn.ModuleDict({"head": ProjectionHead(16, 12, 24, 8, False, batch_norm=True)}).eval()
+    assert not any(read.load_state_dict(dict(former), strict=False))
+    assert torch.equal(read["head"](x), head.eval()(x))
+    former["head.patches.0.bias"] = torch.zeros(1)
+    assert read.load_state_dict(former, strict=False).unexpected_keys == ["head.patches.0.bias"]
+
+
 def test_norm_last_layer_freezes_the_norms_at_one():
     frozen, trained = (
         ProjectionHead(16, 12, 24, 8, norm_last_layer=flag).last_layer for flag in (True, False)
