@@ -185,7 +185,7 @@ def recipe_from_dict(
     given: Mapping[str, Any], group: str = plugins.METHODS, changes: Sequence[str] = ()
 ) -> Recipe:
     """Checks every key and type; raises UserError naming key, value and what is expected."""
-    values = copy.deepcopy(dict(given))
+    values = copy.deepcopy(dict(_section({"the recipe": given}, "the recipe")))
     for change in changes:
         _apply(values, change)
     known = {"name", "method", "needs", *SECTIONS}
@@ -195,7 +195,7 @@ def recipe_from_dict(
     settings = dict(_section(values, "method"))
     if "name" not in settings:
         raise UserError("the recipe names no method; set method.name.")
-    method_class: type[Method] = plugins.load(group, settings.pop("name"))
+    method_class: type[Method] = plugins.load(group, str(settings.pop("name")))
     sections = {k: typed(c, values.get(k, {}), k) for k, c in SECTIONS.items()}
     needs = {str(k): str(v) for k, v in _section(values, "needs").items()}
     for key in needs:

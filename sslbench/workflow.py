@@ -110,11 +110,17 @@ def resumed_recipe(out: Path, method: str | None, changes: Sequence[str], group:
         raise UserError(
             f"{out} holds no run to resume ({CONFIG} is missing); leave out --resume to start one."
         ) from error
-    except json.JSONDecodeError as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{out / CONFIG} is damaged ({error}); start the run anew.") from error
-    found = values["method"]["name"]
-    if method not in (None, found):
-        raise UserError(f"{out} is a run of {found!r}, not {method!r}; pass --method {found}.")
+    try:
+        begun = recipe_from_dict(values, group)
+    except UserError as error:
+        raise UserError(f"{out / CONFIG} cannot be used: {error}") from error
+    if method not in (None, begun.method_name):
+        raise UserError(
+            f"{out} is a run of {begun.method_name!r}, not {method!r}; pass --method "
+            f"{begun.method_name}."
+        )
     for change in changes:
         if not change.startswith("run."):
             raise UserError(

@@ -101,6 +101,24 @@ def test_resuming_a_damaged_recipe(tmp_path) -> None:
         workflow.resumed_recipe(tmp_path, "dino", [], METHODS)
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"\xff\xfe{", "is damaged"),
+        (b"[]", "cannot be used: .* must be a section"),
+        (b'{"method": "dino"}', "cannot be used: method='dino' is a value"),
+        (b'{"method": {"name": 5}}', "cannot be used: unknown method '5'"),
+        (b'{"method": {"name": "dino"}, "train": [1]}', "cannot be used: train is a section"),
+        (b'{"a":' * 100_000, "is damaged"),
+    ],
+)
+def test_whatever_a_recipe_s_file_holds_is_one_sentence(tmp_path, content, told) -> None:
+    """P23: types and encodings ended in tracebacks."""
+    (tmp_path / checkpoint.CONFIG).write_bytes(content)
+    with pytest.raises(UserError, match=told):
+        workflow.resumed_recipe(tmp_path, None, [], METHODS)
+
+
 def test_the_newest_run_of_each_method(tmp_path, dino_run, tokenizer) -> None:
     for age, name in enumerate(("new", "old")):
         shutil.copytree(dino_run, tmp_path / "deep" / name)

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -120,21 +120,27 @@ def keep_until(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text().splitlines():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            break  # the line that a kill cut short, always the last
+    for line, record in _sound_lines(path):
         if record.get("step", 0) > step:
             break
-        kept.append(line + "\n")
-    write_atomically(path, lambda p: p.write_text("".join(kept)))
+        kept.append(line + b"\n")
+    write_atomically(path, lambda p: p.write_bytes(b"".join(kept)))
 
 
 def read_log(folder: Path) -> list[dict[str, float]]:
     """The records of a run, without its notes and a last line that is still being written."""
-    *lines, _ = (folder / LOG).read_text().split("\n")
-    return [r for r in map(json.loads, lines) if "step" in r]
+    return [record for _, record in _sound_lines(folder / LOG) if "step" in record]
+
+
+def _sound_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Each whole line and what it holds, less those that are damaged: they cost a curve a point."""
+    for line in path.read_bytes().split(b"\n")[:-1]:
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(record, dict) and isinstance(record.get("step", 0), int | float):
+            yield line, record
 
 
 def _words(values: Mapping[str, float]) -> str:

@@ -74,3 +74,15 @@ def test_later_records_are_dropped_and_so_is_a_line_cut_short(tmp_path) -> None:
 def test_a_line_that_is_being_written_is_not_read(tmp_path) -> None:
     (tmp_path / LOG).write_text('{"step": 1}\n{"step": 2, "lo')
     assert read_log(tmp_path) == [{"step": 1}]
+
+
+@pytest.mark.parametrize(
+    "damage", [b"\xff{}", b'{"step": 1, "lo', b"[1]", b'{"step": "x"}', b"\0\0"]
+)
+def test_a_damaged_line_costs_no_other(tmp_path, damage) -> None:
+    """P23: one bad byte blocked a sound run, and a bad line cost all that followed."""
+    path = tmp_path / LOG
+    path.write_bytes(b'{"step": 1}\n' + damage + b'\n{"step": 2}\n{"step": 3}\n')
+    assert read_log(tmp_path) == [{"step": 1}, {"step": 2}, {"step": 3}]
+    keep_until(path, 2)
+    assert path.read_bytes() == b'{"step": 1}\n{"step": 2}\n'
