@@ -55,7 +55,7 @@ class LinearLayers(Benchmark):
 
         @torch.no_grad()
         def features(images: Tensor) -> list[Tensor]:
-            blocks = backbone.intermediate(images, backbone.depth, p.norm)
+            blocks = backbone.intermediate(images, backbone.depth, spec.normed)
             return [combine([b.cls], b.patches.mean(dim=1), spec).float() for b in blocks]
 
         def optimiser(layers: nn.ModuleList, scale: float) -> Optimizer:

@@ -166,7 +166,16 @@ def test_equals_a_plain_loop_on_the_same_crops(
     assert max(map(max, hits)) > TEST / 2
 
 
-@pytest.mark.parametrize(("benchmark", "norm"), [(GRID, True), (LAYERS, False)])
+UNNORMED = (
+    LinearOnline(replace(GRID.protocol, pool="mean without norm")),
+    LinearLayers(replace(LAYERS.protocol, pool="mean without norm", norm=True)),
+)
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "norm"),
+    [(GRID, True), (LAYERS, False), *((benchmark, False) for benchmark in UNNORMED)],
+)
 def test_the_grid_reads_through_the_final_norm_the_layers_do_not(tmp_path, benchmark, norm):
     ours = context(tmp_path)
     run(benchmark, ours)
