@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import resources
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 
 from sslbench.data.dataset import FileImages
-from sslbench.data.reading import EXTENSIONS, is_image, is_junk, printable
+from sslbench.data.reading import EXTENSIONS, is_image, is_junk, printable, upright_size
 from sslbench.data.splits import WORDS
 from sslbench.errors import UserError
 
 IMAGENET = "ImageNet-1K"
+log = logging.getLogger(__name__)
 
 # ImageNet has no labelled test split and is evaluated on `val`; other sets have `test` only: each
 # stands in for the other where it is missing.
@@ -28,11 +31,11 @@ def open_folder(root: Path, split: str) -> FileImages:
     """`split` of a folder of images.
 
     Read as: `root/<split>/...` where folders are named by `splits.WORDS` (see `_split_folders`),
-    otherwise all of `root`, as the train split. Inside, the first-level folders that hold an image,
-    at any depth, are the classes, and those of the train split count for every split; with images
-    beside them, or with fewer than two of them, the set is unlabelled. What is an image and what a
-    system left behind says `reading.is_image`. The set is named by its path, and ImageNet-1K if its
-    classes are ImageNet's.
+    otherwise all of `root`, as the train split. Inside, the first-level folders in which an image
+    can be opened, at any depth, are the classes, and those of the train split count for every
+    split; with images beside them, or with fewer than two of them, the set is unlabelled. What is
+    an image and what a system left behind says `reading.is_image`. The set is named by its path,
+    and ImageNet-1K if its classes are ImageNet's.
 
     Raises UserError when the split is missing, no image is found, a folder cannot be read, or class
     folders do not match those of the train split.
@@ -44,6 +47,7 @@ def open_folder(root: Path, split: str) -> FileImages:
             f"The folder {printable(folder)} contains no images: {', '.join(EXTENSIONS)} files are "
             "read."
         )
+    names = _without_dead_folders(folder, names)
     train = _split_folders(root).get("train", folder)
     classes = _classes(train) if train != folder else _heads(names)
     unlabelled = _unlabelled(folder, names, classes)
@@ -153,7 +157,30 @@ def _classes(folder: Path) -> list[str]:
     """Names of the first-level folders that hold an image at any depth, sorted."""
     with _readable(str(folder)):
         names = [entry.name for entry in folder.iterdir() if entry.is_dir()]
-    return sorted(n for n in names if not is_junk(n) and any(_images(folder / n)))
+    return sorted(n for n in names if not is_junk(n) and _opens(folder / n, _images(folder / n)))
+
+
+def _opens(folder: Path, names: Iterable[str]) -> bool:
+    """Whether one of these images can be opened; as a rule the first one can."""
+    return any(upright_size(folder / name) for name in names)
+
+
+def _without_dead_folders(folder: Path, names: list[str]) -> list[str]:
+    """`names` less those of first-level folders in which no image can be opened: no classes."""
+    if any("/" not in name for name in names):
+        return names  # no classes at all
+    dead = {
+        head
+        for head, below in groupby(names, key=lambda name: name.partition("/")[0])
+        if not _opens(folder, below)
+    }
+    if not dead or len(dead) == len(_heads(names)):
+        return names  # nobody's fault, or everything's: which is said where they are read
+    log.warning(
+        "%s: no image can be opened in %d of its folders, which are left out (first: %s).",
+        printable(folder), len(dead), printable(min(dead)),
+    )  # fmt: skip
+    return [name for name in names if name.partition("/")[0] not in dead]
 
 
 def _heads(names: Iterable[str]) -> list[str]:
