@@ -19,10 +19,8 @@ from sslbench.backbones.base import Backbone
 from sslbench.backbones.load import LoadedModel
 from sslbench.data.dataset import ImageDataset
 from sslbench.data.dense import DenseData
-from sslbench.method import Order
+from sslbench.method import UNNORMED, Order
 from sslbench.reporting.result import ModelCard, Result
-
-UNNORMED = "mean without norm"
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from sslbench.backbones.base import Backbone
 
 Order = Literal["blockwise", "interleaved"]
+UNNORMED = "mean without norm"  # the pooling of patch tokens before the final norm
 
 
 @dataclass(frozen=True)

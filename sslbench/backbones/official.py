@@ -46,6 +46,7 @@ from sslbench.backbones.weights import RELEASES, Release
 from sslbench.config import IMAGENET_MEAN, IMAGENET_STD
 from sslbench.data.contents import file_sha256
 from sslbench.errors import UserError
+from sslbench.method import UNNORMED
 from sslbench.reporting.result import IDENTIFIED, ModelCard
 from sslbench.training.checkpoint import weights_sha256
 
@@ -79,7 +80,8 @@ def read_official(path: Path, options: Mapping[str, str]) -> LoadedModel:
     head, adopted = _with_head(adopted, method, arguments(container))
     card = _card(adopted, head, told, by)
     mean, std, notes = _statistics(adopted, told, by.release, beside)
-    facts: dict[str, Any] = {"poolings": _poolings(method), "image_size": _judged_at(adopted)}
+    poolings = _poolings(method, adopted.backbone)
+    facts: dict[str, Any] = {"poolings": poolings, "image_size": _judged_at(adopted)}
     facts |= {"mean": mean, "std": std}
     if base:
         facts = {name: converted[name] for name in JUDGING}
@@ -175,7 +177,7 @@ def read_timm(text: str) -> LoadedModel:
     facts: Any = model.pretrained_cfg
     mean_std = {"mean": facts["mean"], "std": facts["std"]} | statistics(options)
     size = _judged_at(adopted)
-    poolings = _poolings(method)
+    poolings = _poolings(method, adopted.backbone)
     return LoadedModel(adopted.backbone, card, poolings, size, **mean_std, report=adopted.report)
 
 
@@ -223,10 +225,12 @@ def _converted(said: Any, path: Path) -> dict[str, Any]:
         raise UserError(f"the card in {path} is damaged; convert its source again.") from error
 
 
-def _poolings(method: str) -> tuple[str, ...]:
-    if method in plugins.available(plugins.METHODS):
-        return plugins.load(plugins.METHODS, method).poolings
-    return ("cls", "mean")
+def _poolings(method: str, backbone: nn.Module) -> tuple[str, ...]:
+    """The features that the method is evaluated by, one form of each where there is no norm."""
+    known = method in plugins.available(plugins.METHODS)
+    poolings = plugins.load(plugins.METHODS, method).poolings if known else ("cls", "mean")
+    without = isinstance(getattr(backbone, "norm", None), nn.Identity)
+    return tuple(p for p in poolings if not (without and p == UNNORMED))
 
 
 def _with_head(

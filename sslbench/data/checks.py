@@ -28,7 +28,7 @@ from sslbench.data.reading import (
 from sslbench.data.remembered import FAILED, remembered
 from sslbench.errors import UserError
 
-READER = f"2, Pillow {PIL.__version__}"  # what is remembered holds for one way to read
+READER = f"3, Pillow {PIL.__version__}"  # what is remembered holds for one way to read
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")

@@ -279,6 +279,8 @@ def _outside(bounds: tuple[float, float, float, float], width: int, height: int)
 
 def _emptiness(mask: Mask, width: int, height: int) -> str:
     if mask.bounds is None and mask.size is None:
+        if mask.cut:
+            return "has only polygons of less than three points, which cover nothing"
         return (
             "has no mask ('segmentation'), which is trained and tested beside the box (AP^m): "
             "detection needs polygons or run lengths of every object"

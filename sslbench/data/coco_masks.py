@@ -58,7 +58,7 @@ def _polygons(polygons: list[Any]) -> Mask:
             return Mask(f"polygon {k} {shown(polygon)}, {wrong}")
     kept = usable(polygons)
     if not kept:
-        return Mask()
+        return Mask(cut=bool(polygons))
     xs, ys = [p[0::2] for p in kept], [p[1::2] for p in kept]
     bounds = (
         min(map(min, xs)), min(map(min, ys)), max(map(max, xs)), max(map(max, ys))

@@ -9,6 +9,7 @@ from timm.models.beit import Beit
 
 from sslbench.backbones.config import SIZES, SWINS, BackboneConfig
 from sslbench.backbones.load import load_backbone
+from sslbench.backbones.official import _poolings
 from sslbench.errors import UserError
 from tests.backbones import swin_reference
 from tests.backbones.layouts import NANO, beit, forward, head, prefixed, swin, vit
@@ -66,6 +67,17 @@ def test_a_fine_tuned_beit_has_no_final_norm(tmp_path):
     images = torch.randn(1, 3, 224, 224)
     with torch.no_grad():
         assert worst(features(model, images), peer.forward_features(images)) <= 1e-5
+
+
+def test_without_a_final_norm_the_mean_patch_has_one_form(tmp_path):
+    """T6: `mean` and `mean without norm` would be one number in two rows."""
+    found = []
+    for norm in (True, False):
+        official = beit(**NANO, heads=2, positions="relative", norm=norm)
+        extra = {} if norm else {"fc_norm.weight": torch.ones(16), "fc_norm.bias": torch.ones(16)}
+        found.append(load(tmp_path, {"model": official | extra}).backbone)
+    assert _poolings("beit", found[0]) == ("cls", "mean", "mean without norm")
+    assert _poolings("beit", found[1]) == ("cls", "mean")
 
 
 def test_maes_decoder_is_left_out(tmp_path):
