@@ -47,12 +47,13 @@ def group_rows(records: Collection[Result]) -> dict[RowKey, list[Result]]:
 
     Records without a pool stand in every row of a model that has pools, else in a row of their own.
     """
-    inputs, labels = _inputs(records), _labels(records)
+    inputs, labels, data = _inputs(records), _labels(records), _data_names(records)
     groups = defaultdict(list)
     for r in records:
         normalisation = inputs[r.model.sha256, normalisation_of(r)]
         label = labels[r.model.sha256, normalisation_of(r)]
-        groups[_key(r.model, r.pool, label, normalisation)].append(r)
+        name = data.get(r.model.data_fingerprint, r.model.pretrain_data)
+        groups[_key(r.model, name, r.pool, label, normalisation)].append(r)
     for key in [k for k in groups if not k.pool]:
         if pooled := [k for k in groups if k.pool and k._replace(pool="") == key]:
             shared = groups.pop(key)
@@ -66,8 +67,14 @@ def group_rows(records: Collection[Result]) -> dict[RowKey, list[Result]]:
     return {key: rows[key] for key in sorted(rows, key=lambda k: (_floor_rank(k), k))}
 
 
-def _key(m: ModelCard, pool: str, label: str, normalisation: str) -> RowKey:
-    data = data_name(m.pretrain_data) if m.data_fingerprint else m.pretrain_data
+def _data_names(records: Iterable[Result]) -> dict[str, str]:
+    """Content of pretraining data -> what its newest record calls it; unknown content has none."""
+    known = (r for r in records if r.model.data_fingerprint)
+    in_order = sorted(known, key=lambda r: (r.date, r.model.pretrain_data))
+    return {r.model.data_fingerprint: data_name(r.model.pretrain_data) for r in in_order}
+
+
+def _key(m: ModelCard, data: str, pool: str, label: str, normalisation: str) -> RowKey:
     run = (m.method, m.arch, data, m.recipe, m.epochs, m.effective_epochs, m.tokens, m.steps)
     return RowKey(*run, pool, label, m.recipe_digest, normalisation)
 

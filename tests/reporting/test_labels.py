@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -188,3 +189,16 @@ def test_label_columns_are_asked_for_by_field_or_heading() -> None:
     ]  # fmt: skip
     with pytest.raises(UserError, match=r"unknown label column 'epoch'.*did you mean 'epochs'"):
         field_of("epoch")
+
+
+def test_r2_seeds_on_equal_data_of_other_names_are_one_row() -> None:
+    """Two machines keep the same images in folders of other names."""
+    runs = [
+        record(value=50.0 + n, seed=n, recipe_digest="d", data_fingerprint="same",
+               pretrain_data=name, date=f"2026-01-0{n + 1}T00:00:00+00:00")
+        for n, name in enumerate(("mine", "yours"))
+    ]  # fmt: skip
+    (row,) = section(*runs).rows[2:]
+    assert row.cells[0].n == 2 and row.key.pretrain_data == "yours"
+    other = replace(runs[1], model=replace(runs[1].model, data_fingerprint="other"))
+    assert {r.key.pretrain_data for r in section(runs[0], other).rows[2:]} == {"mine", "yours"}
