@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
@@ -21,11 +22,16 @@ class BatchNorm(nn.BatchNorm1d):
     momentum: float
 
     def forward(self, x: Tensor) -> Tensor:
-        if not (self.training and dist.is_initialized() and dist.get_world_size() > 1):
+        alone = not (dist.is_initialized() and dist.get_world_size() > 1)
+        if not self.training or (alone and len(x) > 1):
             return super().forward(x)
+        if alone:
+            return self._as_remembered(x)
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         count = wide.new_tensor(float(len(wide)))
         dist.all_reduce(count)
+        if count < 2:
+            return self._as_remembered(x)
         # two passes: the mean of squares less the square of the mean cancels in fp32
         mean = all_reduce(wide.sum(0)) / count
         centred = wide - mean
@@ -33,6 +39,11 @@ class BatchNorm(nn.BatchNorm1d):
         self._remember(mean.detach(), variance.detach() * count / (count - 1))
         scaled = centred * torch.rsqrt(variance + self.eps)
         return (scaled * self.weight + self.bias).to(x.dtype)
+
+    def _as_remembered(self, x: Tensor) -> Tensor:
+        """By the running statistics: a batch of one row, or of none, has none of its own."""
+        mean, var = self.running_mean, self.running_var
+        return F.batch_norm(x, mean, var, self.weight, self.bias, False, eps=self.eps)
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, unbiased: Tensor) -> None:

@@ -25,13 +25,18 @@ from sslbench.methods.losses import Centre, cls_loss, cosine, entropy, temperatu
 
 @dataclass(frozen=True)
 class DINOConfig:
-    """Temperatures and the freeze count epochs; momentum rises by step to 1 (main_dino.py)."""
+    """Temperatures and the freeze count epochs; momentum rises by step to 1 (main_dino.py).
+
+    head_batch_norm_apart: crops of each size take batch statistics of their own; the official head
+    takes one set over all.
+    """
 
     out_dim: int = 65536
     hidden_dim: int = 2048
     bottleneck_dim: int = 256
     norm_last_layer: bool = False
     head_batch_norm: bool = False
+    head_batch_norm_apart: bool = False
     freeze_last_layer: float = 1.0
     student_temp: float = 0.1
     teacher_temp: float = 0.07
@@ -100,15 +105,16 @@ class DINO(Method):
         loss = cls_loss(self._cls_logits(self.student, sizes), targets, c.student_temp)
         return {"loss": loss, "teacher_entropy": entropy(targets)}
 
-    @staticmethod
-    def _cls_logits(network: nn.ModuleDict, sizes: Sequence[Tensor]) -> Tensor:
+    def _cls_logits(self, network: nn.ModuleDict, sizes: Sequence[Tensor]) -> Tensor:
         """(V_i, B, 3, H_i, W_i) of every size of crop -> (V, B, K), V the sum of all V_i.
 
         Crops of one size share a forward of the backbone, all crops one of the head, and so its
         batch statistics (dino/utils.py:594-629).
         """
-        cls = torch.cat([network["backbone"](crops.flatten(0, 1)).cls for crops in sizes])
-        return network["head"](cls).unflatten(0, (-1, sizes[0].shape[1]))
+        cls = [network["backbone"](crops.flatten(0, 1)).cls for crops in sizes]
+        parts = cls if self.config.head_batch_norm_apart else [torch.cat(cls)]
+        logits = torch.cat([network["head"](part) for part in parts])
+        return logits.unflatten(0, (-1, sizes[0].shape[1]))
 
     def frozen(self, progress: Progress) -> Iterable[nn.Parameter]:
         """Prototypes stay put for the first epochs (dino/utils.py:144-149, trap T9)."""

@@ -36,7 +36,8 @@ class ProjectionHead(nn.Module):
     the prototypes unless `patch_out_dim` asks for a second layer (ibot/models/head.py:65-199).
     norm_last_layer freezes the prototypes' norms at 1. batch_norm normalises the hidden layers (the
     official code's use_bn, norm="bn", off in the papers): a short run needs it, since all [CLS]
-    tokens of a fresh ViT are nearly equal. Its statistics are over every row of one call.
+    tokens of a fresh ViT are nearly equal. Its statistics are over every row of one call; with
+    `patch_norms`, patches have norms of their own, which no official head has.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class ProjectionHead(nn.Module):
         norm_last_layer: bool = True,
         batch_norm: bool = False,
         patch_out_dim: int | None = None,
+        patch_norms: bool = False,
     ) -> None:
         super().__init__()
         sizes = [in_dim, hidden_dim, hidden_dim, bottleneck_dim]
@@ -59,6 +61,8 @@ class ProjectionHead(nn.Module):
         self.register_load_state_dict_pre_hook(_without_patch_norms)
         norm = BatchNorm if batch_norm else nn.Identity
         self.norms = nn.ModuleList(norm(hidden_dim) for _ in range(2))
+        own = batch_norm and patch_norms
+        self.patch_norms = nn.ModuleList(norm(hidden_dim) for _ in range(2)) if own else None
         self.last_layer = WeightNormLinear(bottleneck_dim, out_dim, not norm_last_layer)
         self.last_layer2 = (
             WeightNormLinear(bottleneck_dim, patch_out_dim, not norm_last_layer)
@@ -68,25 +72,26 @@ class ProjectionHead(nn.Module):
 
     def forward(self, cls: Tensor) -> Tensor:
         """[CLS] tokens (N, D) -> logits (N, K)."""
-        return self.last_layer(self._bottleneck(self._hidden(cls)))
+        return self.last_layer(self._bottleneck(self._hidden(cls, self.norms)))
 
     def tokens(self, cls: Tensor, patches: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (N, K) of [CLS] (N, D), and (M, K_patch) of the M `wanted` of patches (N, P, D).
 
         wanted: bool (N, P). Batch norm takes one set of statistics over all tokens, wanted or not,
-        as the official head does (ibot/models/head.py:50-63,176-199); without it the patches that
-        nobody wants are not computed.
+        as the official head does (ibot/models/head.py:50-63,176-199); without it, or with norms of
+        their own, the patches that nobody wants are not computed.
         """
-        if self.batch_norm:
-            hidden = self._hidden(torch.cat([cls, patches.flatten(0, 1)]))
+        if self.batch_norm and self.patch_norms is None:
+            hidden = self._hidden(torch.cat([cls, patches.flatten(0, 1)]), self.norms)
             of_cls, of_patches = hidden[: len(cls)], hidden[len(cls) :][wanted.flatten()]
         else:
-            of_cls, of_patches = self._hidden(cls), self._hidden(patches[wanted])
+            of_cls = self._hidden(cls, self.norms)
+            of_patches = self._hidden(patches[wanted], self.patch_norms or self.norms)
         second = self.last_layer if self.last_layer2 is None else self.last_layer2
         return self.last_layer(self._bottleneck(of_cls)), second(self._bottleneck(of_patches))
 
-    def _hidden(self, x: Tensor) -> Tensor:
-        for layer, norm in zip(self.layers[:-1], self.norms, strict=True):
+    def _hidden(self, x: Tensor, norms: nn.ModuleList) -> Tensor:
+        for layer, norm in zip(self.layers[:-1], norms, strict=True):
             x = F.gelu(norm(layer(x)))
         return x
 
@@ -97,7 +102,9 @@ class ProjectionHead(nn.Module):
 def _without_patch_norms(
     head: nn.Module, tensors: dict[str, Tensor], prefix: str, *_: object
 ) -> None:
-    """Leaves out the second norms of a head of version 0.1.0: `forward` needs those of [CLS]."""
+    """Leaves out norms of patches where the head has none: `forward` needs those of [CLS]."""
+    if head.patch_norms is not None:
+        return
     for name in [k for k in tensors if k.startswith(f"{prefix}patch_norms.")]:
         del tensors[name]
 

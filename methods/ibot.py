@@ -35,6 +35,8 @@ class IBOTConfig:
     count_unmasked: images without a mask count as 0 in the patch loss, see `patch_loss`.
     shared_head, shared_head_teacher: the student's and the teacher's; as the official flags, False
     and True are the semi-shared head, whose teacher is the EMA of the [CLS] prototypes.
+    head_batch_norm_apart: [CLS] and patches are normalised apart, by norms of their own; the
+    official head takes one set of statistics over both.
     """
 
     out_dim: int = 8192
@@ -45,6 +47,7 @@ class IBOTConfig:
     bottleneck_dim: int = 256
     norm_last_layer: bool = False
     head_batch_norm: bool = False
+    head_batch_norm_apart: bool = False
     freeze_last_layer: float = 1.0
     student_temp: float = 0.1
     teacher_temp: float = 0.07
@@ -109,6 +112,7 @@ class IBOT(Method):
             c.norm_last_layer,
             c.head_batch_norm,
             patch_out_dim=None if shared else c.patch_out_dim,
+            patch_norms=c.head_batch_norm_apart,
         )
 
     @classmethod

@@ -4,6 +4,7 @@ method = dict(
     out_dim=256,
     hidden_dim=512,
     head_batch_norm=True,
+    head_batch_norm_apart=True,  # joint statistics, the official ones, leave iBOT's output uniform
     freeze_last_layer=0.0,
     teacher_temp=0.04,
     warmup_teacher_temp=0.04,

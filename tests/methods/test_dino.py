@@ -44,6 +44,18 @@ def test_the_teacher_sees_global_crops_only():
     assert shapes == [(6, 3, 16, 16)]
 
 
+@pytest.mark.parametrize("apart", [False, True])
+def test_crops_of_one_size_are_normalised_with_the_others_or_apart(apart):
+    """The official head sees all crops at once; the embedded recipes keep the sizes apart."""
+    method = make_dino(head_batch_norm=True, head_batch_norm_apart=apart)
+    batch = make_batch(0, local=2)
+    crops, local = batch.images("global"), batch.images("local")
+    alone = method._cls_logits(method.student, [crops])
+    both = method._cls_logits(method.student, [crops, local])
+    assert both.shape[0] == alone.shape[0] + local.shape[0]
+    assert torch.allclose(both[: len(alone)], alone, atol=1e-6) is apart
+
+
 def test_equal_outputs_everywhere_give_the_uniform_loss():
     method = make_dino()
     for network in (method.student, method.teacher):

@@ -93,6 +93,24 @@ def test_batch_norm_takes_its_statistics_over_all_tokens(share):
         torch.testing.assert_close(ours.double(), theirs.double(), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_norms_of_their_own_see_the_wanted_patches_alone(share):
+    """What the embedded recipes use; without a wanted patch nothing is remembered of any."""
+    head = make_head(batch_norm=True, patch_norms=True)
+    peers = [torch_head(head, norms) for norms in (head.norms, head.patch_norms)]
+    cls, patches, wanted = torch.randn(6, 16), torch.randn(6, 4, 16) + 1, torch.rand(6, 4) < share
+    ours = head.tokens(cls, patches, wanted)
+    torch.testing.assert_close(
+        ours[0].double(), torch_forward(peers[0], cls.double()), rtol=1e-5, atol=1e-5
+    )
+    if wanted.any():
+        expected = torch_forward(peers[1], patches[wanted].double())
+        torch.testing.assert_close(ours[1].double(), expected, rtol=1e-5, atol=1e-5)
+    for norms, peer in zip((head.norms, head.patch_norms), peers, strict=True):
+        for mine, theirs in zip(norms.buffers(), peer["norms"].buffers(), strict=True):
+            torch.testing.assert_close(mine.double(), theirs.double(), rtol=1e-5, atol=1e-6)
+
+
 def test_each_hidden_layer_has_a_norm_of_its_own():
     """ibot/models/head.py:70-87 uses one module twice: the same logits until its weights move."""
     torch.manual_seed(0)

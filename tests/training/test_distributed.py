@@ -102,6 +102,13 @@ def test_two_processes_share_what_needs_the_whole_batch(
     assert_same_run(small.train_together(2, whole, tmp_path / "two"), alone)
 
 
+def test_two_processes_share_norms_that_are_apart(tmp_path, images) -> None:
+    """What the embedded recipes use."""
+    whole = recipe("ibot", images, head_batch_norm=True, head_batch_norm_apart=True)
+    alone = small.train(whole, tmp_path / "alone")
+    assert_same_run(small.train_together(2, whole, tmp_path / "two"), alone)
+
+
 @pytest.mark.parametrize(("method", "key", "value"), WHOLE_BATCH)
 def test_what_needs_the_whole_batch_is_not_accumulated(
     tmp_path, images, method, key, value
