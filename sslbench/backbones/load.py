@@ -33,6 +33,7 @@ from sslbench.backbones.loaded import LoadedModel
 from sslbench.backbones.manifest import find, releases
 from sslbench.backbones.official import TIMM, check_arch, read_official, read_timm
 from sslbench.backbones.ours import read_checked
+from sslbench.backbones.pickles import number
 from sslbench.backbones.pixels import RawPixels
 from sslbench.backbones.sources import split
 from sslbench.config import Recipe, recipe_from_dict
@@ -181,7 +182,7 @@ def _is_run(path: Path) -> bool:
 
 def _read(path: Path, group: str) -> tuple[Recipe, dict[str, Any], dict[str, Tensor]]:
     tensors, card = read_checked(path) if is_safetensors(path) else ({}, {})
-    if "recipe" not in card:
+    if not isinstance(card.get("recipe"), Mapping):
         raise UserError(f"{path} does not say how it was trained; give a run of sslbench.")
     return recipe_from_dict(card["recipe"], group), card, tensors
 
@@ -196,8 +197,7 @@ def _run(path: Path, options: Mapping[str, str]) -> LoadedModel:
         )
     recipe, card, tensors = _read(path, plugins.METHODS)
     check_arch(recipe.backbone.arch, options.get("arch"), path, "was asked for")
-    if missing := {"sha256", "data", "epochs", "effective_epochs", "steps"} - card.keys():
-        raise UserError(f"the card in {path} lacks {min(missing)!r}; export the run again.")
+    model = _card(recipe, card, path)
     method_class: type[Method] = plugins.load(plugins.METHODS, recipe.method_name)
     backbone = build_backbone(recipe.backbone, "backbone.mask_token" in tensors, drop_path=0.0)
     _load_exactly(backbone, _part(tensors, "backbone."), str(path))
@@ -207,23 +207,6 @@ def _run(path: Path, options: Mapping[str, str]) -> LoadedModel:
         assert head is not None, "a run that exported a head rebuilds one"
         _load_exactly(head, head_tensors, str(path))
         head.eval()
-    identity = _identity(recipe, card, plugins.METHODS)
-    model = ModelCard(
-        sha256=card["sha256"],
-        method=recipe.method_name,
-        arch=recipe.backbone.arch,
-        recipe=recipe.name,
-        pretrain_data=card["data"],
-        epochs=round(card["epochs"], 2),
-        effective_epochs=round(card["effective_epochs"], 2),
-        tokens=float(f"{card.get('tokens', 0.0):.4g}"),
-        steps=card["steps"],
-        seed=recipe.train.seed,
-        recipe_digest=identity.digest,
-        settings=identity.settings,
-        data_fingerprint=card.get("data_fingerprint", ""),
-        identified="run",
-    )
     size = recipe.backbone.image_size
     return LoadedModel(
         backbone.eval(),
@@ -233,6 +216,39 @@ def _run(path: Path, options: Mapping[str, str]) -> LoadedModel:
         recipe.data.mean,
         recipe.data.std,
         head,
+    )
+
+
+def _card(recipe: Recipe, card: Mapping[str, Any], path: Path) -> ModelCard:
+    """What a run's own card says; UserError where it lacks something or holds no such value."""
+    numbers = ("epochs", "effective_epochs", "steps", "tokens")
+    if missing := {"sha256", "data", *numbers[:3]} - card.keys():
+        raise UserError(f"the card in {path} lacks {min(missing)!r}; export the run again.")
+    counts = {name: number(card.get(name, 0.0)) for name in numbers}
+    wrong = [name for name, value in counts.items() if value is None or value < 0]
+    wrong += [name for name in ("sha256", "data") if not isinstance(card[name], str)]
+    wrong += [name for name in ("needs",) if not isinstance(card.get(name, {}), Mapping)]
+    if wrong:
+        raise UserError(
+            f"the card in {path} says {wrong[0]}={card[wrong[0]]!r}, which no run has; export the "
+            "run again."
+        )
+    identity = _identity(recipe, card, plugins.METHODS)
+    return ModelCard(
+        sha256=card["sha256"],
+        method=recipe.method_name,
+        arch=recipe.backbone.arch,
+        recipe=recipe.name,
+        pretrain_data=card["data"],
+        epochs=round(float(card["epochs"]), 2),
+        effective_epochs=round(float(card["effective_epochs"]), 2),
+        tokens=float(f"{card.get('tokens', 0.0):.4g}"),
+        steps=int(card["steps"]),
+        seed=recipe.train.seed,
+        recipe_digest=identity.digest,
+        settings=identity.settings,
+        data_fingerprint=card.get("data_fingerprint", ""),
+        identified="run",
     )
 
 

@@ -1,6 +1,7 @@
 """What users write to name weights: labels, options, and the card that keeps both."""
 
 import hashlib
+import json
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from sslbench import plugins, workflow
 from sslbench.backbones.load import load_backbone, load_module
 from sslbench.backbones.sources import named
 from sslbench.errors import UserError
-from sslbench.training.checkpoint import WEIGHTS
+from sslbench.training.checkpoint import WEIGHTS, read_weights
 from tests.backbones.layouts import vit
 from tests.backbones.test_load import HEAD, TOKENIZER, write_run
 from tests.backbones.test_official import TINY
@@ -103,3 +104,23 @@ def test_a_run_says_itself_what_it_is(tmp_path, option):
     write_run(tmp_path, name="dino", **HEAD)
     with pytest.raises(UserError, match=rf"is of a run, which says itself .*leave out \?{option}"):
         load_backbone(f"{tmp_path}?{option}")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("epochs", "8"), ("epochs", float("nan")), ("effective_epochs", -1), ("steps", [1]),
+        ("tokens", "x"), ("data", 5), ("needs", "x"), ("recipe", "x"),
+    ],
+)  # fmt: skip
+def test_a_card_without_a_checksum_is_checked_itself(tmp_path, key, value):
+    """Runs of version 0.1.0 have none."""
+    write_run(tmp_path, name="dino", **HEAD)
+    path = tmp_path / WEIGHTS
+    tensors, card = read_weights(path)
+    save_file(tensors, path, {"sslbench": json.dumps(card)})
+    assert load_backbone(path).card.epochs == round(card["epochs"], 2)
+    save_file(tensors, path, {"sslbench": json.dumps({**card, key: value})})
+    wanted = "does not say how it was trained" if key == "recipe" else f"says {key}="
+    with pytest.raises(UserError, match=wanted):
+        load_backbone(path)
