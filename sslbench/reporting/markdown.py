@@ -7,8 +7,8 @@ import re
 from sslbench.reporting.sheet import NUMBER, Entry, Sheet
 from sslbench.reporting.texts import clean
 
-# What would begin something in Markdown, HTML or GitHub's mathematics; `_` within a word does not.
-SPECIAL = re.compile(r"([\\`*\[\]<>|~$&]|(?<!\w)_|_(?!\w))")
+# What would begin something in Markdown, HTML or GitHub's maths; one `_` within a word does not.
+SPECIAL = re.compile(r"([\\`*\[\]<>|~$&]|(?<![^\W_])_|_(?![^\W_]))")
 # GitHub makes links of these without any mark
 AUTOMATIC = re.compile(r"(?i)(https?|ftp|www|mailto|xmpp|(?<=[\w.+-])(?=@[\w-]+\.))([:.@])")
 

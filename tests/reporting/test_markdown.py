@@ -85,3 +85,8 @@ def test_s3_long_names_do_not_break_the_table() -> None:
 
 def test_words_with_underscores_stay_readable() -> None:
     assert escape("semi_supervised AP^b_50, 100 %") == "semi_supervised AP^b_50, 100 %"
+
+
+@pytest.mark.parametrize("name", ["__init__", "x __y__ z", "___a_b___", "m__x_", "a__b__c"])
+def test_s3_doubled_underscores_are_no_emphasis(name: str) -> None:
+    assert MarkdownIt().renderInline(escape(name)) == name
