@@ -102,8 +102,11 @@ class ProjectionHead(nn.Module):
 def _without_patch_norms(
     head: nn.Module, tensors: dict[str, Tensor], prefix: str, *_: object
 ) -> None:
-    """Leaves out norms of patches where the head has none: `forward` needs those of [CLS]."""
-    if head.patch_norms is not None:
+    """Leaves out norms of patches where an exported head has none: `forward` needs [CLS]'s.
+
+    A method's state is refused instead (`prefix`): it would train on otherwise.
+    """
+    if prefix or head.patch_norms is not None:
         return
     for name in [k for k in tensors if k.startswith(f"{prefix}patch_norms.")]:
         del tensors[name]

@@ -36,6 +36,7 @@ SELF_DISTILLED = {
     "method.hidden_dim": 2048,
     "method.bottleneck_dim": 256,
     "method.head_batch_norm": False,
+    "method.head_batch_norm_apart": False,
     "method.student_temp": 0.1,
     "method.teacher_temp": 0.07,
     "method.momentum": 0.996,

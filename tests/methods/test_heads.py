@@ -166,15 +166,17 @@ def test_the_head_of_a_run_of_version_0_1_0_is_read():
     """It had norms of its own for patches; every key is accounted for where it is loaded."""
     head, x = make_head(batch_norm=True), torch.randn(9, 16) + 1
     head(x)
-    former = {f"head.{k}": v.clone() for k, v in head.state_dict().items()}
+    former = {k: v.clone() for k, v in head.state_dict().items()}
     former |= {
         k.replace("norms.", "patch_norms."): v + 1 for k, v in former.items() if "norms." in k
     }
-    read = nn.ModuleDict({"head": ProjectionHead(16, 12, 24, 8, False, batch_norm=True)}).eval()
+    read = ProjectionHead(16, 12, 24, 8, False, batch_norm=True).eval()
     assert not any(read.load_state_dict(dict(former), strict=False))
-    assert torch.equal(read["head"](x), head.eval()(x))
-    former["head.patches.0.bias"] = torch.zeros(1)
-    assert read.load_state_dict(former, strict=False).unexpected_keys == ["head.patches.0.bias"]
+    assert torch.equal(read(x), head.eval()(x))
+    former["patches.0.bias"] = torch.zeros(1)
+    assert read.load_state_dict(dict(former), strict=False).unexpected_keys == ["patches.0.bias"]
+    whole = nn.ModuleDict({"head": read})  # a training that went on from it would be another
+    assert whole.load_state_dict({f"head.{k}": v for k, v in former.items()}, strict=False)[1]
 
 
 def test_norm_last_layer_freezes_the_norms_at_one():
