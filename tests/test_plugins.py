@@ -293,7 +293,6 @@ def test_a_benchmark_called_like_a_config_folder_of_another_package(site) -> Non
 
 
 def test_a_benchmarks_config_of_two_packages_is_refused(site) -> None:
-    pytest.importorskip("mmdet")
     from sslbench.benchmarks.dense.prepare import read_config
 
     write_module(site, "thief/configs/detection/shapes.py", "model = dict()\n")

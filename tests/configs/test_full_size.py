@@ -1,4 +1,4 @@
-"""The published configs build and run as they are: two training steps and a test.
+"""The published configs build and run as they are: a training step or two and a test.
 
 On images in the size of photographs, in float32 on a CPU, through mmengine's own Runner.
 """
@@ -95,7 +95,7 @@ def shortened(case: Case, folder: Path, source: str) -> Config:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.config)
-def test_two_steps_and_a_test(case: Case, tmp_path: Path) -> None:
+def test_a_step_or_two_and_a_test(case: Case, tmp_path: Path) -> None:
     official = official_weights(case.arch)
     source = write_run(tmp_path / "run", case.arch, official)
     runner = Runner.from_cfg(shortened(case, tmp_path, source))
