@@ -10,6 +10,7 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -30,21 +31,26 @@ from tests.configs.trees import write_ade20k, write_coco
 class Case:
     """batch: UPerNet's pooling to 1x1 needs two images for its batch norm.
 
-    steps: one with the larger backbone; a second shows what it shows with the smaller.
+    brief: one step with smaller images and fewer regions. The larger backbone differs from the
+    smaller in its widths alone, and the smaller one sees the published sizes twice.
     """
 
     benchmark: str
     config: str
     arch: str
     batch: int
-    steps: int = 2
+    brief: bool = False
+
+    @property
+    def steps(self) -> int:
+        return 1 if self.brief else 2
 
 
 CASES = [
     Case("detection", "coco_vits16", "vit_small", 1),
-    Case("detection", "coco_vitb16", "vit_base", 1, steps=1),
+    Case("detection", "coco_vitb16", "vit_base", 1, brief=True),
     Case("segmentation", "ade20k_upernet_vits16", "vit_small", 2),
-    Case("segmentation", "ade20k_upernet_vitb16", "vit_base", 2, steps=1),
+    Case("segmentation", "ade20k_upernet_vitb16", "vit_base", 2, brief=True),
     Case("segmentation", "ade20k_linear_vits16", "vit_small", 1),
 ]
 
@@ -67,9 +73,39 @@ def write_run(folder: Path, arch: str, official: dict[str, Tensor]) -> str:
     return str(folder)
 
 
+SIDES = ("scale", "scales", "crop_size", "size", "stride")
+
+
+def halved(settings: Any) -> Any:
+    """`settings` with every side of an image in them halved."""
+    if isinstance(settings, list):
+        return [halved(value) for value in settings]
+    if not isinstance(settings, dict):
+        return settings
+    return {k: _half(v) if k in SIDES else halved(v) for k, v in settings.items()}
+
+
+def _half(sides: Any) -> Any:
+    return sides // 2 if isinstance(sides, int) else type(sides)(_half(side) for side in sides)
+
+
+def make_brief(config: Config) -> None:
+    """Half the sides of images, an eighth of the regions a detector trains and tests on."""
+    for loader in (config.train_dataloader, config.test_dataloader):
+        loader.dataset.pipeline = halved(loader.dataset.pipeline)
+    for part in ("data_preprocessor", "test_cfg"):
+        config.model[part] = halved(config.model[part])
+    for stage in config.model.train_cfg.get("rcnn", ()):
+        stage.sampler.num //= 8
+    if "rpn" in config.model.test_cfg:
+        config.model.test_cfg.rpn.max_per_img //= 8
+
+
 def shortened(case: Case, folder: Path, source: str) -> Config:
     """The config on a tree of our own, for a step or two, without validation and checkpoints."""
     config = copy.deepcopy(load(case.benchmark, case.config))
+    if case.brief:
+        make_brief(config)
     config.model.backbone.source = source
     write = write_coco if case.benchmark == "detection" else write_ade20k
     data = write(folder / "data", train=case.steps * case.batch)
