@@ -18,7 +18,8 @@ from sslbench.errors import UserError, nearest
 
 NETWORKS = ("teacher", "student", "state_dict", "model", "model_state_dict", "module")
 EMBEDDING = re.compile(
-    r"(.*?)(patch_embed\.(proj\.|projection\.)?|embeddings\.patch_embeddings\.projection\.)weight"
+    r"(.*?)(patch_embed\.(proj\.|projection\.)?|embeddings\.patch_embeddings\.(projection\.)?)"
+    r"weight"
 )
 HEAD = r"head\.((?:(?:mlp|layers|norms|patch_norms)\.\d+|last_layer2?|last_norm2?)\..+)"
 
@@ -130,5 +131,6 @@ def _chosen(roots: Sequence[str], source: str, wanted: str | None) -> str:
 
 def _no_backbone(source: str, names: Iterable[Any]) -> UserError:
     names = [str(name) for name in names]
-    among = f"among its {len(names)} names ({few(names)})" if names else "there, for it is empty"
-    return UserError(f"{source} holds no ViT, BEiT or Swin: no patch embedding is {among}.")
+    found = f"by a known name is among its {len(names)} ({few(names)})"
+    lacks = found if names else "is there, for it is empty"
+    return UserError(f"{source} holds no ViT, BEiT or Swin: no patch embedding {lacks}.")

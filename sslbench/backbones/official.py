@@ -18,14 +18,7 @@ from torch import Tensor, nn
 
 from sslbench import plugins
 from sslbench.backbones.files import SUFFIXES, is_safetensors, suffix
-from sslbench.backbones.folders import (
-    Settings,
-    check_settings,
-    is_index,
-    read_shards,
-    settings_beside,
-    usual_eps,
-)
+from sslbench.backbones.folders import is_index, read_shards
 from sslbench.backbones.layouts import Adopted, adopt
 from sslbench.backbones.loaded import LoadedModel, Report
 from sslbench.backbones.networks import select
@@ -40,8 +33,9 @@ from sslbench.backbones.provenance import (
     suggested,
     told_by,
 )
+from sslbench.backbones.settings import Settings, check_settings, settings_beside, usual_eps
 from sslbench.backbones.sources import split, statistics
-from sslbench.backbones.transformers import check_undistilled, is_of_transformers, translate
+from sslbench.backbones.transformers import check_known, is_of_transformers, translate
 from sslbench.backbones.weights import RELEASES, Release
 from sslbench.config import IMAGENET_MEAN, IMAGENET_STD
 from sslbench.data.contents import file_sha256
@@ -64,6 +58,7 @@ def read_official(path: Path, options: Mapping[str, str]) -> LoadedModel:
 
     Raises UserError if it is none, or not what the options say it is.
     """
+    beside = settings_beside(path)
     container, converted = _open(path)
     by = suggested(path, file_sha256(path), options.get("as"))
     if converted and by.identified == "file name":
@@ -71,7 +66,6 @@ def read_official(path: Path, options: Mapping[str, str]) -> LoadedModel:
     preferred = by.release.key if by.release else None
     place, found, root = select(container, options.get("key"), preferred, path)
     tensors = {k: v for k, v in found.items() if isinstance(v, Tensor)}
-    beside = settings_beside(path)
     adopted = _adopted(tensors, path, root, beside, converted.get("norm_eps"))
     _check_archs(adopted.config.arch, options.get("arch"), by, path)
     told, by = agreed(_with(beside, told_by(container, found)), by)
@@ -113,7 +107,7 @@ def _adopted(
     norm_eps: float | None,
 ) -> Adopted:
     """The backbone in `tensors`, in whosever layout; UserError if its settings do not fit it."""
-    check_undistilled(tensors, str(path))
+    check_known(tensors, str(path))
     if not is_of_transformers(tensors):
         return adopt(tensors, str(path), root, norm_eps)
     translated = translate(tensors, str(path))
@@ -122,7 +116,7 @@ def _adopted(
         eps = usual_eps(translated.tensors)
         notes = [f"no settings lie beside it: its LayerNorms are taken to have eps {eps}"]
     adopted = adopt(translated.tensors, str(path), root, eps, beside.image_size)
-    check_settings(beside, adopted.config, path)
+    check_settings(beside, adopted.config, translated.normed, path)
     report = translated.account(adopted.report)
     report = replace(report, notes=(*report.notes, *notes))
     return replace(adopted, report=report)

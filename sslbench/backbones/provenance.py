@@ -210,4 +210,4 @@ def numbers(name: str, value: Any) -> tuple[float, ...]:
     if not isinstance(value, (list, tuple)) or len(value) != 3:
         return ()
     found = tuple(float(v) for one in value if (v := number(one)) is not None)
-    return found if len(found) == 3 and sound_statistics(name, found) else ()
+    return found if sound_statistics(name, found) else ()

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from urllib.parse import parse_qsl
@@ -16,6 +15,12 @@ from sslbench.errors import UserError, nearest
 
 KNOWN = ("key", "arch", "as", "mean", "std")
 UNKNOWN = "unknown"  # ?as=unknown: whatever the file's name suggests, it is not believed
+# of a mean or std of inputs in [0, 1]; larger ones are meant for pixels from 0 to 255
+LARGEST, SMALLEST_STD = 10.0, 1e-6
+STATISTICS = {
+    "mean": f"three finite numbers of at most {LARGEST:g}, for images from 0 to 1",
+    "std": f"three finite numbers from {SMALLEST_STD:g} to {LARGEST:g}, for images from 0 to 1",
+}
 QUERY = re.compile(r"(.+?)\?(\w+=.*)")
 
 
@@ -70,16 +75,15 @@ def statistics(options: Mapping[str, str]) -> dict[str, tuple[float, ...]]:
             values = tuple(float(part) for part in options[name].split(","))
         except ValueError:
             values = ()
-        if len(values) != 3 or not sound_statistics(name, values):
-            above = " above 0" if name == "std" else ""
+        if not sound_statistics(name, values):
             raise UserError(
-                f"?{name}={options[name]} must be three finite numbers{above}, e.g. "
-                f"{name}=0.5,0.5,0.5."
+                f"?{name}={options[name]} must be {STATISTICS[name]}, e.g. {name}=0.5,0.5,0.5."
             )
         found[name] = values
     return found
 
 
 def sound_statistics(name: str, values: tuple[float, ...]) -> bool:
-    """Whether numbers can be a mean or a std of inputs in [0, 1]."""
-    return all(math.isfinite(v) and (name == "mean" or v > 0) for v in values)
+    """Whether numbers can be a mean or a std of inputs in [0, 1], see `STATISTICS`."""
+    low = -LARGEST if name == "mean" else SMALLEST_STD
+    return len(values) == 3 and all(low <= v <= LARGEST for v in values)

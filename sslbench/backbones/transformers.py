@@ -20,7 +20,17 @@ from sslbench.backbones.wrappers import plain_names
 from sslbench.errors import UserError
 
 EMBEDDING = "embeddings.patch_embeddings.projection.weight"
-DISTILLED = re.compile(r"(.*\.)?(distillation_token|dist_token)")
+# a name that gives away a network that cannot be built -> what it is, what its name has no place in
+FOREIGN = {
+    r"(.*\.)?(distillation_token|dist_token)": (
+        "is a distilled DeiT: its {} has no place in the shared ViT; give the DeiT that was "
+        "trained without distillation"
+    ),
+    r"(.*\.)?(storage_tokens|rope_embed\.periods|embeddings\.patch_embeddings\.weight)": (
+        "is a DINOv3, as its {} shows: its positions are rotations, which are not read; give a "
+        "DINOv2 or another ViT"
+    ),
+}
 # applied in turn to a name without its root; -> official names, queries, keys and values apart
 RULES = (
     (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
@@ -51,10 +61,14 @@ PART = re.compile(r"(.*\.attn)\.([qkv])\.(weight|bias)")
 
 @dataclass(frozen=True)
 class Translated:
-    """Tensors under official names, and the names in the file that each was made of."""
+    """Tensors under official names, and the names in the file that each was made of.
+
+    normed: the backbone itself ends in a norm; that of BEiT's pretraining has it outside.
+    """
 
     tensors: dict[str, Tensor]
     origins: dict[str, tuple[str, ...]]
+    normed: bool
 
     def account(self, report: Report) -> Report:
         """`report` by the names in the file."""
@@ -96,16 +110,16 @@ def translate(tensors: Mapping[str, Tensor], source: str) -> Translated:
                 [_sound(tensors, k, source) for k in _alike(pieces, tensors, source)]
             )
             origins[new] = pieces
-    return Translated(found, origins)
+    normed = any(f"{root}layernorm.weight" in own for root in roots)
+    return Translated(found, origins, normed)
 
 
-def check_undistilled(names: Iterable[str], source: str) -> None:
-    """Raises UserError for a DeiT with a distillation token, official or of `transformers`."""
-    if token := next((name for name in names if DISTILLED.fullmatch(name)), None):
-        raise UserError(
-            f"{source} is a distilled DeiT: its {token} has no place in the shared ViT; give the "
-            "DeiT that was trained without distillation."
-        )
+def check_known(names: Iterable[str], source: str) -> None:
+    """Raises UserError for a network of `FOREIGN`, official or of `transformers`."""
+    for name in names:
+        for pattern, said in FOREIGN.items():
+            if re.fullmatch(pattern, name):
+                raise UserError(f"{source} {said.format(name)}.")
 
 
 def _official(name: str) -> str:

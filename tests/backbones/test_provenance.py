@@ -86,7 +86,10 @@ def test_what_a_file_does_not_say_is_said_in_its_source(tmp_path):
     path, _ = convert(model.source, "safetensors", tmp_path / "y.safetensors")
     assert load_backbone(path).mean == model.mean
     assert load_backbone(f"{path}?mean=0,0,0").mean == (0, 0, 0)
-    for wrong in ("std=0,1,1", "mean=1,2", "mean=nan,0,0", "mean=1e999,0,0", "std=a,b,c"):
+    for wrong in (
+        "std=0,1,1", "mean=1,2", "mean=nan,0,0", "mean=1e999,0,0", "std=a,b,c", "std=1e-320,1,1",
+        "mean=123.675,116.28,103.53", "std=58.395,57.12,57.375", "std=-1,1,1",
+    ):  # fmt: skip
         with pytest.raises(UserError, match=r"\?(mean|std)=.* must be three finite numbers"):
             load_backbone(f"{tmp_path / 'x.pth'}?{wrong}")
 

@@ -15,7 +15,7 @@ from sslbench.backbones import manifest, provenance
 from sslbench.backbones.convert import convert
 from sslbench.backbones.load import load_backbone, load_module
 from sslbench.errors import UserError
-from tests.backbones.layouts import NANO, TINY_RELEASE, vit
+from tests.backbones.layouts import TINY_RELEASE
 from tests.backbones.test_official import features, tiny_others, worst
 
 __all__ = ["tiny_others"]
@@ -135,24 +135,6 @@ def convert_to(folder, source):
     return convert(source, "safetensors", folder / "ours.safetensors")[0]
 
 
-@pytest.fixture
-def folder(tmp_path):
-    peer = made("dinov2")
-    peer.save_pretrained(tmp_path)
-    return tmp_path
-
-
-def test_preprocessing_is_read(folder):
-    assert load_backbone(folder).mean == (0.485, 0.456, 0.406)
-    said = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6], "size": {"height": 32}}
-    (folder / "preprocessor_config.json").write_text(json.dumps(said))
-    model = load_backbone(folder)
-    assert (model.mean, model.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
-    assert load_backbone(f"{folder}?mean=0,0,0").mean == (0, 0, 0)
-    (folder / "preprocessor_config.json").write_text('{"do_normalize": false}')
-    assert load_backbone(folder).std == (1, 1, 1)
-
-
 def test_a_release_that_the_user_names_counts_more_than_a_default(tmp_path, monkeypatch):
     for module in (manifest, provenance):
         monkeypatch.setattr(module, "RELEASES", (TINY_RELEASE,))
@@ -206,24 +188,6 @@ def test_broken_shards_are_one_sentence(tmp_path):
     refused("is damaged", text="[" * 100_000)
 
 
-@pytest.mark.parametrize(
-    "change, said",
-    [
-        ({"num_attention_heads": 4}, r"says heads \(4,\), but the ViT-Nano/16 .* has \(2,\)"),
-        ({"hidden_size": 32}, "says width 32, but"),
-        ({"hidden_act": "gelu_new"}, "says hidden_act 'gelu_new'; only 'gelu'"),
-        ({"layer_norm_eps": "x"}, "says layer_norm_eps 'x'"),
-        ({"model_type": ["vit"]}, "which is not read"),
-        ({"model_type": "swinv2"}, "says model_type 'swinv2', which is not read; known are vit"),
-    ],
-)
-def test_settings_that_do_not_fit_are_one_sentence(folder, change, said):
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(UserError, match=said):
-        load_backbone(folder)
-
-
 def test_a_single_file_takes_the_usual_eps_and_says_so(tmp_path):
     peer = made("vit")
     torch.save({f"module.{k}": v for k, v in peer.state_dict().items()}, tmp_path / "x.pth")
@@ -263,13 +227,3 @@ def test_a_folder_of_others_is_no_run(tmp_path):
 def test_a_folder_without_weights_says_what_it_may_hold(tmp_path):
     with pytest.raises(UserError, match=r"one of model.safetensors, .*pytorch_model.bin"):
         load_backbone(tmp_path)
-
-
-def test_a_folder_of_timm_brings_its_mean_and_std(tmp_path):
-    save_file(vit(**NANO), tmp_path / "model.safetensors")
-    cfg = {"mean": [0.1, 0.2, 0.3], "std": [0.5, 0.5, 0.5], "input_size": [3, 224, 224]}
-    about = {"architecture": "vit_x", "pretrained_cfg": cfg}
-    (tmp_path / "config.json").write_text(json.dumps(about))
-    model = load_backbone(tmp_path)
-    assert (model.mean, model.std) == ((0.1, 0.2, 0.3), (0.5,) * 3)
-    assert model.backbone.config.norm_eps == 1e-6
