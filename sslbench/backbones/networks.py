@@ -131,6 +131,6 @@ def _chosen(roots: Sequence[str], source: str, wanted: str | None) -> str:
 
 def _no_backbone(source: str, names: Iterable[Any]) -> UserError:
     names = [str(name) for name in names]
-    found = f"by a known name is among its {len(names)} ({few(names)})"
+    found = f"by a known name is among its {len(names)} names ({few(names)})"
     lacks = found if names else "is there, for it is empty"
     return UserError(f"{source} holds no ViT, BEiT or Swin: no patch embedding {lacks}.")
