@@ -18,7 +18,7 @@ from scipy.interpolate import make_interp_spline
 from timm.models.beit import Block, gen_relative_position_index
 from torch import Tensor, nn
 
-from sslbench.backbones.config import SIZES, BackboneConfig
+from sslbench.backbones.config import SIZES, TRANSFORMERS, BackboneConfig
 from sslbench.backbones.vit import VisionTransformer, layer_norm
 
 CLS_ENTRIES = 3  # last rows of a table: [CLS] to patch, patch to [CLS], [CLS] to itself
@@ -50,12 +50,23 @@ class BEiTTransformer(VisionTransformer):
     def _relative_biases(self, grid: tuple[int, int]) -> Iterator[Tensor]:
         index = gen_relative_position_index(grid, device=self.cls_token.device)
         if self.rel_pos_bias is not None:
-            bias = relative_bias(self.rel_pos_bias.relative_position_bias_table, grid, index)
+            bias = self._bias(self.rel_pos_bias.relative_position_bias_table, grid, index)
         for block in self.blocks:
             if self.rel_pos_bias is None:
                 table = block.get_parameter("attn.relative_position_bias_table")
-                bias = relative_bias(table, grid, index)
+                bias = self._bias(table, grid, index)
             yield bias
+
+    def _bias(self, table: Tensor, grid: tuple[int, int], index: Tensor) -> Tensor:
+        """(1, heads, 1 + N, 1 + N), what a table adds to the attention logits of a `grid`.
+
+        A table made for another grid is resampled: as `splined_table`, or linearly, as transformers
+        does (`BeitRelativePositionBias`).
+        """
+        if grid != (self.grid_size, self.grid_size):
+            linear = self.config.resampling == TRANSFORMERS
+            table = linear_table(table, grid) if linear else splined_table(table, grid)
+        return table[index].permute(2, 0, 1)[None]
 
 
 class RelativePositionBias(nn.Module):
@@ -100,21 +111,27 @@ class Attention(nn.Module):
         return self.proj(x.transpose(1, 2).flatten(2))
 
 
-def relative_bias(table: Tensor, grid: tuple[int, int], index: Tensor) -> Tensor:
-    """(1, heads, 1 + N, 1 + N), what a table adds to the attention logits of a `grid` of N patches.
+def splined_table(table: Tensor, grid: tuple[int, int]) -> Tensor:
+    """A bias table for a `grid`, resampled as beit/run_class_finetuning.py does.
 
-    A table made for another grid is resampled as beit/run_class_finetuning.py does: the trained
-    distances are spread as 1, 1 + q, 1 + q + q^2, ... up to the largest new one and a bicubic
-    spline goes through them; the entries of [CLS] stay.
+    The trained distances are spread as 1, 1 + q, 1 + q + q^2, ... up to the largest new one and a
+    bicubic spline goes through them; the entries of [CLS] stay.
     """
     span = int((len(table) - CLS_ENTRIES) ** 0.5)
-    if grid != ((span + 1) // 2, (span + 1) // 2):
-        rows, columns = (torch.from_numpy(_resampling(span, 2 * n - 1)).to(table) for n in grid)
-        square = table[:-CLS_ENTRIES].unflatten(0, (span, span))
-        with torch.autocast(table.device.type, enabled=False):
-            square = torch.einsum("ip,jq,pqh->ijh", rows, columns, square)
-        table = torch.cat([square.flatten(0, 1), table[-CLS_ENTRIES:]])
-    return table[index].permute(2, 0, 1)[None]
+    rows, columns = (torch.from_numpy(_resampling(span, 2 * n - 1)).to(table) for n in grid)
+    square = table[:-CLS_ENTRIES].unflatten(0, (span, span))
+    with torch.autocast(table.device.type, enabled=False):
+        square = torch.einsum("ip,jq,pqh->ijh", rows, columns, square)
+    return torch.cat([square.flatten(0, 1), table[-CLS_ENTRIES:]])
+
+
+def linear_table(table: Tensor, grid: tuple[int, int]) -> Tensor:
+    """A bias table for a `grid`, each new distance between its two nearest; [CLS]'s stay."""
+    span = int((len(table) - CLS_ENTRIES) ** 0.5)
+    square = table[:-CLS_ENTRIES].unflatten(0, (span, span)).permute(2, 0, 1)[None]
+    size = [2 * n - 1 for n in grid]
+    square = F.interpolate(square, size=size, mode="bilinear")[0].permute(1, 2, 0)
+    return torch.cat([square.flatten(0, 1), table[-CLS_ENTRIES:]])
 
 
 def _fresh_table(side: int, heads: int) -> nn.Parameter:

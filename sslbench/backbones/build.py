@@ -6,7 +6,14 @@ from dataclasses import fields, replace
 
 from sslbench.backbones.base import Backbone
 from sslbench.backbones.beit_vit import BEiTTransformer
-from sslbench.backbones.config import POSITIONS, SIZES, SWIN_PATCH, SWINS, BackboneConfig
+from sslbench.backbones.config import (
+    POSITIONS,
+    RESAMPLINGS,
+    SIZES,
+    SWIN_PATCH,
+    SWINS,
+    BackboneConfig,
+)
 from sslbench.backbones.swin import SwinTransformer
 from sslbench.backbones.vit import VisionTransformer
 from sslbench.errors import UserError, nearest
@@ -22,6 +29,7 @@ OWNERS = {
     "positions": ("beit",),
     "layer_scale": ("vit", "beit"),
     "registers": ("vit",),
+    "resampling": ("vit", "beit"),
 }
 
 
@@ -60,11 +68,10 @@ def _check_sizes(config: BackboneConfig) -> None:
 
 
 def _check_family(config: BackboneConfig) -> None:
-    if config.positions not in POSITIONS:
-        raise UserError(
-            f"unknown backbone.positions {config.positions!r}: "
-            f"{nearest(config.positions, POSITIONS)}."
-        )
+    for key, known in (("positions", POSITIONS), ("resampling", RESAMPLINGS)):
+        value = getattr(config, key)
+        if value not in known:
+            raise UserError(f"unknown backbone.{key} {value!r}: {nearest(value, known)}.")
     defaults = {field.name: field.default for field in fields(config)}
     for key, families in OWNERS.items():
         if getattr(config, key) != defaults[key] and config.family not in families:

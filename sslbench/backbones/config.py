@@ -23,6 +23,8 @@ SWINS = {
 SWIN_PATCH, SWIN_STRIDE = 4, 32  # pixels of an input patch and of an output token
 
 POSITIONS = ("absolute", "relative", "shared relative")
+TRANSFORMERS = "transformers"
+RESAMPLINGS = ("papers", TRANSFORMERS)
 LETTERS = {"nano": "Nano", "tiny": "Ti", "small": "S", "base": "B", "large": "L"}
 
 
@@ -36,7 +38,8 @@ class BackboneConfig:
     table for all blocks. layer_scale (not Swin): initial factor of every residual branch, 0 =
     none. registers (vit_* only): tokens that are neither [CLS] nor patches. norm_eps: of its
     LayerNorms, 1e-6 as the papers'; Microsoft's and timm's Swins have 1e-5, transformers' ViTs
-    1e-12.
+    1e-12. resampling (not Swin): whose code brings positions to another size, see `vit` and
+    `beit_vit`.
     """
 
     name: str = "vit_small"
@@ -48,6 +51,7 @@ class BackboneConfig:
     layer_scale: float = 0.0
     registers: int = 0
     norm_eps: float = 1e-6
+    resampling: str = "papers"
 
     @property
     def family(self) -> str:
@@ -58,7 +62,9 @@ class BackboneConfig:
     def reading(self) -> str:
         """What shapes do not tell of how weights are read: "vit_small/16@224 eps 1e-06"."""
         window = f" window {self.window}" if self.family == "swin" else ""
-        return f"{self.name}/{self.patch_size}@{self.image_size}{window} eps {self.norm_eps:g}"
+        by = "" if self.resampling == "papers" else f" resampled as by {self.resampling}"
+        place = f"{self.name}/{self.patch_size}@{self.image_size}"
+        return f"{place}{window} eps {self.norm_eps:g}{by}"
 
     @property
     def stride(self) -> int:

@@ -82,7 +82,7 @@ def _lost(model: LoadedModel) -> tuple[str, ...]:
 
 def _save_ours(model: LoadedModel, config: BackboneConfig, path: Path) -> None:
     about = {"model": asdict(model.card), **{name: getattr(model, name) for name in JUDGING}}
-    about["norm_eps"] = config.norm_eps
+    about |= {"norm_eps": config.norm_eps, "resampling": config.resampling}
     save_weights(path, exported(model.backbone, model.head), {"converted": about})
 
 

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,7 @@ NOT_OURS = {  # what is left out on purpose, by its name -> why
     r"(.*\.)?(fc_norm|head_dist|classifier|fc)\.(weight|bias)": "a fine-tuned classifier",
     r"(.*\.)?head\.(fc\.|layers\.(head|pre_logits)\.)?(weight|bias)": "a fine-tuned classifier",
 }
+UNTOLD = {"vit": ("norm_eps", "resampling"), "swin": ("norm_eps", "image_size")}
 OTHERS_EPS = 1e-5  # of the LayerNorms in Microsoft's, timm's and mm's Swins; iBOT's have 1e-6
 
 
@@ -72,13 +74,13 @@ def adopt(
     tensors: Mapping[str, Tensor],
     source: str,
     network: str | None = None,
-    norm_eps: float | None = None,
-    image_size: int | None = None,
+    known: Mapping[str, Any] = {},
 ) -> Adopted:
     """The backbone whose weights `tensors` are, its architecture inferred from their shapes.
 
-    network: which of several in the dict, by the start of its keys. norm_eps: of its LayerNorms
-    where that is known; else its naming tells. image_size: of a Swin, where that is known.
+    network: which of several in the dict, by the start of its keys. known: settings of its
+    `BackboneConfig` that shapes do not tell, those of `UNTOLD`; where nothing is known of its
+    LayerNorms, its naming tells.
     Raises UserError where a key is missing or cannot be explained, and where a tensor is none of
     weights.
     """
@@ -87,9 +89,9 @@ def adopt(
     body = {ours: _sound(tensors, key, source) for ours, key in names.body.items()}
     check_shapes(body, source)
     body = _reshaped(body, names.unfold)
-    config = infer(body, source, norm_eps or names.norm_eps)
-    if image_size is not None and config.family == "swin":
-        config = replace(config, image_size=image_size)
+    config = infer(body, source, names.norm_eps)
+    own = UNTOLD["swin" if config.family == "swin" else "vit"]
+    config = replace(config, **{name: known[name] for name in own if name in known})
     backbone = build_backbone(config, "mask_token" in body, drop_path=0.0)
     notes = [] if "mask_token" in body else ["the file holds no mask token; judging needs none"]
     if names.pooled and "norm.weight" not in body:
@@ -97,7 +99,7 @@ def adopt(
         notes.append("fine-tuned on the mean patch, it has no final norm: none is applied")
     if config.family == "swin":
         notes.append(f"trained on {config.image_size} px, as its windows say")
-        by = "as its naming tells" if norm_eps is None else "as it says"
+        by = "as it says" if "norm_eps" in known else "as its naming tells"
         notes.append(f"its LayerNorms have eps {config.norm_eps}, {by}")
     _fill(backbone, body, names.unknown, f"{source} does not fit {config.arch}")
     report = Report(tuple(names.body.values()), names.dropped, tuple(notes))

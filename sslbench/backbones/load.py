@@ -50,7 +50,7 @@ FLOORS = (PIXELS, RANDOM)
 OPTIONS: dict[str, Any] = {
     f.name: f.default
     for f in fields(BackboneConfig)
-    if f.name in ("window", "positions", "layer_scale", "registers", "norm_eps")
+    if f.name in ("window", "positions", "layer_scale", "registers", "norm_eps", "resampling")
 }
 
 

@@ -17,6 +17,7 @@ import timm
 from torch import Tensor, nn
 
 from sslbench import plugins
+from sslbench.backbones.config import TRANSFORMERS, BackboneConfig
 from sslbench.backbones.files import SUFFIXES, is_safetensors, suffix
 from sslbench.backbones.folders import is_index, read_shards
 from sslbench.backbones.layouts import Adopted, adopt
@@ -66,7 +67,7 @@ def read_official(path: Path, options: Mapping[str, str]) -> LoadedModel:
     preferred = by.release.key if by.release else None
     place, found, root = select(container, options.get("key"), preferred, path)
     tensors = {k: v for k, v in found.items() if isinstance(v, Tensor)}
-    adopted = _adopted(tensors, path, root, beside, converted.get("norm_eps"))
+    adopted = _adopted(tensors, path, root, beside, converted.get("known", {}))
     _check_archs(adopted.config.arch, options.get("arch"), by, path)
     told, by = agreed(_with(beside, told_by(container, found)), by)
     base = converted.get("model")
@@ -104,18 +105,21 @@ def _adopted(
     path: Path,
     root: str | None,
     beside: Settings,
-    norm_eps: float | None,
+    known: Mapping[str, Any],
 ) -> Adopted:
     """The backbone in `tensors`, in whosever layout; UserError if its settings do not fit it."""
     check_known(tensors, str(path))
     if not is_of_transformers(tensors):
-        return adopt(tensors, str(path), root, norm_eps)
+        adopted = adopt(tensors, str(path), root, known or beside.known)
+        normed = not isinstance(adopted.backbone.get_submodule("norm"), nn.Identity)
+        check_settings(beside, adopted.config, normed, path)
+        return adopted
     translated = translate(tensors, str(path))
-    eps, notes = beside.norm_eps, []
-    if eps is None:
-        eps = usual_eps(translated.tensors)
+    known, notes = {"resampling": TRANSFORMERS, **beside.known}, list[str]()
+    if "norm_eps" not in known:
+        known["norm_eps"] = eps = usual_eps(translated.tensors)
         notes = [f"no settings lie beside it: its LayerNorms are taken to have eps {eps}"]
-    adopted = adopt(translated.tensors, str(path), root, eps, beside.image_size)
+    adopted = adopt(translated.tensors, str(path), root, known)
     check_settings(beside, adopted.config, translated.normed, path)
     report = translated.account(adopted.report)
     report = replace(report, notes=(*report.notes, *notes))
@@ -213,7 +217,10 @@ def _converted(said: Any, path: Path) -> dict[str, Any]:
         facts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in said.items()}
         return {name: facts[name] for name in JUDGING} | {
             "model": replace(ModelCard(**facts["model"]), source="", label="", file_sha256=""),
-            "norm_eps": float(facts["norm_eps"]),
+            "known": {
+                "norm_eps": float(facts["norm_eps"]),
+                "resampling": str(facts.get("resampling", BackboneConfig.resampling)),
+            },
         }
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"the card in {path} is damaged; convert its source again.") from error

@@ -64,13 +64,13 @@ SCALE = 255.0  # a pixel's largest value, by which images are divided here
 class Settings:
     """What the settings beside a file say of a network; empty where they say nothing.
 
-    norm_eps: of its LayerNorms; mean, std: of inputs in [0, 1]; usual: those that are transformers'
-    default for it; said: the whole config.json of `transformers`.
+    known: settings of its `BackboneConfig` that shapes do not tell; mean, std: of inputs in [0, 1];
+    usual: those that are transformers' default for it; said: the whole config.json of
+    `transformers`.
     """
 
     method: str = ""
-    norm_eps: float | None = None
-    image_size: int | None = None
+    known: Mapping[str, Any] = field(default_factory=dict)
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     usual: tuple[tuple[float, ...], ...] = ()
@@ -104,10 +104,11 @@ def settings_beside(path: Path) -> Settings:
             raise UserError(f"{file} says {name} {said[name]!r}; only {value!r} can be built.")
     model = MODELS[kind]
     eps = _number(said.get("layer_norm_eps", model.norm_eps), file, "layer_norm_eps")
-    size = _side(said.get("image_size"))
+    known, size = {"norm_eps": eps}, _side(said.get("image_size"))
+    if isinstance(size, int):
+        known["image_size"] = size
     mean, std = _preprocessing(path.parent / PREPROCESSOR, model.usual)
-    whole = size if isinstance(size, int) else None
-    return Settings(model.method, eps, whole, mean, std, model.usual, said)
+    return Settings(model.method, known, mean, std, model.usual, said)
 
 
 def usual_eps(names: Iterable[str]) -> float:

@@ -20,7 +20,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from sslbench.backbones.base import Backbone, Tokens, spread_drop_path
-from sslbench.backbones.config import SIZES, BackboneConfig
+from sslbench.backbones.config import SIZES, TRANSFORMERS, BackboneConfig
 from sslbench.errors import UserError
 
 EMBEDDINGS = ("patch_embed", "cls_token", "pos_embed", "mask_token", "register_tokens")
@@ -149,15 +149,17 @@ class VisionTransformer(Backbone):
 
         Bicubic by scale factor with 0.1 added to the target, as dino/vision_transformer.py:174-194
         does: the exact target size would shift the values slightly (recipe trap T16). DINOv2's
-        models with registers are made for the exact size, antialiased (dinov2/hub/backbones.py).
+        models with registers are made for the exact size, antialiased (dinov2/hub/backbones.py),
+        and transformers takes the exact size for all (`interpolate_pos_encoding`).
         """
         table, side = self.pos_embed, self.grid_size
         assert table is not None, "asked for only where there is a table"
         if grid == (side, side):
             return table
         square = table[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
-        if self.config.registers:
-            square = F.interpolate(square, size=grid, mode="bicubic", antialias=True)
+        if self.config.registers or self.config.resampling == TRANSFORMERS:
+            smooth = self.config.registers > 0
+            square = F.interpolate(square, size=grid, mode="bicubic", antialias=smooth)
         else:
             scale = ((grid[0] + 0.1) / side, (grid[1] + 0.1) / side)
             square = F.interpolate(square, scale_factor=scale, mode="bicubic")
