@@ -86,7 +86,8 @@ def check_columns(wanted: Sequence[str], columns: Sequence[ColumnKey], known: Kn
     """Raises UserError for an item of `wanted` that none of `columns` answers to."""
     for item in wanted:
         if not asked(item, columns, columns, known):
-            names = dict.fromkeys(full_heading(c) for c in columns)
+            # without commas, which stand between items: every name may be asked for as it is
+            names = dict.fromkeys(full_heading(c).replace(",", "") for c in columns)
             raise UserError(
                 f"no column answers to {item!r}; there are: {', '.join(names) or 'none'}."
             )
@@ -97,17 +98,21 @@ def asked(
 ) -> list[ColumnKey]:
     """The columns that an item such as "k-NN", "knn k=10" or "linear" means.
 
-    That is a column's name in papers, else a benchmark's name and any words of its setting and
-    metric; main columns count before others.
+    That is a column's name in papers or its full name, else a benchmark's name and any words of its
+    setting and metric; a metric that is named and main columns count before others.
     """
     words = _words(item)
     if named := [c for c in columns if words == _words(short_heading(c, known))]:
         return named
+    if whole := [c for c in columns if words == _words(full_heading(c))]:
+        return whole
     fitting = [
         c
         for c in columns
         if words[:1] == [c.benchmark.casefold()] and set(words) <= set(_words(full_heading(c)))
     ]
+    if all(words != _words(f"{c.benchmark} {c.setting}") for c in fitting):
+        fitting = [c for c in fitting if set(_words(c.metric)) <= set(words[1:])] or fitting
     return [c for c in fitting if c in main] or fitting
 
 

@@ -39,6 +39,7 @@ UNMATCHED = (
     "pretraining data and epochs, trained with the paper's own settings, judged on all of "
     "ImageNet's, COCO's or ADE20K's validation images."
 )
+NO_RECORDS = "There are no records here, so the papers' figures stand alone."
 UNSTATED = (
     "A figure that states no epochs is taken to be of the longest pretraining published for its "
     "method, architecture and data, one that states no crops of its method's usual ones."
@@ -88,8 +89,8 @@ def compare(
     remarks = [f"{note}." for note in dict.fromkeys(p.note for p in pairs) if note]
     if any(p.figure.effective_epochs is None for p in pairs):
         remarks.append(UNSTATED)
-    if records and not pairs:
-        remarks.append(UNMATCHED)
+    if not pairs:
+        remarks.append(UNMATCHED if records else NO_RECORDS)
     alone: list[Figure] = []
     if not pairs or view.everything:
         wanted = {m.casefold() for m in methods}

@@ -14,6 +14,7 @@ from typing import Any
 
 LONGEST = 2**16  # characters of a text
 DEEPEST = 16  # dicts and lists inside one another
+LARGEST = 1e100  # of a number, so that means and spreads are numbers too
 MOST = 2**53  # of what is counted; a larger float has no ones any more
 AMOUNTS = ("n", "steps", "epochs", "effective_epochs", "tokens", "seconds")  # never below 0
 DATES = ("date",)
@@ -86,7 +87,9 @@ def _checked(hint: Any, value: Any, where: str) -> Any:
 def _is_number(value: Any) -> bool:
     try:
         return not isinstance(value, bool) and math.isfinite(value)
-    except (TypeError, OverflowError):
+    except OverflowError:  # an integer that no float holds is refused for its size
+        return True
+    except TypeError:
         return False
 
 
@@ -106,7 +109,7 @@ def _is_date(text: str) -> bool:
 
 
 def _bounded(value: Any, where: str, depth: int = 0) -> None:
-    """Raises BadRecord for texts and structures that no record of ours holds."""
+    """Raises BadRecord for texts, numbers and structures that no record of ours holds."""
     if depth > DEEPEST:
         raise BadRecord(f"the field '{where}' is nested more than {DEEPEST} deep")
     if isinstance(value, str) and len(value) > LONGEST:
@@ -114,6 +117,8 @@ def _bounded(value: Any, where: str, depth: int = 0) -> None:
             f"the field '{where}' is a text of {len(value):,} characters, expected at most "
             f"{LONGEST:,}"
         )
+    if isinstance(value, int | float) and LARGEST < abs(value) < math.inf:
+        raise _unexpected(where, value, f"a number within ±{LARGEST:g}")
     for part in _parts(value):
         _bounded(part, where, depth + 1)
 

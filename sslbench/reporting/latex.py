@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import count, groupby
 from string import ascii_lowercase
 
-from sslbench.reporting.pages import COLUMN, Page, heading_lines, notes_width, pages, several_counts
+from sslbench.reporting.pages import (
+    COLUMN,
+    Page,
+    group_lines,
+    heading_lines,
+    notes_width,
+    pages,
+    several_counts,
+)
 from sslbench.reporting.sheet import NUMBER, Entry, Head, Sheet
 from sslbench.reporting.tex import LETTER, UNBROKEN, escape, foreign
 
@@ -16,14 +24,15 @@ FLOATS = 12  # in a row at most, of LaTeX's 18, which other figures need too
 
 def sheets_to_latex(sheets: Sequence[Sheet]) -> str:
     r"""Floats to \input: `table` where a column of two holds it, else `table*`."""
-    floats = [(page, at) for sheet in sheets for at, page in enumerate(pages(sheet))]
+    floats = [page for sheet in sheets for page in pages(sheet)]
     lines = [
         r"% \usepackage{booktabs}",
         "% table* is as wide as both columns of a page, in one column it equals table.",
     ]
     if any(foreign(_all_text(sheet)) for sheet in sheets):
         lines.append("% Some names need XeLaTeX or LuaLaTeX and a font that has their letters.")
-    printed = [_float(page, at) for page, at in floats]
+    labels = _unique([page.sheet.label for page in floats])
+    printed = [_float(page, label) for page, label in zip(floats, labels, strict=True)]
     for at in range(FLOATS, len(printed), FLOATS):
         printed[at] = f"\\clearpage\n{printed[at]}"
     return "\n".join([*lines, *printed]) + "\n"
@@ -36,7 +45,16 @@ def _all_text(sheet: Sheet) -> str:
     return "".join([*entries, *heads, *said])
 
 
-def _float(page: Page, at: int) -> str:
+def _unique(labels: Sequence[str]) -> list[str]:
+    """`labels` with a number where one comes again, so that no two are equal."""
+    found: dict[str, None] = {}
+    for label in labels:
+        numbered = (f"{label}-{number}" for number in count(2))
+        found[label if label not in found else next(n for n in numbered if n not in found)] = None
+    return list(found)
+
+
+def _float(page: Page, label: str) -> str:
     sheet = page.sheet
     name = "table" if page.width <= COLUMN else "table*"
     pairs = [_paired(head, at, sheet) for at, head in enumerate(sheet.heads)]
@@ -45,7 +63,6 @@ def _float(page: Page, at: int) -> str:
         for h, p in zip(sheet.heads, pairs, strict=True)
     ]
     rows = [" & ".join(_cells(page, row, pairs)) + r" \\" for row in sheet.rows]
-    label = sheet.label if at == 0 else f"{sheet.label}-{at + 1}"
     lines = [
         *([f"% data: {sheet.identity}"] if sheet.identity else []),
         rf"\begin{{{name}}}[tbp]",
@@ -112,7 +129,8 @@ def _groups(heads: Sequence[Head], pairs: Sequence[bool]) -> list[str]:
     for name, members in groupby(zip(heads, pairs, strict=True), key=lambda item: item[0].group):
         span = sum(2 if pair else 1 for _, pair in members)
         if name:
-            cells.append(rf"\multicolumn{{{span}}}{{c}}{{{escape(name)}}}")
+            text = _stacked(group_lines(name), "c")
+            cells.append(rf"\multicolumn{{{span}}}{{c}}{{{text}}}")
             rules.append(rf"\cmidrule(lr){{{at + 1}-{at + span}}}")
         else:
             cells += [""] * span
@@ -121,14 +139,19 @@ def _groups(heads: Sequence[Head], pairs: Sequence[bool]) -> list[str]:
 
 
 def _head(head: Head, pair: bool) -> str:
-    lines = [escape(text) for text in heading_lines(head.text)]
     side = "c" if head.kind == NUMBER else "l"
-    lines[-1] += _marks(head.notes)
-    text = lines[0]
-    if len(lines) > 1:
-        stacked = r"\\".join(lines)
-        text = rf"\begin{{tabular}}[b]{{@{{}}{side}@{{}}}}{stacked}\end{{tabular}}"
+    text = _stacked(heading_lines(head.text), side, _marks(head.notes))
     return rf"\multicolumn{{{2 if pair else 1}}}{{c}}{{{text}}}" if side == "c" else text
+
+
+def _stacked(lines: Sequence[str], side: str, marks: str = "") -> str:
+    """Lines below each other, the last with its marks."""
+    text = r"\\".join(map(escape, lines)) + marks
+    return (
+        rf"\begin{{tabular}}[b]{{@{{}}{side}@{{}}}}{text}\end{{tabular}}"
+        if len(lines) > 1
+        else text
+    )
 
 
 def _cells(page: Page, row: Sequence[Entry], pairs: Sequence[bool]) -> list[str]:
@@ -139,7 +162,7 @@ def _cells(page: Page, row: Sequence[Entry], pairs: Sequence[bool]) -> list[str]
         heads, row, page.widths, page.wrapped, pairs, strict=True
     ):
         text = escape(entry.text, max(2, int(wide / LETTER)) if wraps else 0)
-        if head.kind == NUMBER and text.startswith("-"):
+        if head.kind == NUMBER and entry.text.startswith("-"):
             text = f"$-${text[1:]}"  # a minus, not a hyphen
         text = rf"\textbf{{{text}}}" if entry.bold else text
         if wraps:

@@ -47,7 +47,8 @@ class Listing:
                     raise UserError(f"no row fits {pattern!r}; there are: {', '.join(there)}.")
             found = (at for p in self.view.rows for at in rows if fits(p, texts[at]))
             rows = list(dict.fromkeys(found))
-        columns = [self._place(name) for name in self.view.columns or self.head]
+        wanted = self.view.columns or self.head
+        columns = list(dict.fromkeys(self._place(name) for name in wanted))
         return replace(
             self,
             head=tuple(self.head[at] for at in columns),
@@ -68,7 +69,7 @@ def _text(name: str, cell: str | float) -> str:
     if name == "epochs":
         return f"{cell:.6g}"
     if name == SIGNED:
-        return f"{cell:+.1f}"
+        return f"{cell:+z.1f}"
     return str(round(cell, 4)) if name == "published" else f"{cell:.1f}"
 
 

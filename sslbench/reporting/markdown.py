@@ -13,6 +13,11 @@ SPECIAL = re.compile(r"([\\`*\[\]<>|~$&]|(?<![^\W_])_|_(?![^\W_]))")
 AUTOMATIC = re.compile(r"(?i)(https?|ftp|www|mailto|xmpp|(?<=[\w.+-])(?=@[\w-]+\.))([:.@])")
 
 
+# What would begin a heading, list or rule at the start of a line, or end a heading
+START = re.compile(r"^(\d{0,9})(?=[-+=#.)])")
+END = re.compile(r"(?=#+$)")
+
+
 def sheet_to_markdown(sheet: Sheet) -> str:
     """One heading and one table."""
     head = [f"{escape(f'{h.group} {h.text}'.strip())}{_marks(h.notes)}" for h in sheet.heads]
@@ -21,14 +26,19 @@ def sheet_to_markdown(sheet: Sheet) -> str:
     data = (
         f" (data {sheet.identity})" if sheet.identity and sheet.identity not in sheet.title else ""
     )
-    lines = [f"### {escape(sheet.caption or sheet.title + data)}", ""]
+    lines = [f"### {_line(sheet.caption or sheet.title + data)}", ""]
     lines += [f"| {' | '.join(row)} |" for row in (head, align, *body)]
     constants = [f"All models: {'; '.join(sheet.constants)}."] if sheet.constants else []
     if sheet.caption and sheet.identity:
         constants.insert(0, f"Data: {sheet.title}{data}.")
-    lines += ["", *(f"{escape(text)}  " for text in (*constants, *sheet.legend()))]
+    lines += ["", *(f"{_line(text)}  " for text in (*constants, *sheet.legend()))]
     lines += [f"[{i}] {escape(note)}  " for i, note in enumerate(sheet.notes, start=1)]
     return "\n".join(lines) + "\n"
+
+
+def _line(text: str) -> str:
+    """A heading or sentence that begins nothing else."""
+    return START.sub(r"\1\\", END.sub(r"\\", escape(text), count=1))
 
 
 def _entry(entry: Entry) -> str:

@@ -12,6 +12,8 @@ from sslbench.reporting.columns import HIGHER, ColumnKey
 from sslbench.reporting.result import Result, digest
 from sslbench.reporting.rows import FLOORS, INPUT, RowKey, trained_only
 
+MOST_DIGITS = 8  # decimals of a column
+HUGE, NOISE = 1e9, 1e-12  # numbers beyond get an exponent, numbers within are roundings of 0
 RULE = (
     "Bold: the best trained model of a column and all within its spread of it (the pooled standard "
     "deviation; of one seed each, the best one's 95 % interval)."
@@ -112,7 +114,7 @@ def ties(m: Measure, best: Measure, digits: int) -> bool:
     """Whether `m` is as good as the best as far as their spread tells; see `RULE`."""
     if not math.isfinite(m.mean):
         return False
-    if round(m.mean, digits) == round(best.mean, digits):
+    if printed(m.mean, digits) == printed(best.mean, digits):
         return True
     spreads = [x.std for x in (m, best) if x.std is not None]
     if spreads:
@@ -128,6 +130,16 @@ def better_floors(cells: Mapping[RowKey, Measure], direction: str) -> list[str]:
 
 
 def digits_of(measures: Iterable[Measure]) -> int:
-    """Decimals of a column: one for percentages, three for fractions of one."""
-    values = [m.mean for m in measures if m.values]
-    return 3 if values and all(abs(value) <= 1 for value in values) else 1
+    """Decimals of a column: one for percentages, of fractions of one three figures or more."""
+    largest = max((abs(m.mean) for m in measures if m.values), default=math.inf)
+    if not 0 < largest <= 1:
+        return 3 if largest == 0 else 1
+    return min(MOST_DIGITS, max(3, 2 - math.floor(math.log10(largest))))
+
+
+def printed(value: float, digits: int) -> str:
+    """A number with so many decimals, with three figures where those would hide or bloat it."""
+    size = abs(value)
+    if size >= HUGE or NOISE < size < 0.5 * 10**-digits:
+        return f"{value:.3g}"
+    return f"{value:z.{digits}f}"

@@ -10,6 +10,7 @@ import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 from sslbench.reporting.sheet import NUMBER, TEXT, Entry, Head, Sheet
 from sslbench.reporting.tex import width
@@ -20,6 +21,7 @@ GAP = 0.8  # between two columns
 LABELS = 0.6  # of a line, at most, for columns of text beside columns of numbers
 NARROWEST = 5.0  # of a column of text that wraps
 HEADING = 13  # letters in a line of a number's heading
+GROUP = 24  # and of what several headings stand below
 LINES = {"footnotesize": 50, "scriptsize": 60}  # on a page, all of a float together
 SMALL = {"footnotesize": 0.85, "scriptsize": 1.0}  # of a line: one of the notes
 SUBSCRIPT, MARK = 0.72, 0.45  # sizes of a spread and of a footnote's letter
@@ -40,7 +42,7 @@ class Page:
 
     @property
     def width(self) -> float:
-        return sum(self.widths) + GAP * (len(self.widths) - 1)
+        return _line(self.sheet.heads, self.widths)
 
 
 def pages(sheet: Sheet) -> list[Page]:
@@ -49,8 +51,7 @@ def pages(sheet: Sheet) -> list[Page]:
     labels = [at for at, head in enumerate(sheet.heads) if head.kind == TEXT]
     numbers = [at for at, head in enumerate(sheet.heads) if head.kind == NUMBER]
     found: list[Page] = []
-    for panel in _panels(numbers, widths, sum(widths[at] + GAP for at in labels)):
-        shown = [*labels, *panel]
+    for shown in _panels(labels, numbers, sheet.heads, widths):
         part = replace(
             sheet,
             heads=tuple(sheet.heads[at] for at in shown),
@@ -64,6 +65,21 @@ def pages(sheet: Sheet) -> list[Page]:
 def heading_lines(text: str) -> list[str]:
     """A column's heading in short lines."""
     return textwrap.wrap(text, HEADING, break_long_words=True) or [""]
+
+
+def group_lines(text: str) -> list[str]:
+    """What several headings stand below, in short lines."""
+    return textwrap.wrap(text, GROUP, break_long_words=True) or [""]
+
+
+def _line(heads: Sequence[Head], widths: Sequence[float]) -> float:
+    """What columns take side by side: below a wide group heading they move apart."""
+    total = -GAP
+    together = zip(heads, widths, strict=True)
+    for group, members in groupby(together, key=lambda item: item[0].group):
+        columns = sum(wide + GAP for _, wide in members)
+        total += max(columns, GAP + max(width(text, 1.0) for text in group_lines(group)))
+    return total
 
 
 def entry_width(entry: Entry, seeds: bool = False) -> float:
@@ -91,7 +107,7 @@ def _fitted(sheet: Sheet) -> tuple[list[float], list[bool]]:
     texts = [at for at, head in enumerate(sheet.heads) if head.kind == TEXT]
     numbers = sum(w + GAP for at, w in enumerate(natural) if at not in texts)
     widths = list(natural)
-    if sum(natural) + GAP * (len(natural) - 1) <= CLOSE:
+    if _line(sheet.heads, natural) <= CLOSE:
         return widths, [False] * len(widths)
     allowed = max(LABELS * PAGE, PAGE - numbers) - GAP * (len(texts) - 1)
     while texts and sum(widths[at] for at in texts) > allowed:
@@ -102,21 +118,27 @@ def _fitted(sheet: Sheet) -> tuple[list[float], list[bool]]:
     return widths, [w < n for w, n in zip(widths, natural, strict=True)]
 
 
-def _panels(numbers: Sequence[int], widths: Sequence[float], labels: float) -> list[list[int]]:
-    """The columns of numbers, as many beside the labels as fit a line, evenly spread over parts."""
-    needed = [widths[at] + GAP for at in numbers]
-    if labels + sum(needed) - GAP <= CLOSE:
-        return [list(numbers)]
+def _panels(
+    labels: Sequence[int], numbers: Sequence[int], heads: Sequence[Head], widths: Sequence[float]
+) -> list[list[int]]:
+    """The columns of each part: the labels, and numbers that fit a line, evenly spread."""
+
+    def taken(panel: Sequence[int]) -> float:
+        shown = [*labels, *panel]
+        return _line([heads[at] for at in shown], [widths[at] for at in shown])
+
     panels: list[list[int]] = [[]]
     for at in numbers:
-        used = labels + sum(widths[i] + GAP for i in panels[-1])
-        if panels[-1] and used + widths[at] > PAGE:
+        if panels[-1] and taken([*panels[-1], at]) > PAGE:
             panels.append([])
         panels[-1].append(at)
     share = math.ceil(len(numbers) / len(panels))
     even = [list(numbers[at : at + share]) for at in range(0, len(numbers), share)]
-    fits = all(labels + sum(widths[i] + GAP for i in panel) <= PAGE for panel in even)
-    return even if fits else panels
+    if taken(numbers) <= CLOSE:
+        panels = [list(numbers)]
+    elif all(taken(panel) <= PAGE for panel in even):
+        panels = even
+    return [[*labels, *panel] for panel in panels]
 
 
 def _stacked(page: Page, continued: bool) -> list[Page]:
@@ -165,6 +187,7 @@ def _height(page: Page, rows: Sequence[tuple[Entry, ...]], first: bool) -> float
     less = SMALL[page.size]
     small = 1 + width(said, less) / (0.9 * line)
     head = max(len(heading_lines(h.text)) for h in sheet.heads)
+    head += max(len(group_lines(h.group)) for h in sheet.heads) - 1
     return (
         6
         + head

@@ -68,12 +68,11 @@ def sheets(table: Table) -> list[Sheet]:
     titles = [_title(s) for s in table.sections]
     count = Counter(titles)
     found = []
-    for at, (section, title) in enumerate(zip(table.sections, titles, strict=True)):
+    for section, title in zip(table.sections, titles, strict=True):
         identity = " + ".join(source.fingerprint[:12] for source in section.sources)
         if count[title] > 1:
             title = f"{title} (data {identity})"
-        number = f"-{at + 1}" if at and section.view.label else ""
-        label = f"{safe_label(section.view.label) or label_of(title)}{number}"
+        label = safe_label(section.view.label) or label_of(title)
         found.append(_sheet(section, title, shorten_words(identity), label))
     return found
 
@@ -111,8 +110,9 @@ def filled(caption: str, values: Mapping[str, str]) -> str:
 
 
 def safe_label(label: str) -> str:
-    """A user's label without what LaTeX would read as a command."""
-    return re.sub(r"[^\w:.+/ -]+", "-", clean(label), flags=re.ASCII)
+    """A user's label without what LaTeX would read as a command, "" where nothing else is left."""
+    safe = re.sub(r"[^\w:.+/ -]+", "-", clean(label), flags=re.ASCII)
+    return safe if re.search(r"\w", safe) else ""
 
 
 def label_of(title: str) -> str:

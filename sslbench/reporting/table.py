@@ -37,6 +37,7 @@ from sslbench.reporting.measures import (
     better_floors,
     digits_of,
     measure,
+    printed,
     same_protocol,
     ties,
 )
@@ -155,14 +156,14 @@ def _group(column: ColumnKey, part: Part) -> str:
 
 
 def _differences(cells: Mapping[RowKey, Measure], direction: str) -> list[str]:
-    """The footnotes of a column: different protocols, or a floor above every trained model."""
+    """The footnotes of a column: different protocols, or a floor better than trained models."""
     protocols = [m.protocol for m in cells.values()]
     if not same_protocol(cells.values()):
         names = sorted({name for p in protocols for name in p})
         differ = [n for n in names if len({digest(p.get(n, "none")) for p in protocols}) > 1]
         return [f"Protocols differ in {', '.join(differ)}: not comparable, so nothing is bold."]
     above = better_floors(cells, direction)
-    return [f"The floor {' and '.join(above)} is above every trained model."] if above else []
+    return [f"The floor {' and '.join(above)} is better than every trained model."] if above else []
 
 
 def _rows(
@@ -204,8 +205,8 @@ def _cell(
     if inputs_differ and not m.inputs:
         said.append(NO_INPUT)
     bold = key.method not in FLOORS and best is not None and ties(m, best, digits)
-    spread = "" if m.std is None else f"{m.std:.{digits}f}"
-    return Cell(f"{m.mean:.{digits}f}", spread, m.mean, m.std, n, bold, notes.mark(said))
+    spread = "" if m.std is None else printed(m.std, digits)
+    return Cell(printed(m.mean, digits), spread, m.mean, m.std, n, bold, notes.mark(said))
 
 
 def _span(counts: tuple[int, ...]) -> str:

@@ -135,6 +135,23 @@ def test_captions_and_labels_are_the_users() -> None:
     text = to_latex(build(results(), view, {}))
     assert r"\caption{Ours \& theirs on shapes}" in text and r"\label{tab:ours-}" in text
     assert "All models: arch vit" in text  # what the caption would have said stays
+    assert r"\label{tab:shapes-test-split}" in to_latex(build(results(), View(label="가"), {}))
+
+
+def test_no_two_floats_have_one_label() -> None:
+    """Neither parts and sections of one label, nor sections of names with nothing to spell."""
+    parts = [record("alpha", setting=f"a long setting {n}") for n in range(20)]
+    others = [record("alpha", dataset=d, dataset_fingerprint=d) for d in ("가", "나")]
+    for view in (View(everything=True, label="tab:x"), View(everything=True)):
+        text = to_latex(build([*parts, *others], view, {}))
+        labels = re.findall(r"\\label\{(.*?)}", text)
+        assert len(set(labels)) == len(labels) == text.count(r"\caption") > 3
+
+
+def test_a_number_that_is_missing_is_a_dash_and_no_minus() -> None:
+    few = [record("alpha", 50.0), record("beta", -5.0, setting="k=5")]
+    text = to_latex(build(few, View(everything=True), {}))
+    assert "alpha & -- & 50.0" in text and "beta & $-$5.0 & --" in text
 
 
 @given(st.text())
@@ -152,6 +169,7 @@ def test_s3_any_text_is_balanced_and_on_one_line(name: str) -> None:
 def test_r4_it_compiles_and_nothing_is_overfull(tmp_path: Path, options: str) -> None:
     awkward = record(AWKWARD, 12.0, setting=AWKWARD, benchmark="far", metric="AP^b")
     wide = [record("alpha", 9.0, benchmark=f"bench{n}", setting="a setting") for n in range(20)]
+    wide += [record("alpha", 9.0, benchmark=name) for name in ("b" * 60, "a b " * 15, AWKWARD * 2)]
     long = [record("n" * 200, dataset="d" * 200, dataset_fingerprint="f2")]
     body = to_latex(build([*results(), awkward, *wide, *long], "all", {}))
     body += sheets_to_latex([long_sheet(100)])

@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from sslbench.reporting.columns import Conventions
 from sslbench.reporting.markdown import escape
 from sslbench.reporting.rendering import to_markdown
 from sslbench.reporting.table import build
 from sslbench.reporting.texts import clean
+from sslbench.reporting.views import View
 
 from .records import record
 
@@ -90,3 +92,19 @@ def test_words_with_underscores_stay_readable() -> None:
 @pytest.mark.parametrize("name", ["__init__", "x __y__ z", "___a_b___", "m__x_", "a__b__c"])
 def test_s3_doubled_underscores_are_no_emphasis(name: str) -> None:
     assert MarkdownIt().renderInline(escape(name)) == name
+
+
+@pytest.mark.parametrize(
+    "name", ["C #", "#", "##", "# x", "-", "- x", "+ x", "1. x", "2) x", "==="]
+)
+def test_no_line_begins_a_heading_list_or_rule(name: str) -> None:
+    known = {"near": Conventions(headings={("k=20", "top-1"): name})}
+    view = View(caption=name, notes=(name,))
+    text = to_markdown(build([record("alpha")], view, known))
+    tokens = MarkdownIt().enable("table").parse(text)
+    kinds = [t.type for t in tokens if t.nesting == 1 and t.level == 0]
+    assert kinds == ["heading_open", "table_open", "paragraph_open"]
+    lines = [t.children for t in tokens if t.type == "inline" and t.children]
+    texts = ["".join(t.content for t in line) for line in lines]
+    assert texts[0] == name and f"{name} = near k=20 top-1." in texts[-1]
+    assert texts[-1].endswith(name)

@@ -59,7 +59,7 @@ def test_r5_less_is_better_where_it_is() -> None:
     s = section(record("alpha", 5.0), record("beta", 3.0), direction="lower")
     assert bold(s) == ["beta"]
     floored = section(record("random-init", 1.0), record("alpha", 5.0), direction="lower")
-    assert "The floor random-init is above every trained model." in floored.notes
+    assert "The floor random-init is better than every trained model." in floored.notes
 
 
 @pytest.mark.parametrize("direction", ["", "sideways"])
@@ -130,3 +130,34 @@ def test_a_record_of_an_older_version_is_no_second_evaluation() -> None:
     assert [row.cells[0].text for row in s.rows] == ["70.0"]
     assert not [note for note in s.notes if "evaluation seeds" in note]
     assert "Records of an older protocol exist and are left out." in s.notes
+
+
+def shown(*values: float) -> list[str]:
+    return [row.cells[0].value for row in section(*map(record, "abcdef", values)).rows]
+
+
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        ((72.84, 0.0002, 0.04), ["72.8", "0.0002", "0.04"]),  # no 0.0 where there is none
+        ((0.00031, 0.00034), ["0.000310", "0.000340"]),
+        ((0.5, 0.123456), ["0.500", "0.123"]),
+        ((50.0, -1e-14, 0.0), ["50.0", "0.0", "0.0"]),
+        ((-0.0002, -30.0), ["-0.0002", "-30.0"]),
+        ((1e99, 50.0, -123456789012.0), ["1e+99", "50.0", "-1.23e+11"]),
+        ((3e-10, 2e-11), ["3e-10", "2e-11"]),
+    ],
+)
+def test_no_number_is_shown_as_another(values: tuple[float, ...], texts: list[str]) -> None:
+    assert shown(*values) == texts
+
+
+def test_what_is_shown_unequal_is_no_tie() -> None:
+    s = section(record("alpha", 0.00031), record("beta", 0.00034), direction="lower")
+    assert bold(s) == ["alpha"]
+
+
+def test_a_floor_below_models_is_better_where_less_is() -> None:
+    results = [record("pixels", 1.0), record("alpha", 1.5), record("beta", 2.0)]
+    s = section(*results, direction="lower")
+    assert "The floor pixels is better than every trained model." in s.notes

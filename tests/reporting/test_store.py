@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sslbench.errors import UserError
+from sslbench.reporting.fields import LARGEST
 from sslbench.reporting.result import ModelCard, Result
 from sslbench.reporting.store import Identity, Store, latest
 
@@ -42,7 +43,7 @@ def test_round_trip_keeps_order_and_every_field(store: Store) -> None:
     assert store.path.read_bytes().count(b"\n") == 3
 
 
-@given(text=st.text(), value=st.floats(allow_nan=False, allow_infinity=False), seed=st.integers())
+@given(text=st.text(), value=st.floats(-LARGEST, LARGEST), seed=st.integers())
 def test_any_text_and_number_survives(
     tmp_path_factory: pytest.TempPathFactory, text: str, value: float, seed: int
 ) -> None:
@@ -413,3 +414,10 @@ def test_a_pipe_in_the_place_of_records_is_refused_at_once(tmp_path):
     for act in (Store(tmp_path / "records.jsonl").load, lambda: Store(tmp_path).append([record()])):
         with pytest.raises(UserError, match="is no regular file; choose another --out"):
             act()
+
+
+@pytest.mark.parametrize("changes", [{"value": 1e200}, {"protocol": {"mean": -(10**400)}}])
+def test_a_number_beyond_all_means_and_spreads_is_named(store: Store, changes: Any) -> None:
+    with pytest.raises(UserError, match=r"'(value|protocol)' is .*, expected a number within"):
+        store.append([record("alpha", **changes)])
+    assert not store.load()

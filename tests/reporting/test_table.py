@@ -66,7 +66,7 @@ def test_best_trained_models_are_bold_and_ties_as_printed_share_it() -> None:
 def test_a_better_floor_is_said_but_not_bold() -> None:
     s = section(record("alpha", 10.0), record("beta", 18.0))
     assert [m for m, c in column(s).items() if c.bold] == ["beta"]
-    assert "The floor random-init is above every trained model." in s.notes
+    assert "The floor random-init is better than every trained model." in s.notes
     assert s.columns[0][1].notes == (s.notes.index(s.notes[-1]) + 1,)
 
 
@@ -250,7 +250,7 @@ def test_the_all_background_floor_is_a_floor() -> None:
     (s,) = build(
         [masks(), masks("beta", 19.0), masks("all-background", 41.0)], "all", MAIN
     ).sections
-    assert "The floor all-background is above every trained model." in s.notes
+    assert "The floor all-background is better than every trained model." in s.notes
     assert not s.rows[0].cells[0].bold
 
 

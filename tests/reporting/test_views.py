@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ RECORDS = [
            arch=r.model.arch, sha256=f"{r.model.method}{r.model.arch}")
     for r in RECORDS
 ]  # fmt: skip
+RECORDS.append(replace(RECORDS[-1], metric="of"))
 
 
 def section(**view: Any) -> Section:
@@ -44,6 +46,8 @@ def section(**view: Any) -> Section:
         ("near k=5, near k=20", ["near k=5 top1", "near k=20 top1"]),
         ("NEAR K=20 top1", ["near k=20 top1"]),
         ("linear best of 3", ["linear best, of 3 top1"]),
+        ("linear of", ["linear best, of 3 of"]),  # the metric that is named, not the main one
+        ("linear best of 3 top1", ["linear best, of 3 top1"]),
     ],
 )
 def test_columns_are_asked_for_by_words(asked: str, columns: list[str]) -> None:
@@ -130,3 +134,13 @@ def test_rows_that_the_chosen_labels_leave_alike_are_told_apart() -> None:
     (s,) = build(records, "ibot-table1").sections
     assert [h.text for h in s.labels] == ["Method", "Arch.", "Par.", "Epo.", "features"]
     assert [row.labels[-1] for row in s.rows] == ["cls", "mean"]
+
+
+def test_every_column_that_an_error_names_can_be_asked_for() -> None:
+    with pytest.raises(UserError) as raised:
+        section(columns=("nope",))
+    names = items_of(str(raised.value).partition("there are: ")[2].removesuffix("."))
+    assert len(names) == 4
+    found = [section(columns=items_of(name)).columns for name in names]
+    assert [len(columns) for columns in found] == [1] * 4
+    assert len({columns[0][0] for columns in found}) == 4
