@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from sslbench.reporting.fields import BadRecord, build
@@ -89,11 +89,10 @@ class Result:
         return digest({"benchmark": self.benchmark, "version": self.version, **self.protocol})
 
     def to_json(self) -> str:
-        """One line of JSON; what is empty for want of anything to say is left out."""
-        record = {**asdict(self), "protocol_hash": self.protocol_hash}
-        record["model"] = _said(record["model"], ADDED_TO_CARDS)
+        """One short line of JSON: fields that have their default are left out."""
+        record = {**_said(self), "model": _said(self.model), "protocol_hash": self.protocol_hash}
         record["value"] = None if math.isnan(self.value) else self.value
-        return json.dumps(_said(record, ADDED_TO_RECORDS), sort_keys=True)
+        return json.dumps(record, sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_dict(cls, record: Any) -> Result:
@@ -108,15 +107,11 @@ class Result:
         return replace(result, value=math.nan) if blank else result
 
 
-# Fields that older records lack; a line holds them only where they say something.
-ADDED_TO_CARDS = (
-    "recipe_digest", "settings", "data_fingerprint", "identified", "file_sha256", "label",
-)  # fmt: skip
-ADDED_TO_RECORDS = ("missing", "features")
-
-
-def _said(values: dict[str, Any], added: tuple[str, ...]) -> dict[str, Any]:
-    return {k: v for k, v in values.items() if v or k not in added}
+def _said(item: ModelCard | Result) -> dict[str, Any]:
+    """The fields that say something: those without a default, or not at it."""
+    usual = {f.name: f.default for f in fields(item)}
+    usual |= {f.name: f.default_factory() for f in fields(item) if callable(f.default_factory)}
+    return {name: value for name, value in asdict(item).items() if value != usual[name]}
 
 
 def digest(value: Any) -> str:

@@ -391,10 +391,25 @@ def test_records_of_the_first_version_are_read(store: Store) -> None:
     assert len(found) == len(lines) >= 4
     for line, result in zip(lines, found, strict=True):
         written = json.loads(line)
-        assert json.loads(result.to_json()) == {
+        full = json.loads(json.dumps(dataclasses.asdict(result)))
+        assert full | {"protocol_hash": result.protocol_hash} == {
+            **{"missing": "", "features": {}},
             **written,
-            "model": {"tokens": 0.0, **written["model"]},
+            "model": json.loads(json.dumps(dataclasses.asdict(ModelCard("", "", ""))))
+            | written["model"],
         }
+        assert Result.from_dict(json.loads(result.to_json())) == result
+
+
+def test_a_line_is_short_and_stays_what_it_is() -> None:
+    """Defaults and blanks are left out; a record of one's own gives the same bytes again."""
+    plain = record(pool="", label="a b")
+    line = plain.to_json()
+    assert ", " not in line.replace("a b", "") and ": " not in line
+    assert not {"interval", "seconds", "missing", "versions", "seed"} & json.loads(line).keys()
+    for result in (plain, record(seed=0, evaluation_seed=3, interval=(1.0, 2.0), seconds=1.5)):
+        again = Result.from_dict(json.loads(result.to_json()))
+        assert again == result and again.to_json() == result.to_json()
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32"])
