@@ -14,7 +14,8 @@ from rich.console import Console
 from sslbench import plugins
 from sslbench.backbones.classifier import RELEASED, read_classifier
 from sslbench.backbones.files import expanded
-from sslbench.backbones.load import PIXELS, LoadedModel, load_backbone, random_source, read_card
+from sslbench.backbones.floors import FLOORS, PIXELS, random_source
+from sslbench.backbones.load import LoadedModel, load_backbone, read_card
 from sslbench.backbones.sources import named
 from sslbench.backbones.sources import split as split_source
 from sslbench.benchmark import Data, Splits
@@ -152,7 +153,8 @@ def pretraining_data(sources: Sequence[str]) -> str:
     where the data is no longer there.
     """
     found: dict[str, list[str]] = {}  # what tells data apart -> its sources
-    places = [split_source(place)[0] for _, place in map(named, sources)]
+    stored = [place for _, place in map(named, sources) if place.partition(":")[0] not in FLOORS]
+    places = [split_source(place)[0] for place in stored]
     for run in (place for place in places if expanded(place).exists()):
         card = read_card(run)
         if source := card.get("recipe", {}).get("data", {}).get("source"):

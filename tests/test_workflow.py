@@ -279,7 +279,8 @@ def test_runs_of_different_data_do_not_say_what_to_evaluate_on(
         workflow.open_data({"images"}, {}, both, "test")
     assert f"{labelled} and {images}" in str(caught.value) and "--data" in str(caught.value)
     assert workflow.pretraining_data([str(dino_run), "random-init:vit_nano/8@32"]) == str(labelled)
-    assert workflow.pretraining_data(["random-init:vit_nano/8@32"]) == workflow.EMBEDDED
+    for floor in ("random-init:vit_nano/8@32?seed=1", "x=pixels:32"):
+        assert workflow.pretraining_data([floor]) == workflow.EMBEDDED
     moved = shutil.copytree(labelled, tmp_path / "moved")
     again = small.train(small.recipe("dino", moved, train={"epochs": 1}), tmp_path / "again")
     assert workflow.pretraining_data([str(dino_run), str(again)]) == str(labelled)  # equal content

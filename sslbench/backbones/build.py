@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields, replace
 
 from sslbench.backbones.base import Backbone
@@ -52,8 +53,10 @@ def _check_sizes(config: BackboneConfig) -> None:
         if getattr(config, key) < 1:
             raise UserError(f"backbone.{key}={getattr(config, key)} must be at least 1.")
     for key in ("layer_scale", "registers", "norm_eps"):
-        if getattr(config, key) < 0:
-            raise UserError(f"backbone.{key}={getattr(config, key)} must not be negative.")
+        if not 0 <= getattr(config, key) < math.inf:
+            raise UserError(
+                f"backbone.{key}={getattr(config, key)} must be finite and not negative."
+            )
     if config.family == "swin" and config.patch_size != SWIN_PATCH:
         raise UserError(
             f"backbone.patch_size {config.patch_size} does not go with {config.name}: Swin's is "

@@ -12,21 +12,19 @@ pixels:SIZE                     the pixels themselves
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import urlencode
 
-import torch
 from torch import Tensor, nn
 
 from sslbench import plugins
 from sslbench.backbones.build import build_backbone
-from sslbench.backbones.config import BackboneConfig
 from sslbench.backbones.files import expanded, is_safetensors, not_weights
+from sslbench.backbones.floors import PIXELS, RANDOM, pixels_model, random_model, random_source
 from sslbench.backbones.folders import MAIN, is_index, main_file
 from sslbench.backbones.foreign import published_file, random_module, read_module
 from sslbench.backbones.loaded import LoadedModel
@@ -34,24 +32,18 @@ from sslbench.backbones.manifest import find, releases
 from sslbench.backbones.official import TIMM, check_arch, read_official, read_timm
 from sslbench.backbones.ours import read_checked
 from sslbench.backbones.pickles import number
-from sslbench.backbones.pixels import RawPixels
 from sslbench.backbones.sources import split
 from sslbench.config import Recipe, recipe_from_dict
 from sslbench.data.contents import content_hashes, file_sha256
 from sslbench.errors import UserError
 from sslbench.identity import RecipeIdentity, identify
 from sslbench.method import Method
-from sslbench.reporting.result import ModelCard, digest
+from sslbench.reporting.result import ModelCard
 from sslbench.training.checkpoint import WEIGHTS, read_metadata, weights_sha256
 
-RANDOM, PIXELS = "random-init", "pixels"
-FLOORS = (PIXELS, RANDOM)
-# what a random-init source may say of its architecture beyond name, patch and size -> default
-OPTIONS: dict[str, Any] = {
-    f.name: f.default
-    for f in fields(BackboneConfig)
-    if f.name in ("window", "positions", "layer_scale", "registers", "norm_eps", "resampling")
-}
+__all__ = [
+    "LoadedModel", "load_backbone", "load_module", "needed_identity", "random_source", "read_card",
+]  # fmt: skip
 
 
 def load_backbone(source: str | Path, label: str = "") -> LoadedModel:
@@ -66,7 +58,7 @@ def load_backbone(source: str | Path, label: str = "") -> LoadedModel:
 
 def _made(text: str) -> LoadedModel | None:
     """The model behind a source that is no place on this machine; None for one that is."""
-    for prefix, read in ((RANDOM, _random), (PIXELS, _pixels), (TIMM, read_timm)):
+    for prefix, read in ((RANDOM, random_model), (PIXELS, pixels_model), (TIMM, read_timm)):
         if text.startswith(f"{prefix}:"):
             return replace(read(text), source=text)
     return None
@@ -120,7 +112,7 @@ def needed_identity(source: str | Path, group: str) -> str:
         return ""
     card = read_card(text)
     if not card.get("steps"):  # converted
-        return str(card.get("sha256", ""))
+        return weights_sha256(read_checked(_weights_file(text))[0])
     return _identity(recipe_from_dict(card["recipe"], group), card, group).digest
 
 
@@ -140,13 +132,6 @@ def _foreign_module(text: str, group: str) -> nn.Module | None:
     if path is not None and not is_safetensors(path):
         return read_module([path], group).backbone().eval()
     return None
-
-
-def random_source(config: BackboneConfig, seed: int) -> str:
-    """The source string of a random-init floor for an architecture."""
-    own = {n: getattr(config, n) for n in OPTIONS if getattr(config, n) != OPTIONS[n]}
-    place = f"{config.name}/{config.patch_size}@{config.image_size}"
-    return f"{RANDOM}:{place}?{urlencode({'seed': seed, **own})}"
 
 
 def _weights_file(text: str) -> Path:
@@ -258,37 +243,6 @@ def _rebuild(recipe: Recipe, group: str) -> Method:
         name: load_module(source, plugins.group_of(name)) for name, source in recipe.needs.items()
     }
     return method_class(recipe.method, partial(build_backbone, recipe.backbone), **needs)
-
-
-def _random(text: str) -> LoadedModel:
-    match = re.fullmatch(rf"{RANDOM}:(\w+)/(\d+)@(\d+)(?:\?(.*))?", text)
-    try:
-        if not match:
-            raise ValueError(text)
-        said = dict(parse_qsl(match.group(4) or "", strict_parsing=bool(match.group(4))))
-        seed = int(said.pop("seed", 0))
-        own = {name: type(OPTIONS[name])(value) for name, value in said.items()}
-    except (ValueError, KeyError) as error:
-        raise UserError(
-            f"{text!r} is not of the form {RANDOM}:vit_small/16@224?seed=0, with "
-            f"{', '.join(OPTIONS)} as further options."
-        ) from error
-    name, patch, size = match.group(1), int(match.group(2)), int(match.group(3))
-    config = BackboneConfig(name, patch, size, drop_path=0.0, **own)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        backbone = build_backbone(config).eval()
-    sha = weights_sha256(backbone.state_dict())
-    card = ModelCard(sha, RANDOM, config.arch, seed=seed)
-    return LoadedModel(backbone, card, ("cls", "mean"), size)
-
-
-def _pixels(text: str) -> LoadedModel:
-    size = text.partition(":")[2]
-    if not size.isdecimal() or int(size) < 8 or int(size) % 8:
-        raise UserError(f"{text!r} is not of the form {PIXELS}:64, a multiple of 8.")
-    card = ModelCard(digest(text), PIXELS, "none")
-    return LoadedModel(RawPixels(int(size)), card, ("cls",), int(size))
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

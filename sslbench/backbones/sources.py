@@ -21,7 +21,7 @@ STATISTICS = {
     "mean": f"three finite numbers of at most {LARGEST:g}, for images from 0 to 1",
     "std": f"three finite numbers from {SMALLEST_STD:g} to {LARGEST:g}, for images from 0 to 1",
 }
-QUERY = re.compile(r"(.+?)\?(\w+=.*)")
+QUERY = re.compile(r"(?<=.)\?(?=\w+=)")  # where options may begin
 
 
 def named(text: str) -> tuple[str, str]:
@@ -30,11 +30,10 @@ def named(text: str) -> tuple[str, str]:
     What exists is a path, and what holds one of "/?:~" before its "=" is none but an option or a
     part of a path. Raises UserError for a label without a source or with unprintable characters.
     """
-    match = QUERY.fullmatch(text)
-    place = match.group(1) if match else text
+    place, _ = _parts(text)
     label, equals, source = text.partition("=")
     path_like = not label or any(c in label for c in "/\\?:~")
-    if not equals or path_like or expanded(text).exists() or expanded(place).exists():
+    if not equals or path_like or expanded(place).exists():
         return "", text
     if not source or not label.strip() or not label.isprintable():
         raise UserError(f"{text!r} is not of the form NAME=PATH; give a name and a source.")
@@ -46,10 +45,10 @@ def split(text: str) -> tuple[str, dict[str, str]]:
 
     Raises UserError for options that are unknown, empty or impossible.
     """
-    match = QUERY.fullmatch(text)
-    if not match or expanded(text).exists():
+    place, query = _parts(text)
+    if not query:
         return text, {}
-    pairs = parse_qsl(match.group(2), keep_blank_values=True)
+    pairs = parse_qsl(query, keep_blank_values=True)
     options = dict(pairs)
     if len(pairs) > len(options):
         raise UserError(f"{text!r} gives one option twice; give each once.")
@@ -62,7 +61,15 @@ def split(text: str) -> tuple[str, dict[str, str]]:
         hint = nearest(release, releases())
         raise UserError(f"{text!r} names an unknown release {release!r}: {hint}.")
     statistics(options)
-    return match.group(1), options
+    return place, options
+
+
+def _parts(text: str) -> tuple[str, str]:
+    """Place and options; the place is the longest that exists, else it ends before the first."""
+    found = [(text, ""), *((text[: m.start()], text[m.end() :]) for m in QUERY.finditer(text))]
+    by_length = sorted(found, key=lambda parts: -len(parts[0]))
+    there = (parts for parts in by_length if expanded(parts[0]).exists())
+    return next(there, found[1] if len(found) > 1 else found[0])
 
 
 def statistics(options: Mapping[str, str]) -> dict[str, tuple[float, ...]]:

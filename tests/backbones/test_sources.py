@@ -5,13 +5,15 @@ import json
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from sslbench import plugins, workflow
-from sslbench.backbones.load import load_backbone, load_module
+from sslbench.backbones.load import load_backbone, load_module, needed_identity
 from sslbench.backbones.sources import named
+from sslbench.config import IMAGENET_MEAN
 from sslbench.errors import UserError
-from sslbench.training.checkpoint import WEIGHTS, read_weights
+from sslbench.training.checkpoint import WEIGHTS, read_weights, save_weights
 from tests.backbones.layouts import vit
 from tests.backbones.test_load import HEAD, TOKENIZER, write_run
 from tests.backbones.test_official import TINY
@@ -46,6 +48,17 @@ def test_what_exists_is_a_path(tmp_path, monkeypatch):
             named(text)
 
 
+@pytest.mark.parametrize("name", ["a?b=c.pth", "a?key=student.pth", "x?.pth", "a%20b=1.pth"])
+def test_a_path_may_hold_what_begins_options(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    torch.save(vit(**TINY), name)
+    assert named(f"mine={name}?mean=0,0,0") == ("mine", f"{name}?mean=0,0,0")
+    model = load_backbone(f"{name}?mean=0,0.25,0&arch=ViT-Nano/16")
+    assert model.mean == (0, 0.25, 0)
+    assert load_backbone(model.source).mean == model.mean
+    assert load_backbone(name).mean == IMAGENET_MEAN
+
+
 def test_a_card_keeps_what_the_user_wrote_and_the_files_hash(tmp_path, monkeypatch):
     """R3: the hash is the one that `sha256sum` prints."""
     monkeypatch.chdir(tmp_path)
@@ -70,6 +83,25 @@ def flipped(tensors):
     return {**tensors, name: raw}
 
 
+def replace_tensors(path):
+    with safe_open(path, "pt") as file:
+        card = file.metadata()
+    save_file(flipped(load_file(path)), path, card)
+
+
+def test_what_a_converted_tokenizer_is_is_computed(tmp_path):
+    """P24: its hash is part of the identity of every run that was given it."""
+    write_run(tmp_path, group=plugins.TOKENIZERS, **TOKENIZER)
+    path = tmp_path / WEIGHTS
+    tensors, card = read_weights(path)
+    sha = save_weights(path, tensors, {**card, "steps": 0})
+    for source in (tmp_path, path):
+        assert needed_identity(source, plugins.TOKENIZERS) == sha
+    replace_tensors(path)
+    with pytest.raises(UserError, match="do not match the SHA-256 in its card; restore"):
+        needed_identity(tmp_path, plugins.TOKENIZERS)
+
+
 @pytest.mark.parametrize("kind", ["run", "tokenizer", "converted"])
 def test_the_sha256_of_a_card_is_computed_not_believed(tmp_path, kind):
     """P24: a flipped bit under an intact card."""
@@ -85,11 +117,7 @@ def test_the_sha256_of_a_card_is_computed_not_believed(tmp_path, kind):
 
         path, _ = convert(str(tmp_path), "safetensors", tmp_path / "y.safetensors")
     read()
-    from safetensors import safe_open
-
-    with safe_open(path, "pt") as file:
-        card = file.metadata()
-    save_file(flipped(load_file(path)), path, card)
+    replace_tensors(path)
     with pytest.raises(UserError, match="do not match the SHA-256 in its card; restore"):
         read()
 
