@@ -7,6 +7,7 @@ from itertools import count, groupby
 from string import ascii_lowercase
 
 from sslbench.reporting.pages import (
+    BOX,
     COLUMN,
     Page,
     group_lines,
@@ -16,7 +17,7 @@ from sslbench.reporting.pages import (
     several_counts,
 )
 from sslbench.reporting.sheet import NUMBER, Entry, Head, Sheet
-from sslbench.reporting.tex import LETTER, UNBROKEN, escape, foreign
+from sslbench.reporting.tex import LETTER, UNBROKEN, escape, foreign, width
 
 BLANK = "–"
 FLOATS = 12  # in a row at most, of LaTeX's 18, which other figures need too
@@ -161,13 +162,14 @@ def _cells(page: Page, row: Sequence[Entry], pairs: Sequence[bool]) -> list[str]
     for head, entry, wide, wraps, pair in zip(
         heads, row, page.widths, page.wrapped, pairs, strict=True
     ):
-        text = escape(entry.text, max(2, int(wide / LETTER)) if wraps else 0)
+        letter = max(LETTER, width(entry.text, 1.0) / max(1, len(entry.text)))
+        text = escape(entry.text, max(2, int(BOX * wide / letter)) if wraps else 0)
         if head.kind == NUMBER and entry.text.startswith("-"):
             text = f"$-${text[1:]}"  # a minus, not a hyphen
         text = rf"\textbf{{{text}}}" if entry.bold else text
         if wraps:
             inside = rf"\raggedright {text}{_marks(entry.notes)}\strut"
-            found.append(rf"\parbox[t]{{{wide:.4g}em}}{{{inside}}}")
+            found.append(rf"\parbox[t]{{{BOX * wide:.4g}em}}{{{inside}}}")
         elif pair and entry.text == BLANK:
             found.append(rf"\multicolumn{{2}}{{c}}{{{text}{_marks(entry.notes)}}}")
         elif pair:

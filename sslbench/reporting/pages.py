@@ -18,10 +18,13 @@ from sslbench.reporting.tex import width
 PAGE, COLUMN = 41.0, 26.0  # a line, and one of two columns, in \footnotesize
 CLOSE = 45.0  # a line in \scriptsize, for what would not fit otherwise
 GAP = 0.8  # between two columns
+BOX = (
+    0.94  # of its width: a box of a width in em, which larger fonts have more of than letters need
+)
 LABELS = 0.6  # of a line, at most, for columns of text beside columns of numbers
 NARROWEST = 5.0  # of a column of text that wraps
 HEADING = 13  # letters in a line of a number's heading
-GROUP = 24  # and of what several headings stand below
+GROUP = 20  # and of what several headings stand below
 LINES = {"footnotesize": 50, "scriptsize": 60}  # on a page, all of a float together
 SMALL = {"footnotesize": 0.85, "scriptsize": 1.0}  # of a line: one of the notes
 SUBSCRIPT, MARK = 0.72, 0.45  # sizes of a spread and of a footnote's letter
@@ -105,7 +108,8 @@ def _fitted(sheet: Sheet) -> tuple[list[float], list[bool]]:
     columns = [[row[at] for row in sheet.rows] for at in range(len(sheet.heads))]
     natural = [_natural(h, cells, seeds) for h, cells in zip(sheet.heads, columns, strict=True)]
     texts = [at for at, head in enumerate(sheet.heads) if head.kind == TEXT]
-    numbers = sum(w + GAP for at, w in enumerate(natural) if at not in texts)
+    others = [at for at in range(len(natural)) if at not in texts]
+    numbers = GAP + _line([sheet.heads[at] for at in others], [natural[at] for at in others])
     widths = list(natural)
     if _line(sheet.heads, natural) <= CLOSE:
         return widths, [False] * len(widths)
@@ -205,7 +209,8 @@ def notes_width(page: Page) -> float:
 def _lines(page: Page, row: Sequence[Entry]) -> int:
     """Lines that a row takes where texts wrap, which leaves a part of each unused."""
     taken = [
-        math.ceil(1.1 * entry_width(entry) / wide) if wraps and entry_width(entry) > wide else 1
+        math.ceil(1.1 * entry_width(entry) / (BOX * wide))
         for entry, wide, wraps in zip(row, page.widths, page.wrapped, strict=True)
+        if wraps and entry_width(entry) > BOX * wide
     ]
     return max(taken, default=1)

@@ -171,6 +171,8 @@ def test_r4_it_compiles_and_nothing_is_overfull(tmp_path: Path, options: str) ->
     wide = [record("alpha", 9.0, benchmark=f"bench{n}", setting="a setting") for n in range(20)]
     wide += [record("alpha", 9.0, benchmark=name) for name in ("b" * 60, "a b " * 15, AWKWARD * 2)]
     long = [record("n" * 200, dataset="d" * 200, dataset_fingerprint="f2")]
+    named = {"dataset_fingerprint": "f3", "benchmark": "a b " * 15}
+    long += [record("a b " * 15, 1.0, label=label, **named) for label in ("M" * 60, "b c " * 15)]
     body = to_latex(build([*results(), awkward, *wide, *long], "all", {}))
     body += sheets_to_latex([long_sheet(100)])
     head = rf"\documentclass[{options}]{{article}}\usepackage{{booktabs}}\begin{{document}}"
