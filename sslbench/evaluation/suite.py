@@ -22,6 +22,7 @@ from sslbench.errors import RunError, UserError, nearest
 from sslbench.evaluation.cache import FeatureCache
 from sslbench.evaluation.context import EvalContext
 from sslbench.evaluation.jobs import Job, Work, plan, runnable
+from sslbench.evaluation.naming import one_card, told_anew
 from sslbench.evaluation.provenance import Provenance
 from sslbench.evaluation.watcher import Watcher
 from sslbench.reporting.result import Result
@@ -67,7 +68,8 @@ def run_suite(
     data: by `Benchmark.kind`. work_dir: where jobs keep run directories. Benchmarks that work
     `apart` run after the others, `jobs_at_once` jobs at a time. A benchmark without data of its
     kind or with a gap in its installation is left out, and `watcher` is told why.
-    A job whose records are in `store` is not run again unless `force`, which also empties its run
+    A job whose records are in `store` is not run again, but recorded anew where its model is now
+    said to be something else (see `naming`), unless `force`, which also empties its run
     directory and computes features anew; new records are appended when their job ends. UserError
     and RunError end the suite and the jobs that are running; any other error ends one job and is
     named in a RunError after the rest has run.
@@ -79,10 +81,13 @@ def run_suite(
     cache = FeatureCache(cache_dir) if cache_dir is not None else None
     contexts = [
         EvalContext(model, seed, device, provenance, cache, cancelled=cancelled, fresh=force)
-        for model in models
+        for model in one_card(models, watcher)
     ]
+    known = latest(store.load())
+    anew = told_anew(known, [context.model for context in contexts])
+    store.append(anew)
     jobs = plan(contexts, fit, data, watcher, Path(work_dir).absolute())
-    records = _Records(store, [] if force else store.load())
+    records = _Records(store, [] if force else [*known, *anew])
     todo = [job for job in jobs if job.work not in records.by_work]
     if force:
         for job in todo:
