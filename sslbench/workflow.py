@@ -1,9 +1,7 @@
-"""What the commands do: pick a recipe, train it, evaluate models."""
+"""What `evaluate` does: open data, load models and their floors, measure and record."""
 
 from __future__ import annotations
 
-import fnmatch
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +9,6 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from sslbench import plugins
 from sslbench.backbones.classifier import RELEASED, read_classifier
 from sslbench.backbones.files import expanded
 from sslbench.backbones.floors import FLOORS, PIXELS, random_source
@@ -19,7 +16,6 @@ from sslbench.backbones.load import LoadedModel, load_backbone, read_card
 from sslbench.backbones.sources import named
 from sslbench.backbones.sources import split as split_source
 from sslbench.benchmark import Data, Splits
-from sslbench.config import Recipe, config_files, load_recipe, recipe_from_dict
 from sslbench.data.dense import KINDS, open_dense
 from sslbench.data.images import is_named, open_dataset
 from sslbench.data.reading import printable
@@ -31,119 +27,9 @@ from sslbench.evaluation.watcher import ConsoleWatcher
 from sslbench.reporting.rendering import RECORDS
 from sslbench.reporting.result import Result, digest
 from sslbench.reporting.store import Store
-from sslbench.training.checkpoint import CONFIG, WEIGHTS, has_state
 
 EMBEDDED = "shapes"
 IMAGES = "images"  # the kind of data that is no dense kind
-# patterns of config names, the best first
-SMALL = ("shapes/{}",)
-PAPER = ("papers/{}_vit-small-p16_*_in1k", "papers/{}_*", "papers/{}")
-
-
-def choose_recipe(
-    method: str | None,
-    config: str | None,
-    data: str | None,
-    changes: Sequence[str],
-    group: str = plugins.METHODS,
-) -> tuple[Recipe, str]:
-    """The recipe a command line asks for, and a sentence where it was chosen for the user.
-
-    No method: the config's. No config: the small recipe on the embedded dataset; with `data`, the
-    paper's, of ViT-S/16 where there is one.
-    """
-    if method is not None:
-        plugins.load(group, method)  # an unknown method is the first thing to say
-    changes, said = list(changes), ""
-    if config is None:
-        if method is None:
-            raise UserError("nothing says what to train; pass --method NAME or --config NAME.")
-        config = _choose_config(method, PAPER if data else SMALL)
-        if data:
-            large = ("papers/", "matched/")
-            small = ", ".join(n for n in _configs_of(method) if not n.startswith(large))
-            said = f"No --config given: {config}, made for ImageNet. Smaller presets: {small}."
-    if data:
-        changes.insert(0, f"data.source={data!r}")  # quoted: a folder may be called 2012
-    return load_recipe(config, method, changes, group), said
-
-
-def _choose_config(method: str, patterns: Sequence[str]) -> str:
-    """The first config that fits a pattern, the earlier the better; UserError if none does."""
-    files = config_files()
-    for pattern in patterns:
-        if fitting := fnmatch.filter(files, pattern.format(method)):
-            return fitting[0]
-    own = _configs_of(method)
-    raise UserError(
-        f"method {method!r} has no config {patterns[0].format(method)!r}; pass --config with "
-        f"{'one of ' + ', '.join(own) if own else 'a file of yours'}."
-    )
-
-
-def _configs_of(method: str) -> list[str]:
-    return [name for name in config_files() if name.rsplit("/", 1)[-1].startswith(method)]
-
-
-def free_folder(parent: Path, recipe: Recipe) -> Path:
-    """A run directory that does not exist yet, e.g. runs/ibot-shapes-seed0-2."""
-    place = "-".join(Path(recipe.name).parent.parts) or "own"
-    name = f"{recipe.method_name}-{place}-seed{recipe.train.seed}"
-    folder, number = parent / name, 2
-    while folder.exists():
-        folder, number = parent / f"{name}-{number}", number + 1
-    return folder
-
-
-def check_free(out: Path) -> None:
-    """Raises UserError if `out` already holds a run."""
-    if has_state(out) or (out / WEIGHTS).exists():
-        raise UserError(
-            f"{out} already holds a run; add --resume to go on with it or choose another --out."
-        )
-
-
-def resumed_recipe(out: Path, method: str | None, changes: Sequence[str], group: str) -> Recipe:
-    """The recipe of the run in `out`; only `run.*` may change. UserError if it is another's."""
-    try:
-        values = json.loads((out / CONFIG).read_text())
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{out} holds no run to resume ({CONFIG} is missing); leave out --resume to start one."
-        ) from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{out / CONFIG} is damaged ({error}); start the run anew.") from error
-    try:
-        begun = recipe_from_dict(values, group)
-    except UserError as error:
-        raise UserError(f"{out / CONFIG} cannot be used: {error}") from error
-    if method not in (None, begun.method_name):
-        raise UserError(
-            f"{out} is a run of {begun.method_name!r}, not {method!r}; pass --method "
-            f"{begun.method_name}."
-        )
-    for change in changes:
-        if not change.startswith("run."):
-            raise UserError(
-                f"--set {change} would change a run half-way; with --resume only run.* may change."
-            )
-    return recipe_from_dict(values, group, changes)
-
-
-def newest_runs(folder: Path) -> list[str]:
-    """The newest finished run of each method below `folder`; UserError if there is none."""
-    newest: dict[str, tuple[float, Path]] = {}
-    methods = plugins.available(plugins.METHODS)
-    for weights in folder.rglob(WEIGHTS):
-        method, when = _method_of(weights.parent), weights.stat().st_mtime
-        if method in methods and when > newest.get(method, (0.0, weights))[0]:
-            newest[method] = (when, weights.parent)
-    if not newest:
-        raise UserError(
-            f"no finished run below {folder}; run `sslbench pretrain --method NAME` first or name "
-            "one with --model."
-        )
-    return [str(path) for _, (_, path) in sorted(newest.items())]
 
 
 def pretraining_data(sources: Sequence[str]) -> str:
@@ -181,14 +67,6 @@ def _one_spelling(source: str) -> str:
     """An existing folder by its absolute path, whatever way it was written."""
     path = expanded(source)
     return str(path.resolve()) if path.exists() else source
-
-
-def _method_of(run: Path) -> str | None:
-    """The method a run directory says it was trained with; None if it does not."""
-    try:
-        return json.loads((run / CONFIG).read_text())["method"]["name"]
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
 
 
 def load_models(sources: Sequence[str], classifier: Path | None) -> list[LoadedModel]:

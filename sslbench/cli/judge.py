@@ -63,10 +63,10 @@ def evaluate(
     ] = None,
 ) -> None:
     """Judge backbones with the papers' protocols; floors are always measured too."""
-    from sslbench import workflow
+    from sslbench import runs, workflow
     from sslbench.reporting import rendering
 
-    sources = model or workflow.newest_runs(RUNS)
+    sources = model or runs.newest_runs(RUNS)
     given = {workflow.IMAGES: data, "coco": coco, "ade20k": ade20k}
     asked = benchmark or suite
     results = workflow.evaluate(

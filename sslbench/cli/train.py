@@ -58,12 +58,12 @@ def pretrain(
     from sslbench.plugins import METHODS
 
     if dry_run:
-        from sslbench import workflow
+        from sslbench import runs
         from sslbench.training.dry_run import report
 
         if resume:
             raise UserError("--resume goes on with a run and --dry-run only looks; drop one.")
-        recipe, said = workflow.choose_recipe(method, config, data, set_ or [])
+        recipe, said = runs.choose_recipe(method, config, data, set_ or [])
         say(*([said] if said else []), *report(recipe, nproc))
         return
     train(METHODS, method, config, data, out, set_ or [], resume, nproc)
@@ -80,21 +80,21 @@ def train(
     processes: int,
 ) -> Path | None:
     """The run directory, or None in a process that did not train as the first."""
-    from sslbench import workflow
+    from sslbench import runs
     from sslbench.training.distributed import is_first, join_world, relaunch
     from sslbench.training.train import pretrain, rehearse
 
     if resume:
         if out is None:
             raise UserError("--resume needs --out DIR, the run to go on with.")
-        recipe, said = workflow.resumed_recipe(out, method, changes, group), ""
+        recipe, said = runs.resumed_recipe(out, method, changes, group), ""
         if config or data:
             raise UserError("--resume goes on with the run's own recipe; drop --config and --data.")
     else:
-        recipe, said = workflow.choose_recipe(method, config, data, changes, group)
-        out = out or workflow.free_folder(RUNS, recipe)
+        recipe, said = runs.choose_recipe(method, config, data, changes, group)
+        out = out or runs.free_folder(RUNS, recipe)
         if is_first():  # the others may look when the first has begun to write
-            workflow.check_free(out)
+            runs.check_free(out)
     if processes > 1:
         rehearse(recipe, processes, group)
         code = relaunch([*_without(sys.argv[1:], "--nproc", "--out"), "--out", str(out)], processes)
