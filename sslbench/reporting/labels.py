@@ -180,11 +180,11 @@ def _millions(arch: str) -> str:
 
 
 def _sources(rows: Rows) -> dict[RowKey, str]:
-    """As much of each row's only source as tells it from the others'; floors have none."""
+    """As much of each row's only source as tells it from the others'."""
     only = {}
     for key, members in rows.items():
         sources = {r.model.source for r in members}
-        if key.method not in FLOORS and len(sources) == 1:
+        if len(sources) == 1:
             only[key] = sources.pop()
     short = tails({source for source in only.values() if source})
     return {key: short.get(only.get(key, ""), "") or BLANK for key in rows}

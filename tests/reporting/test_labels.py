@@ -202,3 +202,9 @@ def test_r2_seeds_on_equal_data_of_other_names_are_one_row() -> None:
     assert row.cells[0].n == 2 and row.key.pretrain_data == "yours"
     other = replace(runs[1], model=replace(runs[1].model, data_fingerprint="other"))
     assert {r.key.pretrain_data for r in section(runs[0], other).rows[2:]} == {"mine", "yours"}
+
+
+def test_r3_floors_of_different_sizes_are_told_apart_by_their_sources() -> None:
+    sizes = [record("pixels", 90.0, sha256=s, source=s) for s in ("pixels:32", "pixels:48")]
+    found = shown(section(*sizes, record("alpha", 50.0, source="runs/alpha")))
+    assert [row["source"] for row in found] == ["pixels:32", "pixels:48", "alpha"]
