@@ -156,8 +156,8 @@ def test_without_the_extra_dense_a_suite_says_so(monkeypatch):
 @pytest.mark.timeout(900)
 def test_labels_of_other_images_teach_the_floor(tmp_path: Path):
     """With its own labels the same run does better: neither the data nor the test leaks them."""
-    data = open_scenes("ade20k", "test", ScenesConfig(train=240, test=60), tmp_path / "scenes")
-    config = controls.shortened("segmentation", "shapes_linear", tmp_path, steps=60)
+    data = open_scenes("ade20k", "test", ScenesConfig(train=240, test=40), tmp_path / "scenes")
+    config = controls.shortened("segmentation", "shapes_linear", tmp_path, steps=40)
     asked = Segmentation(SegmentationProtocol("linear", config))
     found, control = (
         controls.run(asked, given, tmp_path / "runs")["linear", "mIoU"]
