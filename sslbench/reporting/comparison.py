@@ -123,9 +123,16 @@ def _notes(pairs: Collection[Pair], rows: Rows) -> dict[int, tuple[str, ...]]:
     found: dict[int, tuple[str, ...]] = {}
     for at, p in enumerate(pairs):
         ours = texts[p.row._replace(pool="")] if alike[_look(p)] > 1 else ""
-        if said := (*p.notes, *([f"Ours: {ours}."] if ours else [])):
+        if said := (*p.notes, *_seeds(p.ours), *([f"Ours: {ours}."] if ours else [])):
             found[at] = said
     return found
+
+
+def _seeds(ours: Measure) -> list[str]:
+    """The footnote of a mean, which the column does not show as one."""
+    if ours.std is None:
+        return []
+    return [f"Ours: mean of {len(ours.values)} seeds, standard deviation {ours.std:.2g}."]
 
 
 def _look(pair: Pair) -> tuple[object, ...]:

@@ -10,7 +10,7 @@ import pytest
 
 from sslbench.backbones.weights import MULTI_CROP
 from sslbench.reporting.columns import Conventions
-from sslbench.reporting.comparison import HEAD, OLDER, UNMATCHED, compare
+from sslbench.reporting.comparison import HEAD, NO_RECORDS, OLDER, UNMATCHED, compare
 from sslbench.reporting.listing import Listing
 from sslbench.reporting.published import Counterpart, Figure, read_counterparts, read_figures
 from sslbench.reporting.result import Result
@@ -329,3 +329,16 @@ def test_figures_are_shown_in_the_tables_words() -> None:
     words = [row["published as"] for row in found]
     assert words == ["frozen, best k", "released checkpoint, block masking"]
     assert set(words) <= {f.setting for f in read_figures()}
+
+
+def test_a_mean_over_seeds_says_so() -> None:
+    listing = compared(ours(75.0, seed=0), ours(76.0, seed=1), figures=[PAPER])
+    assert rows(listing)[0]["ours"] == 75.5
+    assert "Ours: mean of 2 seeds, standard deviation 0.71." in listing.notes[0]
+    assert not [n for n in compared(ours(), figures=[PAPER]).notes.get(0, ()) if "mean" in n]
+
+
+def test_a_folder_without_records_is_said_and_no_column_comes_twice() -> None:
+    listing = compared(columns=("published", "Published"))
+    assert NO_RECORDS in listing.remarks and listing.chosen().head == ("published",)
+    assert NO_RECORDS not in compared(ours()).remarks
