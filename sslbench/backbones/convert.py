@@ -15,7 +15,8 @@ from sslbench.backbones.layouts import OTHERS_EPS
 from sslbench.backbones.load import load_backbone
 from sslbench.backbones.loaded import LoadedModel, Report
 from sslbench.backbones.names import MM_SWIN, MM_VIT, TIMM_SWIN, TIMM_VIT, to_theirs, unfolded
-from sslbench.backbones.official import JUDGING, TIMM, exported
+from sslbench.backbones.official import TIMM, exported
+from sslbench.backbones.ours import JUDGING
 from sslbench.backbones.sources import split
 from sslbench.errors import UserError, nearest
 from sslbench.training.checkpoint import WEIGHTS, save_pickled, save_weights

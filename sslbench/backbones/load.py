@@ -39,7 +39,7 @@ from sslbench.errors import UserError
 from sslbench.identity import RecipeIdentity, identify
 from sslbench.method import Method
 from sslbench.reporting.result import ModelCard
-from sslbench.training.checkpoint import WEIGHTS, read_metadata, weights_sha256
+from sslbench.training.checkpoint import WEIGHTS, has_state, read_metadata, weights_sha256
 
 __all__ = [
     "LoadedModel", "load_backbone", "load_module", "needed_identity", "random_source", "read_card",
@@ -71,7 +71,8 @@ def _stored(text: str) -> LoadedModel:
         place = str(find(place))
     path = _weights_file(place)
     model = _run(path, options) if _is_run(path) else read_official(path, options)
-    card = replace(model.card, file_sha256=file_sha256(path))
+    # an index holds no weights, and its shards are no file
+    card = replace(model.card, file_sha256="" if is_index(path) else file_sha256(path))
     whole = str(expanded(place).absolute()) + (f"?{urlencode(options)}" if options else "")
     return replace(model, card=card, source=whole)
 
@@ -136,15 +137,8 @@ def _foreign_module(text: str, group: str) -> nn.Module | None:
 
 def _weights_file(text: str) -> Path:
     path = expanded(text)
-    if path.is_dir() and not (path / WEIGHTS).exists() and (main := main_file(path)):
-        return main
     if path.is_dir():
-        if not (path / WEIGHTS).exists():
-            raise UserError(
-                f"{path} holds no {WEIGHTS}: the run has not ended; go on with `pretrain "
-                f"--resume`. Folders of others hold one of {', '.join(MAIN)}."
-            )
-        path = path / WEIGHTS
+        path = _main_file(path)
     if not path.is_file():
         raise UserError(
             f"model source {text!r} does not exist{_similar(text)}; give a run directory, a file "
@@ -154,6 +148,21 @@ def _weights_file(text: str) -> Path:
     if not is_index(path) and (said := not_weights(path)):
         raise UserError(f"{path} {said}.")
     return path
+
+
+def _main_file(folder: Path) -> Path:
+    if (folder / WEIGHTS).exists():
+        return folder / WEIGHTS
+    if (main := main_file(folder)) is not None:
+        return main
+    if has_state(folder):
+        raise UserError(
+            f"{folder} holds no {WEIGHTS}: the run has not ended; go on with `pretrain --resume`."
+        )
+    raise UserError(
+        f"{folder} holds no {WEIGHTS}, as a run does, and none of {', '.join(MAIN)}, as folders of "
+        "others do; name the file of weights itself."
+    )
 
 
 def _similar(text: str) -> str:

@@ -17,13 +17,13 @@ import timm
 from torch import Tensor, nn
 
 from sslbench import plugins
-from sslbench.backbones.config import TRANSFORMERS, BackboneConfig
+from sslbench.backbones.config import TRANSFORMERS
 from sslbench.backbones.files import SUFFIXES, is_safetensors, suffix
 from sslbench.backbones.folders import is_index, read_shards
 from sslbench.backbones.layouts import Adopted, adopt
-from sslbench.backbones.loaded import LoadedModel, Report
+from sslbench.backbones.loaded import LoadedModel, Report, few
 from sslbench.backbones.networks import select
-from sslbench.backbones.ours import read_checked
+from sslbench.backbones.ours import JUDGING, converted_card, read_checked
 from sslbench.backbones.pickles import read_pickle
 from sslbench.backbones.provenance import (
     HALF,
@@ -42,7 +42,7 @@ from sslbench.config import IMAGENET_MEAN, IMAGENET_STD
 from sslbench.data.contents import file_sha256
 from sslbench.errors import UserError
 from sslbench.method import UNNORMED
-from sslbench.reporting.result import IDENTIFIED, ModelCard
+from sslbench.reporting.result import ModelCard
 from sslbench.training.checkpoint import weights_sha256
 
 log = logging.getLogger(__name__)
@@ -50,8 +50,6 @@ LARGEST = 384  # pixels; above, a file was trained on more than its features are
 JUDGED = 224
 TIMM = "timm"
 AMBIGUOUS = {r.url.rpartition("/")[2] for r in RELEASES} - {r.filename for r in RELEASES}
-# how to judge a model, as `convert` writes it beside its card
-JUDGING = ("poolings", "image_size", "mean", "std")
 
 
 def read_official(path: Path, options: Mapping[str, str]) -> LoadedModel:
@@ -67,6 +65,11 @@ def read_official(path: Path, options: Mapping[str, str]) -> LoadedModel:
     preferred = by.release.key if by.release else None
     place, found, root = select(container, options.get("key"), preferred, path)
     tensors = {k: v for k, v in found.items() if isinstance(v, Tensor)}
+    if not tensors:
+        raise UserError(
+            f"{path} holds arrays that are no tensors of torch ({few(list(found))}); save a state "
+            "dict of tensors."
+        )
     adopted = _adopted(tensors, path, root, beside, converted.get("known", {}))
     _check_archs(adopted.config.arch, options.get("arch"), by, path)
     told, by = agreed(_with(beside, told_by(container, found)), by)
@@ -203,27 +206,11 @@ def _open(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
         raise UserError(f"{path} is no file of weights; known endings are {', '.join(SUFFIXES)}.")
     if is_safetensors(path):
         tensors, card = read_checked(path)
-        return tensors, _converted(card["converted"], path) if "converted" in card else {}
+        return tensors, converted_card(card["converted"], path) if "converted" in card else {}
     container = read_pickle(path)
     if not isinstance(container, Mapping):
         raise UserError(f"{path} holds a {type(container).__name__}, not a state dict.")
     return container, {}
-
-
-def _converted(said: Any, path: Path) -> dict[str, Any]:
-    try:
-        if said["model"].get("identified", "") not in IDENTIFIED:
-            raise ValueError("it is identified by nothing that is known")
-        facts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in said.items()}
-        return {name: facts[name] for name in JUDGING} | {
-            "model": replace(ModelCard(**facts["model"]), source="", label="", file_sha256=""),
-            "known": {
-                "norm_eps": float(facts["norm_eps"]),
-                "resampling": str(facts.get("resampling", BackboneConfig.resampling)),
-            },
-        }
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"the card in {path} is damaged; convert its source again.") from error
 
 
 def _poolings(method: str, backbone: nn.Module) -> tuple[str, ...]:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from sslbench.backbones.config import BackboneConfig
 from sslbench.errors import UserError
+from sslbench.reporting.result import IDENTIFIED, ModelCard
 from sslbench.training.checkpoint import read_weights, weights_sha256
+
+# how to judge a model, as `convert` writes it beside its card
+JUDGING = ("poolings", "image_size", "mean", "std")
 
 
 def read_checked(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -24,3 +30,30 @@ def read_checked(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             "card; restore the file or make it anew."
         )
     return tensors, card
+
+
+def converted_card(said: Any, path: Path) -> dict[str, Any]:
+    """What `convert` says of a file that it wrote: `JUDGING`, its model's card, what is `known`.
+
+    Raises UserError where that is damaged or of a newer version.
+    """
+    try:
+        if said["model"].get("identified", "") not in IDENTIFIED:
+            raise ValueError("it is identified by nothing that is known")
+        names = {f.name for f in fields(ModelCard)}
+        model = ModelCard(**{k: v for k, v in said["model"].items() if k in names})
+        if newer := said["model"].keys() - names:
+            raise UserError(
+                f"the card in {path} was written by a newer version of sslbench (it says "
+                f"{min(newer)!r}); update sslbench."
+            )
+        facts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in said.items()}
+        return {name: facts[name] for name in JUDGING} | {
+            "model": replace(model, source="", label="", file_sha256=""),
+            "known": {
+                "norm_eps": float(facts["norm_eps"]),
+                "resampling": str(facts.get("resampling", BackboneConfig.resampling)),
+            },
+        }
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"the card in {path} is damaged; convert its source again.") from error

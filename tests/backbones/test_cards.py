@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from sslbench.backbones.convert import convert
 from sslbench.backbones.load import load_backbone
 from sslbench.errors import UserError
+from sslbench.training.checkpoint import read_weights, save_weights
 from tests.backbones.layouts import NANO, beit, vit
 from tests.backbones.test_official import TINY, full, load, tiny_others
 
@@ -117,3 +118,19 @@ def test_a_damaged_card_is_one_sentence(tmp_path, card):
     save_file(vit(**TINY), tmp_path / "x.safetensors", {"sslbench": card})
     with pytest.raises(UserError, match=r"the card in .*x.safetensors (is damaged|lacks 'data')"):
         load_backbone(tmp_path / "x.safetensors")
+
+
+def test_a_card_of_a_newer_version_is_named(tmp_path):
+    torch.save(vit(**TINY), tmp_path / "x.pth")
+    path, _ = convert(str(tmp_path / "x.pth"), "safetensors", tmp_path / "y.safetensors")
+    tensors, card = read_weights(path)
+    card["converted"]["model"]["licence"] = "MIT"
+    save_weights(path, tensors, card)
+    with pytest.raises(UserError, match=r"by a newer version of sslbench .it says 'licence'.; upd"):
+        load_backbone(path)
+
+
+def test_arrays_that_are_no_tensors_are_named(tmp_path):
+    t = {name: tensor.numpy() for name, tensor in vit(**TINY).items()}
+    with pytest.raises(UserError, match=r"holds arrays that are no tensors of torch \(cls_token"):
+        load(tmp_path, {"model": t})

@@ -166,6 +166,7 @@ def test_shards_are_one_model(tmp_path, safe):
     assert load_backbone(parts).card.sha256 == load_backbone(whole).card.sha256
     (index,) = parts.glob("*.index.json")
     assert load_backbone(index).card.sha256 == load_backbone(whole).card.sha256
+    assert load_backbone(parts).card.file_sha256 == ""  # they are no one file
 
 
 def test_broken_shards_are_one_sentence(tmp_path):
@@ -227,5 +228,6 @@ def test_a_folder_of_others_is_no_run(tmp_path):
 
 
 def test_a_folder_without_weights_says_what_it_may_hold(tmp_path):
-    with pytest.raises(UserError, match=r"one of model.safetensors, .*pytorch_model.bin"):
+    with pytest.raises(UserError, match=r"none of model.safetensors, .*pytorch_model.bin") as error:
         load_backbone(tmp_path)
+    assert "--resume" not in str(error.value)  # nothing says that it is a run
