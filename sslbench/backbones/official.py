@@ -91,7 +91,7 @@ def read_official(path: Path, options: Mapping[str, str]) -> LoadedModel:
         dropped["no tensors"] = others
     if place:
         notes.append(f"took {place!r} of {', '.join(map(str, container))}")
-    notes += _unsaid(card, path)
+    notes += _unsaid(card, path, base is None)
     notes.append(f"inputs are normalised by mean {facts['mean']} and std {facts['std']}")
     report = Report(adopted.report.loaded, dropped, tuple(notes))
     return LoadedModel(adopted.backbone, card, head=head, report=report, **facts)
@@ -129,12 +129,13 @@ def _adopted(
     return replace(adopted, report=report)
 
 
-def _unsaid(card: ModelCard, path: Path) -> list[str]:
-    """What nobody says of a file, with the remedy; what its name alone says is logged."""
+def _unsaid(card: ModelCard, path: Path, own: bool) -> list[str]:
+    """What nobody says of a file, with the remedy; what a name alone says, its own, is logged."""
     if card.identified == "file name":
+        whose = "its file name" if own else "the name of the file that it was converted from"
         log.warning(
-            "%s is taken for %s by its file name, not verified; add ?as=unknown to clear that.",
-            path, card.recipe,
+            "%s is taken for %s by %s, not verified; add ?as=unknown to clear that.",
+            path, card.recipe or card.method, whose,
         )  # fmt: skip
     if card.method != "unknown" and (card.recipe or path.name not in AMBIGUOUS):
         return []
@@ -175,6 +176,8 @@ def read_timm(text: str) -> LoadedModel:
     method = tag if tag in plugins.available(plugins.METHODS) else "unknown"
     tagged = method != "unknown"  # by timm's name for it, which nothing verifies
     card = _card(adopted, None, Told(method), Suggested(None, "file name" if tagged else ""))
+    if tagged:
+        log.warning("%s is taken for %s by timm's name for it, not verified.", place, method)
     facts: Any = model.pretrained_cfg
     mean_std = {"mean": facts["mean"], "std": facts["std"]} | statistics(options)
     size = _judged_at(adopted)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import timm
 import torch
 
 from sslbench.backbones import manifest, provenance
@@ -102,11 +103,24 @@ def test_a_name_only_suggests(tmp_path, tiny, caplog):
     assert "is taken for tiny by its file name, not verified" in caplog.text
     assert any("by its file name, not verified" in note for note in model.report.notes)
     path, _ = convert(model.source, "safetensors", tmp_path / "y.safetensors")
+    caplog.clear()
     assert load_backbone(path).card.identified == "file name"  # converting proves nothing
+    assert "tiny by the name of the file that it was converted from, not verified" in caplog.text
     cleared = load_backbone(f"{tmp_path / 'tiny.pth'}?as=unknown").card
     assert (cleared.identified, cleared.method, cleared.epochs) == ("", "unknown", 0)
     again = load_backbone(f"{path}?as=unknown").card
     assert (again.identified, again.method, again.recipe) == ("", "unknown", "")
+
+
+def test_timms_names_are_not_verified_either(monkeypatch, caplog):
+    peer = timm.create_model("vit_small_patch16_224", embed_dim=16, depth=2, num_heads=2)
+    monkeypatch.setattr(timm, "create_model", lambda name, pretrained: peer)
+    for name, method in (("vit_small_patch16_224.dino", "dino"), ("vit_small_patch16_224", "")):
+        caplog.clear()
+        card = load_backbone(f"timm:{name}").card
+        known = "file name" if method else ""
+        assert (card.method, card.identified) == (method or "unknown", known)
+        assert ("by timm's name for it, not verified" in caplog.text) == bool(method)
 
 
 def test_a_published_hash_proves_it(tmp_path, tiny):
