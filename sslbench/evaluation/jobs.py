@@ -14,6 +14,7 @@ from sslbench.errors import UserError
 from sslbench.evaluation.context import EvalContext
 from sslbench.evaluation.watcher import Watcher
 from sslbench.reporting.columns import ColumnKey, heading
+from sslbench.reporting.measures import printed
 from sslbench.reporting.result import ModelCard, Result, digest
 
 
@@ -50,10 +51,12 @@ class Job:
     def summary(self, records: Sequence[Result]) -> str:
         """The main values in words, e.g. "k=20 top1 88.2"."""
         own = [r for r in records if r.model == self.context.model.card]
-        values = {(r.setting, r.metric): r.value for r in own}
-        shown = [pair for pair in self.benchmark.main if pair in values]
+        found = {(r.setting, r.metric): r for r in own}
+        main = [found[pair] for pair in self.benchmark.main if pair in found]
         return ", ".join(
-            f"{heading(ColumnKey(self.benchmark.name, *pair))} {values[pair]:.1f}" for pair in shown
+            f"{heading(ColumnKey(r.benchmark, r.setting, r.metric))} "
+            + (f"none ({r.missing})" if r.missing else printed(r.value, 1))
+            for r in main
         )
 
 

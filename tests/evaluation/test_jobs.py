@@ -108,6 +108,10 @@ def test_progress_is_reported_under_the_job_s_name():
 def test_the_main_values_of_the_model_sum_a_job_up():
     (job,) = jobs_of([model()], [Boxes()])
     assert job.summary(job.run()) == "AP^b 31.2"
+    (first, *_) = [r for r in job.run() if r.metric == "AP^b"]
+    assert job.summary([replace(first, value=0.0002)]) == "AP^b 0.0002"
+    blank = replace(first, value=float("nan"), missing="no boxes")
+    assert job.summary([blank]) == "AP^b none (no boxes)"
 
 
 def test_what_cannot_run_is_said_once_for_each_reason():
