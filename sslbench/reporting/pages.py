@@ -7,6 +7,7 @@ the article class: 345 pt a line at 10 pt, 360 at 11 and 390 at 12, of which sma
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -65,14 +66,20 @@ def pages(sheet: Sheet) -> list[Page]:
     return found
 
 
+class Lines(textwrap.TextWrapper):
+    """Lines that end at a space, or within a name after `_`, `/` or a hyphen, if they can."""
+
+    wordsep_re = re.compile(r"(\s+|(?<=\w\w[_/-]))")
+
+
 def heading_lines(text: str) -> list[str]:
     """A column's heading in short lines."""
-    return textwrap.wrap(text, HEADING, break_long_words=True) or [""]
+    return Lines(HEADING).wrap(text) or [""]
 
 
 def group_lines(text: str) -> list[str]:
     """What several headings stand below, in short lines."""
-    return textwrap.wrap(text, GROUP, break_long_words=True) or [""]
+    return Lines(GROUP).wrap(text) or [""]
 
 
 def _line(heads: Sequence[Head], widths: Sequence[float]) -> float:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sslbench.reporting.columns import Conventions
 from sslbench.reporting.latex import sheets_to_latex
-from sslbench.reporting.pages import CLOSE, LINES, pages
+from sslbench.reporting.pages import CLOSE, LINES, group_lines, heading_lines, pages
 from sslbench.reporting.rendering import to_latex
 from sslbench.reporting.result import Result
 from sslbench.reporting.sheet import NUMBER, Entry, Head, Sheet, sheets
@@ -182,3 +182,9 @@ def test_r4_it_compiles_and_nothing_is_overfull(tmp_path: Path, options: str) ->
     assert done.returncode == 0, done.stdout[-2000:]
     log = (tmp_path / "t.log").read_text(errors="replace")
     assert not re.findall(r"Overfull \\hbox.*|Float too large.*|Missing character.*", log)
+
+
+def test_long_names_break_where_a_reader_would() -> None:
+    assert group_lines("instance_retrieval_on_oxford") == ["instance_retrieval_", "on_oxford"]
+    assert heading_lines("k-means, sd of 5 starts") == ["k-means, sd", "of 5 starts"]
+    assert heading_lines("x" * 20) == ["x" * 13, "x" * 7]
