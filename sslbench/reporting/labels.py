@@ -74,7 +74,7 @@ def label_rows(rows: Rows, wanted: Sequence[str] = ()) -> Labels:
         chosen = list(dict.fromkeys(map(field_of, wanted)))
         return Labels(tuple(Label(f, texts[f]) for f in _apart(chosen, (*USUAL, *EXTRA), texts)))
     shown = [f for f in USUAL if any(text != BLANK for text in texts[f].values())]
-    if "label" in shown and _only(texts["label"], texts["method"], rows):
+    if {"label", "method"} <= set(shown) and _only(texts["label"], texts["method"], rows):
         shown.remove("method")
     constant = [f for f in shown if f not in ("label", "method") and _constant(f, texts[f])]
     shown = [f for f in shown if f not in constant]

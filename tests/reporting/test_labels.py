@@ -208,3 +208,9 @@ def test_r3_floors_of_different_sizes_are_told_apart_by_their_sources() -> None:
     sizes = [record("pixels", 90.0, sha256=s, source=s) for s in ("pixels:32", "pixels:48")]
     found = shown(section(*sizes, record("alpha", 50.0, source="runs/alpha")))
     assert [row["source"] for row in found] == ["pixels:32", "pixels:48", "alpha"]
+
+
+def test_models_of_no_method_are_called_by_their_names_alone() -> None:
+    named = [record("", 50.0, label=name, sha256=name) for name in ("mine", "theirs")]
+    (s,) = build(named, View(), {}).sections
+    assert [h.text for h in s.labels] == ["model"] and len(s.rows) == 2
