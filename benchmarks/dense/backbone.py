@@ -35,8 +35,9 @@ class SSLBackbone(BaseModule):
     """Feature maps of a pretrained backbone for dense tasks; `model` is the backbone itself.
 
     source: anything `load_backbone` takes; arch: keys of `BackboneConfig`, for fresh weights that a
-    checkpoint replaces (exactly one of the two). out_indices: 0-based blocks that are tapped;
-    what only later blocks use is dropped. out_norm: every tap through the final norm.
+    checkpoint replaces (exactly one of the two). sha256: what the weights behind `source` are,
+    where that is known. out_indices: 0-based blocks that are tapped; what only later blocks use is
+    dropped. out_norm: every tap through the final norm.
     pyramid: four maps at strides p/4, p/2, p, 2p instead of all at p. frozen: the backbone (not
     the pyramid) stays in eval mode and gets no gradient. norm_cfg: the norm inside the pyramid.
     """
@@ -45,6 +46,7 @@ class SSLBackbone(BaseModule):
         self,
         source: str | None = None,
         arch: Arch | None = None,
+        sha256: str | None = None,
         out_indices: Sequence[int] = (3, 5, 7, 11),
         out_norm: bool = False,
         pyramid: bool = True,
@@ -55,7 +57,7 @@ class SSLBackbone(BaseModule):
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        self.model = _backbone(source, arch)
+        self.model = _backbone(source, arch, sha256)
         self.out_indices, self.out_norm = tuple(out_indices), out_norm
         self.pyramid, self.frozen = pyramid, frozen
         _check_taps(self.out_indices, self.model.depth, pyramid)
@@ -117,7 +119,7 @@ def arch_of(backbone: Backbone) -> Arch:
     return {k: v for k, v in asdict(config).items() if k != "drop_path"}
 
 
-def _backbone(source: str | None, arch: Arch | None) -> Backbone:
+def _backbone(source: str | None, arch: Arch | None, sha256: str | None) -> Backbone:
     if (source is None) == (arch is None):
         raise UserError(
             f"SSLBackbone got source={source!r} and arch={arch!r}; give exactly one of them."
@@ -130,7 +132,13 @@ def _backbone(source: str | None, arch: Arch | None) -> Backbone:
                 f"SSLBackbone cannot use arch={dict(arch)}: {error}; give keys of BackboneConfig."
             ) from error
         return build_backbone(config, drop_path=0.0)
-    backbone = load_backbone(str(source)).backbone
+    model = load_backbone(str(source))
+    backbone = model.backbone
+    if sha256 not in (None, model.card.sha256):  # this process reads it anew, maybe hours later
+        raise UserError(
+            f"the weights of {source} were changed since this evaluation began, so its records "
+            "would name other ones; repeat the command."
+        )
     if not backbone.dense:
         raise UserError(
             f"{source!r} gives no feature maps; detection and segmentation need a backbone that "

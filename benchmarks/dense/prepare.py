@@ -64,7 +64,8 @@ def config_hash(config: Config) -> str:
 
 def prepare(config: Config, model: LoadedModel, data: DenseData, seed: int) -> Config:
     """`config` for one backbone on one dataset, ready to be written into a run directory."""
-    config.model.backbone.update(source=model.source, out_indices=taps(model.backbone.depth))
+    weights = {"source": model.source, "sha256": model.card.sha256}
+    config.model.backbone.update(**weights, out_indices=taps(model.backbone.depth))
     config.model.data_preprocessor.update(
         mean=[255.0 * value for value in model.mean], std=[255.0 * value for value in model.std]
     )

@@ -261,7 +261,8 @@ def export(runner: DenseRunner, folder: Path) -> None:
     content = {"state_dict": runner.network.state_dict(), "meta": meta}
     content[OWNER] = owner_of(folder, DETECTOR)
     config = Config.fromfile(folder / CONFIG)
-    config.model.backbone.pop("source")
+    for name in ("source", "sha256"):  # of the weights that it was tuned from
+        config.model.backbone.pop(name, None)
     config.model.backbone.arch = arch_of(runner.network.backbone.model)
     config.work_dir = str(folder / "tools")
     # the tools' own log and pictures, which our runs do without

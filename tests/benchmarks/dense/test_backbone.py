@@ -145,6 +145,7 @@ def test_a_backbone_without_an_arch_is_named():
     "settings, message",
     [
         ({"source": None}, "exactly one"),
+        ({"sha256": "0" * 64}, "were changed since this evaluation began"),
         ({"arch": ARCH}, "exactly one"),
         ({"source": "pixels:32"}, "'pixels:32' gives no feature maps"),
         ({"source": None, "arch": ARCH | {"name": "vit_nan"}}, "did you mean 'vit_nano'"),

@@ -66,6 +66,7 @@ def test_images_are_normalised_as_in_pretraining(models, benchmark: str):
     assert reader.std == pytest.approx([255 * value for value in model.std])
     assert reader.bgr_to_rgb
     assert config.model.backbone.source == model.source
+    assert config.model.backbone.sha256 == model.card.sha256
 
 
 def test_a_detector_reads_the_data(models):
