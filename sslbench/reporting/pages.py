@@ -26,7 +26,7 @@ LABELS = 0.6  # of a line, at most, for columns of text beside columns of number
 NARROWEST = 5.0  # of a column of text that wraps
 HEADING = 13  # letters in a line of a number's heading
 GROUP = 20  # and of what several headings stand below
-LINES = {"footnotesize": 50, "scriptsize": 60}  # on a page, all of a float together
+LINES = {"footnotesize": 42, "scriptsize": 54}  # on a page of 12 pt, all of a float together
 SMALL = {"footnotesize": 0.85, "scriptsize": 1.0}  # of a line: one of the notes
 SUBSCRIPT, MARK = 0.72, 0.45  # sizes of a spread and of a footnote's letter
 
@@ -214,10 +214,22 @@ def notes_width(page: Page) -> float:
 
 
 def _lines(page: Page, row: Sequence[Entry]) -> int:
-    """Lines that a row takes where texts wrap, which leaves a part of each unused."""
+    """Lines that a row takes where texts wrap."""
     taken = [
-        math.ceil(1.1 * entry_width(entry) / (BOX * wide))
+        _box_lines(entry, BOX * wide)
         for entry, wide, wraps in zip(row, page.widths, page.wrapped, strict=True)
-        if wraps and entry_width(entry) > BOX * wide
+        if wraps
     ]
     return max(taken, default=1)
+
+
+def _box_lines(entry: Entry, wide: float) -> int:
+    """Lines of a text in a box: as many words each as fit, longer ones broken."""
+    lines, used, space = 1, 0.0, width(" ", 1.0)
+    for word in entry.text.split():
+        size = width(word, 1.0)
+        if used and used + size > wide:
+            lines, used = lines + 1, 0.0
+        more = max(0, math.ceil(1.1 * size / wide) - 1)
+        lines, used = lines + more, wide if more else used + size + space
+    return lines

@@ -105,9 +105,17 @@ def long_sheet(rows: int) -> Sheet:
     return Sheet("title", heads, body, "tab:x", constants=("arch a",), notes=notes)
 
 
+def wrapped_sheet(rows: int) -> Sheet:
+    """Two columns of names that take several lines each."""
+    heads = (Head("model"), Head("source"), *(Head(f"n{n}", NUMBER) for n in range(5)))
+    names = (Entry("z" * 60), Entry("word " * 11))
+    body = tuple((*names, *(Entry(f"{n}.0", "1.0", 3) for _ in range(5))) for n in range(rows))
+    return Sheet("title", heads, body, "tab:y", remarks=("word " * 80,))
+
+
 def test_r4_long_tables_are_continued_and_every_number_is_shown() -> None:
     parts = pages(long_sheet(130))
-    assert 3 <= len(parts) <= 8 and all(len(p.sheet.rows) <= LINES[p.size] for p in parts)
+    assert 3 <= len(parts) <= 12 and all(len(p.sheet.rows) <= LINES[p.size] for p in parts)
     assert [row[0].text for p in parts for row in p.sheet.rows] == [f"m{n}" for n in range(130)]
     text = sheets_to_latex([long_sheet(130)])
     assert text.count("(continued)") == len(parts) - 1
@@ -175,6 +183,7 @@ def test_r4_it_compiles_and_nothing_is_overfull(tmp_path: Path, options: str) ->
     long += [record("a b " * 15, 1.0, label=label, **named) for label in ("M" * 60, "b c " * 15)]
     body = to_latex(build([*results(), awkward, *wide, *long], "all", {}))
     body += sheets_to_latex([long_sheet(100)])
+    body += sheets_to_latex([wrapped_sheet(60)])
     head = rf"\documentclass[{options}]{{article}}\usepackage{{booktabs}}\begin{{document}}"
     (tmp_path / "t.tex").write_text(f"{head}{body}\\end{{document}}", encoding="utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
