@@ -26,7 +26,7 @@ LABELS = 0.6  # of a line, at most, for columns of text beside columns of number
 NARROWEST = 5.0  # of a column of text that wraps
 HEADING = 13  # letters in a line of a number's heading
 GROUP = 20  # and of what several headings stand below
-LINES = {"footnotesize": 42, "scriptsize": 54}  # on a page of 12 pt, all of a float together
+LINES = {"footnotesize": 42, "scriptsize": 51}  # on a page of 12 pt, all of a float together
 SMALL = {"footnotesize": 0.85, "scriptsize": 1.0}  # of a line: one of the notes
 SUBSCRIPT, MARK = 0.72, 0.45  # sizes of a spread and of a footnote's letter
 
