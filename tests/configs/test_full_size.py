@@ -31,23 +31,23 @@ from tests.configs.trees import write_ade20k, write_coco
 class Case:
     """batch: UPerNet's pooling to 1x1 needs two images for its batch norm.
 
-    brief: smaller images and fewer regions. The larger backbone differs from the smaller in its
-    widths alone, and the smaller one sees the published sizes.
+    small: halves the images' sides. The larger backbone differs from the smaller in its widths
+    alone, and the smaller one sees the published sizes.
     """
 
     benchmark: str
     config: str
     arch: str
     batch: int
-    brief: bool = False
+    small: bool = False
     steps: int = 1
 
 
 CASES = [
     Case("detection", "coco_vits16", "vit_small", 1),
-    Case("detection", "coco_vitb16", "vit_base", 1, brief=True),
+    Case("detection", "coco_vitb16", "vit_base", 1, small=True),
     Case("segmentation", "ade20k_upernet_vits16", "vit_small", 2),
-    Case("segmentation", "ade20k_upernet_vitb16", "vit_base", 2, brief=True),
+    Case("segmentation", "ade20k_upernet_vitb16", "vit_base", 2, small=True),
     Case("segmentation", "ade20k_linear_vits16", "vit_small", 1, steps=2),
 ]
 
@@ -86,23 +86,19 @@ def _half(sides: Any) -> Any:
     return sides // 2 if isinstance(sides, int) else type(sides)(_half(side) for side in sides)
 
 
-def make_brief(config: Config) -> None:
-    """Half the sides of images, an eighth of the regions a detector trains and tests on."""
+def halve_images(config: Config) -> None:
+    """Half the sides of images."""
     for loader in (config.train_dataloader, config.test_dataloader):
         loader.dataset.pipeline = halved(loader.dataset.pipeline)
     for part in ("data_preprocessor", "test_cfg"):
         config.model[part] = halved(config.model[part])
-    for stage in config.model.train_cfg.get("rcnn", ()):
-        stage.sampler.num //= 8
-    if "rpn" in config.model.test_cfg:
-        config.model.test_cfg.rpn.max_per_img //= 8
 
 
 def shortened(case: Case, folder: Path, source: str) -> Config:
     """The config on a tree of our own, for a step or two, without validation and checkpoints."""
     config = copy.deepcopy(load(case.benchmark, case.config))
-    if case.brief:
-        make_brief(config)
+    if case.small:
+        halve_images(config)
     config.model.backbone.source = source
     write = write_coco if case.benchmark == "detection" else write_ade20k
     data = write(folder / "data", train=case.steps * case.batch)
@@ -113,6 +109,9 @@ def shortened(case: Case, folder: Path, source: str) -> Config:
         config.train_cfg.max_epochs = 1
         config.test_evaluator.ann_file = str(data / "annotations/instances_val2017.json")
         config.model.test_cfg.rcnn.score_thr = 0.0  # an untrained detector is sure of nothing
+        config.model.test_cfg.rpn.max_per_img //= 8  # regions: their number moves no shape
+        for stage in config.model.train_cfg.rcnn:
+            stage.sampler.num //= 8
     else:
         config.train_cfg.max_iters = case.steps
     config.train_cfg.pop("val_interval")

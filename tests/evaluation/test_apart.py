@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -157,6 +158,15 @@ def test_what_ends_well_while_the_suite_is_ended_is_kept(run, stored):
     assert ("bb", 31.2) in stored()
 
 
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """Ctrl-C ends Python, also where the tests were started in the background of a shell."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeded")
 def test_ctrl_c_leaves_no_process_behind(run):
     children = []
 
