@@ -32,11 +32,10 @@ clean: ## remove caches and runs; results, data and .venv stay
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 # One resolution for the core: torch and torchvision must come from the same index. The extra `dense`
-# comes without one, for the sake of a single OpenCV (requirements/dense.txt). Python compiles what it
-# imports; compiling all that is installed would take a minute more.
+# comes without one, for the sake of a single OpenCV (requirements/dense.txt).
 $(STAMP): $(BIN)/python pyproject.toml $(wildcard requirements/*.txt)
-	@$(BIN)/python -m pip install --disable-pip-version-check --no-compile -c requirements/constraints.txt -e ".[dev]"
-	@$(BIN)/python -m pip install --disable-pip-version-check --no-compile --no-deps -r requirements/dense.txt
+	@$(BIN)/python -m pip install --disable-pip-version-check -c requirements/constraints.txt -e ".[dev]"
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-deps -r requirements/dense.txt
 	@touch $@
 
 # A python that is listed may still be too old, a shim without a version, or lack venv: try each.
