@@ -31,7 +31,7 @@ from tests.configs.trees import write_ade20k, write_coco
 class Case:
     """batch: UPerNet's pooling to 1x1 needs two images for its batch norm.
 
-    small: halves the images' sides. The larger backbone differs from the smaller in its widths
+    small: quarters the sides of images. The larger backbone differs from the smaller in its widths
     alone, and the smaller one sees the published sizes.
     """
 
@@ -73,32 +73,32 @@ def write_run(folder: Path, arch: str, official: dict[str, Tensor]) -> str:
 SIDES = ("scale", "scales", "crop_size", "size", "stride")
 
 
-def halved(settings: Any) -> Any:
-    """`settings` with every side of an image in them halved."""
+def quartered(settings: Any) -> Any:
+    """`settings` with every side of an image in them a quarter."""
     if isinstance(settings, list):
-        return [halved(value) for value in settings]
+        return [quartered(value) for value in settings]
     if not isinstance(settings, dict):
         return settings
-    return {k: _half(v) if k in SIDES else halved(v) for k, v in settings.items()}
+    return {k: _quarter(v) if k in SIDES else quartered(v) for k, v in settings.items()}
 
 
-def _half(sides: Any) -> Any:
-    return sides // 2 if isinstance(sides, int) else type(sides)(_half(side) for side in sides)
+def _quarter(sides: Any) -> Any:
+    return sides // 4 if isinstance(sides, int) else type(sides)(_quarter(side) for side in sides)
 
 
-def halve_images(config: Config) -> None:
-    """Half the sides of images."""
+def shrink_images(config: Config) -> None:
+    """A quarter of the sides of images."""
     for loader in (config.train_dataloader, config.test_dataloader):
-        loader.dataset.pipeline = halved(loader.dataset.pipeline)
+        loader.dataset.pipeline = quartered(loader.dataset.pipeline)
     for part in ("data_preprocessor", "test_cfg"):
-        config.model[part] = halved(config.model[part])
+        config.model[part] = quartered(config.model[part])
 
 
 def shortened(case: Case, folder: Path, source: str) -> Config:
     """The config on a tree of our own, for a step or two, without validation and checkpoints."""
     config = copy.deepcopy(load(case.benchmark, case.config))
     if case.small:
-        halve_images(config)
+        shrink_images(config)
     config.model.backbone.source = source
     write = write_coco if case.benchmark == "detection" else write_ade20k
     data = write(folder / "data", train=case.steps * case.batch)
