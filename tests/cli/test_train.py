@@ -1,0 +1,139 @@
+"""`pretrain` and `tokenizer train` as people type them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sslbench.cli import train
+from sslbench.training import checkpoint
+from sslbench.training.log import LOG, read_log
+from tests.cli.ended import assert_one_sentence
+from tests.training import small
+
+
+def break_images(folder: Path, count: int) -> None:
+    for path in sorted(folder.rglob("*.png"))[:count]:
+        path.write_bytes(path.read_bytes()[:100])
+
+
+@pytest.fixture
+def pretrain_ibot(sslbench, tmp_path):
+    """pretrain_ibot(data): five steps of the small iBOT recipe; the run is in ./run."""
+
+    def call(data: Path):
+        config = small.write_config(tmp_path / "ibot.py", "ibot", tmp_path, train={"epochs": 1})
+        return sslbench(
+            "pretrain", "--method", "ibot", "--config", config, "--data", data, "--out", "run"
+        )
+
+    return call
+
+
+@pytest.mark.parametrize("kind", ["labelled", "images"])
+def test_pretraining_needs_no_labels(pretrain_ibot, tmp_path, places, kind) -> None:
+    ended = pretrain_ibot(places[kind])
+    assert (ended.code, ended.err) == (0, "")
+    assert "small/ibot -> run" in ended.out
+    assert "step 5/5 loss" in ended.out
+    assert len(read_log(tmp_path / "run")) == 5
+    assert (tmp_path / "run" / checkpoint.WEIGHTS).exists()
+
+
+def test_a_few_broken_files_are_skipped_counted_and_named(pretrain_ibot, tmp_path) -> None:
+    data = small.write_images(tmp_path / "data")
+    break_images(data, 2)  # 5 %
+    ended = pretrain_ibot(data)
+    assert (ended.code, ended.err) == (0, "")
+    said = re.findall(r"skipped broken image (\d): (\S+): ", ended.out)
+    assert [number for number, _ in said] == ["1", "2"]
+    assert {name for _, name in said} == {str(data / "000.png"), str(data / "001.png")}
+    assert (tmp_path / "run" / LOG).read_text().count("skipped broken image") == 2
+
+
+def test_too_many_broken_files_stop_the_run(pretrain_ibot, tmp_path) -> None:
+    data = small.write_images(tmp_path / "data")
+    break_images(data, 12)  # 30 %
+    ended = pretrain_ibot(data)
+    assert_one_sentence(ended, r"12 of the 40 images .* cannot be decoded, more than 20%")
+    assert not (tmp_path / "run" / checkpoint.WEIGHTS).exists()
+
+
+def test_a_run_is_resumed_with_other_workers(sslbench, tmp_path, places) -> None:
+    given = ("pretrain", "--method", "dino", "--out", "run")
+    assert sslbench(*given, "--config", places["config"], "--set", "train.epochs=1").code == 0
+    whole = small.losses(tmp_path / "run")
+    shutil.copy(tmp_path / "run" / checkpoint.PREVIOUS, tmp_path / "run" / checkpoint.STATE)
+    (tmp_path / "run" / checkpoint.WEIGHTS).unlink()
+    assert sslbench(*given, "--resume", "--set", "run.workers=1").code == 0
+    assert small.losses(tmp_path / "run") == whole
+    assert (tmp_path / "run" / checkpoint.WEIGHTS).exists()
+
+
+def test_a_folder_may_be_named_by_a_number(sslbench, tmp_path, places) -> None:
+    small.write_images(tmp_path / "2012", 16)
+    given = ("--config", places["config"], "--data", "2012", "--set", "train.epochs=1")
+    assert sslbench("pretrain", "--method", "dino", *given).code == 0
+    assert (tmp_path / "runs" / "dino-small-seed0" / checkpoint.WEIGHTS).exists()
+
+
+def test_a_tokenizer_is_trained_and_judged(sslbench, tmp_path, images) -> None:
+    config = small.write_config(tmp_path / "dvae.py", "dvae", images, train={"epochs": 1})
+    ended = sslbench("tokenizer", "train", "--config", config, "--out", "run")
+    assert (ended.code, ended.err) == (0, "")
+    assert re.search(r"tokenizer run: mean squared error 0\.\d{4} and \d+ of 16 codes", ended.out)
+
+
+def test_a_dry_run_needs_no_data_and_writes_nothing(sslbench, tmp_path, places) -> None:
+    given = ["--config", places["config"], "--set", "data.source=imagenet-1k", "--dry-run"]
+    ended = sslbench("pretrain", *given, "--set", "about.images=1000", "--nproc", "2")
+    assert ended.code == 0, ended.err
+    assert re.search(r"^  method\.name +dino$", ended.out, re.MULTILINE)
+    assert re.search(r"^  steps +375 of 8 images, 125 an epoch$", ended.out, re.MULTILINE)
+    assert re.search(r"^memory of each of 2 processes", ended.out, re.MULTILINE)
+    assert list(tmp_path.iterdir()) == []
+    assert_one_sentence(sslbench("pretrain", *given, "--resume"), "--resume .* --dry-run")
+    assert_one_sentence(sslbench("pretrain", "--dry-run"), "pass --method NAME or --config NAME")
+
+
+def test_a_config_says_its_method_itself(sslbench, tmp_path, places) -> None:
+    given = ["--config", places["config"], "--set", "train.epochs=0.2", "--out", tmp_path / "run"]
+    assert sslbench("pretrain", *given).code == 0
+    assert sslbench("pretrain", "--out", tmp_path / "run", "--resume").code == 0
+
+
+def test_papers_data_is_never_made_up(sslbench, tmp_path) -> None:
+    given = ["--config", "papers/dino_vit-base-p16_32xb32-coslr-400e_in1k"]
+    assert_one_sentence(sslbench("pretrain", *given), "imagenet-1k .* give the folder with --data")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (["--nproc", "2", "a"], ["a"]),
+        (["a", "--nproc=2", "--out=x", "b"], ["a", "b"]),
+        (["--set", "x=--out", "--out", "--nproc"], ["--set", "x=--out"]),
+    ],
+)
+def test_options_are_taken_out(given, kept) -> None:
+    assert train._without(given, "--nproc", "--out") == kept
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_processes_from_the_command_line(tmp_path, places, labelled) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "sslbench.cli", "pretrain", "--method", "dino", "--nproc", "2"]
+    command += ["--config", places["config"], "--set", "train.epochs=1", "--out", run]
+    command += ["--set", "backbone.drop_path=0.0"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "already holds" not in done.stderr
+    assert [record["step"] for record in read_log(run)] == [1, 2, 3, 4, 5]
+    assert (run / checkpoint.WEIGHTS).exists()
