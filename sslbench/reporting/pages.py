@@ -19,9 +19,8 @@ from sslbench.reporting.tex import width
 PAGE, COLUMN = 41.0, 26.0  # a line, and one of two columns, in \footnotesize
 CLOSE = 45.0  # a line in \scriptsize, for what would not fit otherwise
 GAP = 0.8  # between two columns
-BOX = (
-    0.94  # of its width: a box of a width in em, which larger fonts have more of than letters need
-)
+# A box's width is set in em, of which a line of a larger font holds fewer than of its letters.
+BOX = 0.94  # of the width that is reckoned with
 LABELS = 0.6  # of a line, at most, for columns of text beside columns of numbers
 NARROWEST = 5.0  # of a column of text that wraps
 HEADING = 13  # letters in a line of a number's heading
