@@ -1,5 +1,7 @@
 """Is the embedded dataset worth something: labels teach its class, floors do not know it."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -12,12 +14,11 @@ from sslbench.backbones.config import BackboneConfig
 from sslbench.config import IMAGENET_MEAN, IMAGENET_STD
 from sslbench.data.images import open_dataset
 from sslbench.training.schedules import cosine_schedule
-from sslbench.training.train import use_bf16
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-STEPS, BATCH, LR, SIDE = 400, 64, 2e-3, 64
-FLOOR, SUPERVISED = 35.0, 80.0
+STEPS, BATCH, LR, SIDE = 300, 64, 2e-3, 64
+FLOOR, SUPERVISED = 35.0, 90.0
 
 
 def load(split: str) -> tuple[Tensor, Tensor]:
@@ -85,26 +86,27 @@ def augmented(pixels: Tensor) -> Tensor:
     return torch.where(flip, crop.flip(-1), crop)
 
 
+def small_net() -> nn.Module:
+    """Four strided convolutions: they learn from few images, where a ViT takes minutes."""
+    torch.manual_seed(0)
+    layers: list[nn.Module] = []
+    for given, made in pairwise((3, 32, 64, 128, 256)):
+        convolution = nn.Conv2d(given, made, 3, stride=2, padding=1, bias=False)
+        layers += [convolution, nn.BatchNorm2d(made), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(256, 10))
+
+
 def train_supervised(pixels: Tensor, labels: Tensor) -> nn.Module:
-    model = nn.Sequential(backbone(), nn.Identity())
-    head = nn.Linear(128, 10)
-    optimizer = torch.optim.AdamW([*model.parameters(), *head.parameters()], weight_decay=0.05)
-    bf16 = use_bf16("auto", torch.device("cpu"))  # emulated, it would take an hour
+    model = small_net()
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.05)
     for step in range(STEPS):
         for group in optimizer.param_groups:
             group["lr"] = cosine_schedule(step, STEPS, LR, 0.0, STEPS // 10)
         rows = torch.randint(len(pixels), (BATCH,))
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            logits = head(model(augmented(pixels[rows])).cls).float()
-        F.cross_entropy(logits, labels[rows]).backward()
+        F.cross_entropy(model(augmented(pixels[rows])), labels[rows]).backward()
         optimizer.step()
         optimizer.zero_grad()
-    return nn.Sequential(model, _Cls(), head)
-
-
-class _Cls(nn.Module):
-    def forward(self, tokens):
-        return tokens.cls
+    return model.eval()
 
 
 @pytest.mark.parametrize("floor", ["pixels", "histogram"])
