@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from sslbench.data.reading import (
 )
 from sslbench.data.remembered import FAILED, remembered
 from sslbench.errors import UserError
+from sslbench.storage import replacing
 
 READER = f"3, Pillow {PIL.__version__}"  # what is remembered holds for one way to read
 log = logging.getLogger(__name__)
@@ -181,11 +181,8 @@ def files_below(folder: Path) -> Iterator[str]:
 def write_json(path: Path, value: Any) -> None:
     """Writes a file of the cache, all at once."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as draft:
-            file = Path(draft) / path.name
-            file.write_text(json.dumps(value))
-            file.replace(path)
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(value))
     except OSError as error:
         raise UserError(
             f"{printable(path)} cannot be written ({error}): free disk space or set SSLBENCH_HOME "

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from sslbench.errors import UserError
+from sslbench.storage import draft
 
 
 def identity(dataset: str, version: str, config: Any) -> dict[str, Any]:
@@ -45,10 +44,10 @@ def is_complete(root: Path, wanted: Mapping[str, Any]) -> bool:
     return True
 
 
-def _publish(draft: Path, root: Path, wanted: Mapping[str, Any]) -> None:
-    """Rename the draft; where another process was faster, its copy stands."""
+def _publish(new: Path, root: Path, wanted: Mapping[str, Any]) -> None:
+    """Rename `new`; where another process was faster, its copy stands."""
     try:
-        draft.rename(root)
+        new.rename(root)
     except OSError:
         if not is_complete(root, wanted):
             raise
@@ -66,13 +65,9 @@ def publish(
     root = Path(root).absolute()
     if is_complete(root, wanted):
         return root
-    root.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
-    try:
-        draft.chmod(0o755)
-        manifest = {**wanted, **write(draft)}
-        (draft / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
-        _publish(draft, root, wanted)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    with draft(root) as new:
+        new.mkdir()
+        manifest = {**wanted, **write(new)}
+        (new / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+        _publish(new, root, wanted)
     return root

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from sslbench.evaluation.features import Bank
+from sslbench.storage import replacing
 from sslbench.training.checkpoint import contents_sha256
 
 FORMAT = "3"  # changes with the meaning of a file or of the extraction
@@ -60,18 +59,11 @@ class FeatureCache:
         about = {"key": _text(key), "dropped": json.dumps(bank.dropped)}
         about["origin"] = json.dumps(bank.origin)
         about[CHECKSUM] = contents_sha256(tensors, about)
-        temporary = None
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=self.directory, suffix=".tmp")
-            os.close(handle)
-            save_file(tensors, temporary, metadata=about)
-            Path(temporary).replace(self._path(key))
+            with replacing(self._path(key)) as temporary:
+                save_file(tensors, temporary, metadata=about)
         except (SafetensorError, OSError) as error:
             log.warning("features could not be cached in %s (%s).", self.directory, error)
-        finally:
-            if temporary is not None:
-                Path(temporary).unlink(missing_ok=True)
 
     def _path(self, key: Mapping[str, Any]) -> Path:
         name = hashlib.sha256(_text(key).encode()).hexdigest()[:32]

@@ -13,7 +13,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +24,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sslbench.errors import UserError
+from sslbench.storage import remove as remove
+from sslbench.storage import remove_leftovers as remove_leftovers
+from sslbench.storage import replacing
 from sslbench.training.distributed import is_first
 from sslbench.training.sealed import DamagedFile, load_checked, seal
 
@@ -36,33 +38,20 @@ log = logging.getLogger(__name__)
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any], keep: Path | None = None) -> None:
-    """Lets `write` fill a temporary sibling, syncs it and renames it onto `path`.
+    """Lets `write` fill a file that then takes the place of `path`, see `storage.replacing`.
 
     keep: where the file that is replaced stays. A full disk leaves `path` as it was and raises
     UserError, which tells of --resume where there is a run to go on with.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        if keep and path.exists():
-            path.replace(keep)
-        temporary.replace(path)
+        with replacing(path, keep) as temporary:
+            write(temporary)
     except (OSError, RuntimeError, SafetensorError) as error:
         resume = ", with --resume if the run had begun" if has_state(path.parent) else ""
         raise UserError(
             f"{path} cannot be written ({_reason(error)}); free disk space or choose another --out "
             f"and repeat the command{resume}."
         ) from error
-    finally:
-        remove(temporary)
-
-
-def remove(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        path.unlink()
 
 
 def _reason(error: BaseException) -> str:
@@ -72,12 +61,6 @@ def _reason(error: BaseException) -> str:
         cause = cause.__context__
     said = re.sub(r"\[enforce fail[^]]*\][ .]*", "", str(error))
     return getattr(cause, "strerror", None) or " ".join(said.split())
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Removes the temporary files of a process that was killed while it wrote."""
-    for path in folder.glob(".*.tmp"):
-        remove(path)
 
 
 def save_json(path: Path, value: Any) -> None:

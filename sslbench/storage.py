@@ -1,0 +1,72 @@
+"""How files come to be: whole or not at all, with everybody's usual rights, through nobody's link.
+
+What is written grows in a folder beside its place that is new, has a random name and lets nobody
+else in; so nothing can wait there for us, and two containers with one process number do not meet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+STALE_SECONDS = 86_400.0  # nothing takes a day to write: who left this was killed
+
+
+@contextlib.contextmanager
+def draft(path: Path) -> Iterator[Path]:
+    """A name beside `path`, on the same disk, for what will be `path`; whatever is left goes away.
+
+    Drafts of `path` that a killed process left a day ago go too. Raises OSError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    begin = f".{path.name[:40]}-"  # names have at most 255 bytes
+    for old in path.parent.glob(f"{glob.escape(begin)}????????.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - old.lstat().st_mtime > STALE_SECONDS:
+                remove(old)
+    room = Path(tempfile.mkdtemp(prefix=begin, suffix=".tmp", dir=path.parent))
+    try:
+        yield room / "new.tmp"
+    finally:
+        remove(room)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
+    """An empty file to write to; synced, it takes the place of `path`, links are not followed.
+
+    keep: where the file that is replaced stays. Nothing changes where the block raises.
+    """
+    with draft(path) as temporary:
+        new = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+        mode = os.fstat(new).st_mode & 0o777  # the umask's
+        os.close(new)
+        yield temporary
+        with temporary.open("rb") as file:
+            if os.fstat(file.fileno()).st_mode & 0o777 != mode:  # safetensors makes it 600
+                os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        if keep and path.exists():
+            path.replace(keep)
+        temporary.replace(path)
+
+
+def remove(path: Path) -> None:
+    """Removes a file, a link or a whole folder, if that can be."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes the drafts of a process that was killed while it wrote; `folder` must be ours."""
+    for path in folder.glob(".*.tmp"):
+        remove(path)
