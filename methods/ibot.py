@@ -27,6 +27,8 @@ from sslbench.method import Method, Progress, ViewBatch
 from sslbench.methods.heads import ProjectionHead, make_teacher, official_head, update_teacher
 from sslbench.methods.losses import Centre, cls_loss, cosine, entropy, patch_loss, temperature
 
+PROBES = 8  # patches a crop whose entropy is logged
+
 
 @dataclass(frozen=True)
 class IBOTConfig:
@@ -168,7 +170,7 @@ class IBOT(Method):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Teacher probabilities for [CLS] (V, B, K) and the M masked patches (M, K); an entropy.
 
-        The entropy is over all patches of a few crops, so that it exists without a mask too.
+        The entropy is over a few patches of every crop, so that it exists without a mask too.
 
         The patch centre is the mean over *all* patches, masked or not (trap T1).
         """
@@ -184,7 +186,9 @@ class IBOT(Method):
         )
         targets = self.centre.sharpen(cls_logits, tau).unflatten(0, crops.shape[:2])
         patch_targets = self.patch_centre.sharpen(patch_logits[mask.flatten(0, 1)], patch_tau)
-        patch_entropy = entropy(self.patch_centre.sharpen(patch_logits[:8], patch_tau))
+        # a few patches of every crop, the same however the batch is shared among processes
+        some = patch_logits[:, :: max(1, patch_logits.shape[1] // PROBES)]
+        patch_entropy = entropy(self.patch_centre.sharpen(some, patch_tau))
         self.centre.observe(cls_logits)
         self.patch_centre.observe(patch_logits)
         return targets, patch_targets, patch_entropy

@@ -6,10 +6,7 @@ Every run is a process of its own on one thread, because small models do not fil
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,12 +15,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from sslbench import plugins
-from sslbench.config import Recipe, config_files, load_recipe, recipe_from_dict
+from sslbench import plugins, processes
+from sslbench.config import Recipe, config_files, load_recipe
 from sslbench.errors import RunError, UserError
 from sslbench.identity import differing
 from sslbench.training.checkpoint import CONFIG, WEIGHTS, has_state
 from sslbench.training.log import LOG, read_log
+from sslbench.training.stored import stored_recipe
 
 POLL_SECONDS, SPEAK_SECONDS = 0.5, 30.0
 
@@ -43,22 +41,19 @@ class Job:
 
     def check(self) -> None:
         """Raises UserError where the folder holds a run of other settings than the recipe's."""
-        config = self.out / CONFIG
-        if not config.exists():
+        if not (self.out / CONFIG).exists() and not has_state(self.out):
             return
-        try:
-            begun = recipe_from_dict(json.loads(config.read_text()), self.group)
-        except (ValueError, UserError) as error:
-            raise UserError(f"{config} is damaged ({error}); remove {self.out}.") from error
+        begun, _ = stored_recipe(self.out)
         if names := differing(begun, self.recipe):
             raise UserError(
                 f"{self.out} holds a run of other settings ({', '.join(names[:3])}); remove or "
                 "rename it, so that it is not taken for this one."
             )
 
-    def command(self) -> list[str]:
+    def arguments(self) -> list[str]:
+        """Of `python`."""
         seed = f"train.seed={self.recipe.train.seed}"
-        command = [sys.executable, "-m", "sslbench.cli"]
+        command = ["-m", "sslbench.cli"]
         if self.group == plugins.TOKENIZERS:
             command += ["tokenizer", "train", "--kind", self.recipe.method_name]
         else:
@@ -119,10 +114,7 @@ def run(jobs: Sequence[Job], at_once: int, console: Console) -> None:
                     if process.returncode:
                         raise RunError(_failure(job))
         finally:
-            for _, process in running.values():
-                process.terminate()
-            for _, process in running.values():
-                process.wait()
+            processes.end([process for _, process in running.values()])
 
 
 def _ready(
@@ -136,9 +128,9 @@ def _ready(
 
 def _start(job: Job) -> subprocess.Popen[bytes]:
     job.out.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with (job.out / "console.log").open("ab") as log:
-        return subprocess.Popen(job.command(), stdout=log, stderr=log, env=environment)
+        environment = {"OMP_NUM_THREADS": "1"}
+        return processes.start(job.arguments(), environment, stdout=log, stderr=log)
 
 
 def _failure(job: Job) -> str:

@@ -77,13 +77,18 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What must not change the result: workers and threads of this machine, intervals in steps."""
+    """What must not change the result: workers and threads of this machine, intervals in steps.
+
+    save_minutes: a checkpoint at least so often. export_every: epochs between weights written
+    besides the last; 0: none.
+    """
 
     workers: int = 8
     threads: int = 0
     log_every: int = 20
     save_every: int = 500
     save_minutes: float = 15.0
+    export_every: float = 0.0
 
 
 @dataclass(frozen=True)

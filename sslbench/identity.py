@@ -7,7 +7,7 @@ A number belongs to weights (SHA-256 computed over the tensors), a recipe (here)
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,8 @@ from sslbench.reporting.result import digest
 # Sections and settings that must not change the weights, or that are identified otherwise: data by
 # its content, needed modules by what they are.
 INDIFFERENT = ("about", "run", "name", "needs", "data.source", "train.seed")
+# What may change between a run's first step and its last: intervals, and where things are.
+MOVABLE = ("run", "needs", "data.source")
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def identify(
 
 def kept_settings(recipe: Recipe) -> dict[str, Any]:
     """Flat settings that no run changes between its first step and its last."""
-    return {**_deciding(recipe), "train.seed": recipe.train.seed}
+    return _settings_but(MOVABLE, recipe)
 
 
 def changed_settings(recipe: Recipe, group: str) -> dict[str, Any]:
@@ -84,10 +86,14 @@ def _defaults(recipe: Recipe) -> Recipe:
 
 def _deciding(recipe: Recipe) -> dict[str, Any]:
     """Every setting that can move the weights, flat, as JSON gives it back."""
-    plain = json.loads(json.dumps(replace(recipe, needs={}).to_dict()))
-    flat = _flat(plain)
-    sections = tuple(f"{name}." for name in INDIFFERENT)
-    return {n: v for n, v in flat.items() if n not in INDIFFERENT and not n.startswith(sections)}
+    return _settings_but(INDIFFERENT, recipe)
+
+
+def _settings_but(left_out: Sequence[str], recipe: Recipe) -> dict[str, Any]:
+    """Flat settings as JSON gives them back, less some and those of some sections."""
+    flat = _flat(json.loads(json.dumps(replace(recipe, needs={}).to_dict())))
+    sections = tuple(f"{name}." for name in left_out)
+    return {n: v for n, v in flat.items() if n not in left_out and not n.startswith(sections)}
 
 
 def _alike(value: Any) -> Any:

@@ -18,7 +18,7 @@ from sslbench.config import benchmark_configs, config_files, load_recipe
 from sslbench.data.images import home
 from sslbench.discovery import config_faults
 from sslbench.errors import UserError
-from sslbench.training.train import use_bf16
+from sslbench.training.step import use_bf16
 
 PACKAGES = ("torch", "torchvision", "timm", "onedl-mmengine", "scikit-learn", "safetensors")
 

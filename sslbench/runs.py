@@ -5,12 +5,16 @@ from __future__ import annotations
 import fnmatch
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sslbench import plugins
+from sslbench.backbones.files import expanded
 from sslbench.config import Recipe, config_files, load_recipe, recipe_from_dict
+from sslbench.data.images import is_named
 from sslbench.errors import UserError
-from sslbench.training.checkpoint import CONFIG, WEIGHTS, has_state
+from sslbench.training.checkpoint import CONFIG, WEIGHTS
+from sslbench.training.stored import checked_recipe, stored_values
 
 # patterns of config names, the best first
 SMALL = ("shapes/{}",)
@@ -42,7 +46,7 @@ def choose_recipe(
             said = f"No --config given: {config}, made for ImageNet. Smaller presets: {small}."
     if data:
         changes.insert(0, f"data.source={data!r}")  # quoted: a folder may be called 2012
-    return load_recipe(config, method, changes, group), said
+    return absolute(load_recipe(config, method, changes, group)), said
 
 
 def _choose_config(method: str, patterns: Sequence[str]) -> str:
@@ -62,49 +66,45 @@ def _configs_of(method: str) -> list[str]:
     return [name for name in config_files() if name.rsplit("/", 1)[-1].startswith(method)]
 
 
-def free_folder(parent: Path, recipe: Recipe) -> Path:
-    """A run directory that does not exist yet, e.g. runs/ibot-shapes-seed0-2."""
-    place = "-".join(Path(recipe.name).parent.parts) or "own"
-    name = f"{recipe.method_name}-{place}-seed{recipe.train.seed}"
-    folder, number = parent / name, 2
-    while folder.exists():
-        folder, number = parent / f"{name}-{number}", number + 1
-    return folder
+def absolute(recipe: Recipe) -> Recipe:
+    """The recipe with the places of its data and modules spelt so that they hold in any folder."""
+    needs = {name: _absolute(source) for name, source in recipe.needs.items()}
+    return replace(
+        recipe, data=replace(recipe.data, source=_absolute(recipe.data.source)), needs=needs
+    )
 
 
-def check_free(out: Path) -> None:
-    """Raises UserError if `out` already holds a run."""
-    if has_state(out) or (out / WEIGHTS).exists():
-        raise UserError(
-            f"{out} already holds a run; add --resume to go on with it or choose another --out."
-        )
+def _absolute(source: str) -> str:
+    """The absolute path of an existing file or folder; names of datasets as they are."""
+    if is_named(source):
+        return source
+    place, mark, options = source.partition("?")
+    path = expanded(place)
+    return f"{path.absolute()}{mark}{options}" if path.exists() else source
 
 
-def resumed_recipe(out: Path, method: str | None, changes: Sequence[str], group: str) -> Recipe:
-    """The recipe of the run in `out`; only `run.*` may change. UserError if it is another's."""
-    try:
-        values = json.loads((out / CONFIG).read_text())
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{out} holds no run to resume ({CONFIG} is missing); leave out --resume to start one."
-        ) from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{out / CONFIG} is damaged ({error}); start the run anew.") from error
-    try:
-        begun = recipe_from_dict(values, group)
-    except UserError as error:
-        raise UserError(f"{out / CONFIG} cannot be used: {error}") from error
+def resumed_recipe(
+    out: Path, method: str | None, data: str | None, changes: Sequence[str], group: str
+) -> Recipe:
+    """The recipe of the run in `out`; only `run.*` and where things are may change.
+
+    data: where its data lies now. UserError if it is another's.
+    """
+    values = stored_values(out)
+    begun = checked_recipe(out, values, group)
     if method not in (None, begun.method_name):
         raise UserError(
             f"{out} is a run of {begun.method_name!r}, not {method!r}; pass --method "
             f"{begun.method_name}."
         )
     for change in changes:
-        if not change.startswith("run."):
+        if not change.startswith(("run.", "needs.", "data.source=")):
             raise UserError(
-                f"--set {change} would change a run half-way; with --resume only run.* may change."
+                f"--set {change} would change a run half-way; with --resume only run.* may change, "
+                "and where its data and modules are (--data, needs.*)."
             )
-    return recipe_from_dict(values, group, changes)
+    moved = [f"data.source={data!r}"] if data else []
+    return absolute(recipe_from_dict(values, group, [*changes, *moved]))
 
 
 def newest_runs(folder: Path) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +28,8 @@ class FakeJob(Job):
 
     code: str = FINISH
 
-    def command(self) -> list[str]:
-        return [sys.executable, "-S", "-c", f"OUT = {str(self.out)!r}\n{self.code}"]
+    def arguments(self) -> list[str]:
+        return ["-S", "-c", f"OUT = {str(self.out)!r}\n{self.code}"]
 
 
 @pytest.fixture
@@ -73,11 +72,11 @@ def test_an_unknown_folder_of_configs(tmp_path) -> None:
 
 def test_a_job_is_the_command_a_person_would_type(tmp_path) -> None:
     jobs = {job.recipe.method_name: job for job in campaign.plan("shapes", tmp_path, [2])}
-    beit = " ".join(jobs["beit"].command())
+    beit = " ".join(jobs["beit"].arguments())
     assert f"pretrain --method beit --out {tmp_path}/beit-seed2 --config shapes/beit" in beit
     assert "--set train.seed=2" in beit
     assert f"--set needs.tokenizer={tmp_path}/dvae-seed2" in beit
-    assert "tokenizer train --kind dvae" in " ".join(jobs["dvae"].command())
+    assert "tokenizer train --kind dvae" in " ".join(jobs["dvae"].arguments())
 
 
 @pytest.mark.parametrize("name", [checkpoint.STATE, checkpoint.PREVIOUS])
@@ -85,7 +84,7 @@ def test_a_job_that_has_begun_is_resumed(tmp_path, name) -> None:
     dino = next(j for j in campaign.plan("shapes", tmp_path, [0]) if "dino" in j.out.name)
     dino.out.mkdir()
     (dino.out / name).touch()
-    assert dino.command()[-3:] == ["--out", str(dino.out), "--resume"]
+    assert dino.arguments()[-3:] == ["--out", str(dino.out), "--resume"]
 
 
 def test_jobs_wait_for_what_they_need(job, tmp_path) -> None:
@@ -160,5 +159,5 @@ def test_a_run_of_other_settings_is_not_taken_for_the_planned_one(job, dino_run)
     (planned.out / checkpoint.CONFIG).write_text(json.dumps(begun))
     run([planned])
     (planned.out / checkpoint.CONFIG).write_text("{")
-    with pytest.raises(UserError, match=r"config.json is damaged .*; remove"):
+    with pytest.raises(UserError, match=r"config.json is damaged"):
         run([planned])

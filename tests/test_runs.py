@@ -63,38 +63,22 @@ def test_a_method_without_a_recipe_asks_for_one(monkeypatch) -> None:
         runs.choose_recipe("beit", None, "data", [])
 
 
-def test_a_new_run_gets_a_folder_of_its_own(tmp_path) -> None:
-    recipe, _ = runs.choose_recipe("dino", None, None, ["train.seed=4"])
-    for name in ("dino-shapes-seed4", "dino-shapes-seed4-2", "dino-shapes-seed4-3"):
-        folder = runs.free_folder(tmp_path, recipe)
-        assert folder == tmp_path / name
-        folder.mkdir()
-
-
-@pytest.mark.parametrize("name", [checkpoint.STATE, checkpoint.PREVIOUS, checkpoint.WEIGHTS])
-def test_a_folder_that_holds_a_run_is_not_free(tmp_path, name) -> None:
-    runs.check_free(tmp_path)
-    (tmp_path / name).touch()
-    with pytest.raises(UserError, match="already holds a run; add --resume"):
-        runs.check_free(tmp_path)
-
-
 def test_resuming_reads_the_runs_own_recipe(dino_run) -> None:
-    recipe = runs.resumed_recipe(dino_run, "dino", ["run.workers=2"], METHODS)
+    recipe = runs.resumed_recipe(dino_run, "dino", None, ["run.workers=2"], METHODS)
     assert (recipe.run.workers, recipe.train.epochs, recipe.name) == (2, 1.0, "small/dino")
 
 
 def test_resuming_a_damaged_recipe(tmp_path) -> None:
     (tmp_path / checkpoint.CONFIG).write_text('{"method": ')
-    with pytest.raises(UserError, match=r"is damaged .*; start the run anew"):
-        runs.resumed_recipe(tmp_path, "dino", [], METHODS)
+    with pytest.raises(UserError, match=r"is damaged .*; name a run directory"):
+        runs.resumed_recipe(tmp_path, "dino", None, [], METHODS)
 
 
 @pytest.mark.parametrize(
     ("content", "told"),
     [
         (b"\xff\xfe{", "is damaged"),
-        (b"[]", "cannot be used: .* must be a section"),
+        (b"[]", "is damaged .it holds no object"),
         (b'{"method": "dino"}', "cannot be used: method='dino' is a value"),
         (b'{"method": {"name": 5}}', "cannot be used: unknown method '5'"),
         (b'{"method": {"name": "dino"}, "train": [1]}', "cannot be used: train is a section"),
@@ -105,7 +89,7 @@ def test_whatever_a_recipe_s_file_holds_is_one_sentence(tmp_path, content, told)
     """P23: types and encodings ended in tracebacks."""
     (tmp_path / checkpoint.CONFIG).write_bytes(content)
     with pytest.raises(UserError, match=told):
-        runs.resumed_recipe(tmp_path, None, [], METHODS)
+        runs.resumed_recipe(tmp_path, None, None, [], METHODS)
 
 
 def test_the_newest_run_of_each_method(tmp_path, dino_run, tokenizer) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from sslbench.data.views import PlainCrop, PlainCropConfig
 from sslbench.method import Method, Progress, ViewBatch
 from sslbench.methods.losses import cosine
+from sslbench.sampling import PerSample
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class DiscreteVAE(Method):
         self.encoder = _encoder(widths, config.num_codes)
         self.codebook = nn.Conv2d(config.num_codes, widths[-1], 1, bias=False)
         self.decoder = _decoder(widths)
+        self.relax = GumbelSoftmax()
 
     @classmethod
     def views(cls, config: DVAEConfig, patch_size: int) -> PlainCrop:
@@ -77,7 +79,7 @@ class DiscreteVAE(Method):
         pixels = batch.pixels("image")[0]
         logits = self.encoder(2 * pixels - 1).float()
         tau = cosine(c.temperature, c.final_temperature, progress)
-        relaxed = F.gumbel_softmax(logits, tau=tau, dim=1)
+        relaxed = self.relax(logits, tau)
         restored = self.decoder(self.codebook(relaxed))
         error = F.mse_loss((restored.float() + 1) / 2, pixels)
         posterior = F.log_softmax(logits, dim=1)
@@ -93,6 +95,17 @@ class DiscreteVAE(Method):
 
     def backbone(self) -> nn.Module:
         return self
+
+
+class GumbelSoftmax(PerSample):
+    """softmax((logits + g) / tau) over dim 1, g = -log(-log u): a relaxed sample of each code."""
+
+    def forward(self, logits: Tensor, tau: float) -> Tensor:
+        """logits (B, K, h, w), fp32."""
+        uniform = self.uniform(len(logits), tuple(logits.shape[1:]), logits.device)
+        exponential = -uniform.clamp(min=torch.finfo(uniform.dtype).tiny).log()
+        gumbel = -exponential.clamp(min=torch.finfo(uniform.dtype).tiny).log()
+        return ((logits + gumbel) / tau).softmax(1)
 
 
 class _Residual(nn.Module):

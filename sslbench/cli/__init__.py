@@ -15,27 +15,34 @@ from sslbench.cli import (  # noqa: F401  (they add their commands to the app)
 )
 from sslbench.cli.app import app
 from sslbench.errors import RunError, UserError
-
-INTERRUPTED = 130  # the shell's exit code for Ctrl-C
+from sslbench.interrupts import Interrupted, raised
+from sslbench.processes import end_with_parent, report
 
 
 def main() -> None:
     """Runs the command line and turns errors into one sentence and an exit code."""
+    end_with_parent()
+    with raised():
+        sys.exit(_run())
+
+
+def _run() -> int:
     try:
-        code = app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0
-    except (KeyboardInterrupt, typer.Abort):
-        code = INTERRUPTED
+        return app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0
+    except Interrupted as end:
+        kind, sentence, code = type(end).__name__, end.told, end.code
+        shown = end.sentence
+    except typer.Abort:  # a question was left unanswered
+        return 1
     except Exception as error:
         told = _told(error)
         if told is None or "--debug" in sys.argv:
             raise
-        sentence, code = told
-        typer.echo(f"error: {' '.join(sentence.split())}", err=True)
-    if code == INTERRUPTED:
-        typer.echo(
-            "interrupted; repeat it, or go on with --resume where a run was training.", err=True
-        )
-    sys.exit(code)
+        (sentence, code), kind = told, type(error).__name__
+        shown = f"error: {' '.join(sentence.split())}"
+    if not report(kind, sentence, code):  # else the process that launched this one says it
+        typer.echo(shown, err=True)
+    return code
 
 
 def _told(error: Exception) -> tuple[str, int] | None:

@@ -55,7 +55,7 @@ def tokenizer_convert(
     """Make a published tokenizer a run directory: --set needs.tokenizer=DIR then takes it."""
     from sslbench.backbones.foreign import convert_module
     from sslbench.plugins import TOKENIZERS
-    from sslbench.runs import check_free
+    from sslbench.training.folder import check_free
 
     check_free(out)
     sha = convert_module([encoder, *([decoder] if decoder else [])], TOKENIZERS, out)

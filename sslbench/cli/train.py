@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from sslbench.cli.app import RUNS, app, console, say
-from sslbench.errors import RunError, UserError
+from sslbench.errors import UserError
 
 Config = Annotated[
     str | None, typer.Option(help="A recipe by name (see `sslbench list`) or a .py file.")
@@ -81,31 +81,35 @@ def train(
 ) -> Path | None:
     """The run directory, or None in a process that did not train as the first."""
     from sslbench import runs
-    from sslbench.training.distributed import is_first, join_world, relaunch
-    from sslbench.training.train import pretrain, rehearse
+    from sslbench.training import folder
+    from sslbench.training.distributed import is_first, join_world
+    from sslbench.training.launch import launch
+    from sslbench.training.run import rehearse
+    from sslbench.training.train import pretrain
 
     if resume:
         if out is None:
             raise UserError("--resume needs --out DIR, the run to go on with.")
-        recipe, said = runs.resumed_recipe(out, method, changes, group), ""
-        if config or data:
-            raise UserError("--resume goes on with the run's own recipe; drop --config and --data.")
+        recipe, said = runs.resumed_recipe(out, method, data, changes, group), ""
+        if config:
+            raise UserError("--resume goes on with the run's own recipe; drop --config.")
     else:
         recipe, said = runs.choose_recipe(method, config, data, changes, group)
-        out = out or runs.free_folder(RUNS, recipe)
-        if is_first():  # the others may look when the first has begun to write
-            runs.check_free(out)
-    if processes > 1:
-        rehearse(recipe, processes, group)
-        code = relaunch([*_without(sys.argv[1:], "--nproc", "--out"), "--out", str(out)], processes)
-        if code:
-            raise RunError(f"a process ended with exit code {code}; its last lines say why.")
+        if out and is_first():  # the others may look when the first has begun to write
+            folder.check_free(out)
+    if not is_first():
+        with join_world() as world:
+            pretrain(recipe, out or RUNS, world, resume, console, group)
         return None
-    with join_world() as world:
-        if world.main:
-            say(*([said] if said else []), f"{recipe.name} -> {out}")
-        pretrain(recipe, out, world, resume, console, group)
-        return out if world.main else None
+    with folder.reserved(out, RUNS, recipe) as place:
+        if processes > 1:
+            rehearse(recipe, processes, group)
+            own = [*_without(sys.argv[1:], "--nproc", "--out"), "--out", str(place)]
+            launch(["-m", "sslbench.cli", *own], processes)
+            return None
+        with join_world() as world, folder.locked(place):
+            say(*([said] if said else []), f"{recipe.name} -> {place}")
+            return pretrain(recipe, place, world, resume, console, group)
 
 
 def _without(arguments: list[str], *options: str) -> list[str]:

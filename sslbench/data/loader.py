@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -197,7 +197,7 @@ class ViewLoader:
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __iter__(self) -> Iterator[tuple[ViewBatch, list[str]]]:
+    def __iter__(self) -> Generator[tuple[ViewBatch, list[str]], None, None]:
         self.dataset.load()
         log = BrokenLog(self.dataset)
         epoch = self.batches.epoch_steps * self.batches.accumulate

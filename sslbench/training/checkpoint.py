@@ -105,12 +105,16 @@ def has_state(folder: Path) -> bool:
 
 
 def load_state(
-    folder: Path, owner: Mapping[str, Any] | None = None, parts: Sequence[str] = ()
+    folder: Path,
+    owner: Mapping[str, Any] | None = None,
+    parts: Sequence[str] = (),
+    repair: bool = True,
 ) -> dict[str, Any]:
     """The newest sound state in `folder`; where that is the one before, a warning says so.
 
-    owner: as given to `save_state`; parts: what it has to hold. Raises UserError where no state is
-    sound, and where the newest one belongs to another run; older versions named no owner.
+    owner: as given to `save_state`; parts: what it has to hold; repair: sets a damaged one aside.
+    Raises UserError where no state is sound, and where the newest one belongs to another run;
+    older versions named no owner.
     """
     damage: list[DamagedFile] = []
     for path in (folder / STATE, folder / PREVIOUS):
@@ -124,7 +128,8 @@ def load_state(
         check_owner(path, state.pop(OWNER, None), owner)
         if damage and is_first():
             at = f", step {state['step']}" if "step" in state else ""
-            log.warning("%s Resuming from %s%s.", damage[0], path, at)
+            log.warning("%s %s %s%s.", damage[0], "Resuming from" if repair else "Using", path, at)
+        if damage and repair and is_first():
             with contextlib.suppress(OSError):  # else the next save would make it the one before
                 (folder / STATE).replace(folder / DAMAGED)
         return state
@@ -133,6 +138,18 @@ def load_state(
     other = "is damaged too" if len(damage) > 1 else "is not there to fall back to"
     told = str(damage[0]).removesuffix(".")
     raise UserError(f"{told} and {PREVIOUS} {other}; remove {folder} to start anew.")
+
+
+def fill(folder: Path, state: Mapping[str, Any], modules: Mapping[str, Any]) -> None:
+    """Loads parts of a state into what they are of; UserError where they do not fit."""
+    try:
+        for name, module in modules.items():
+            module.load_state_dict(state[name])
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{folder / STATE} holds other weights than its recipe has in this version; start a "
+            "new run, or go on with the version that began it."
+        ) from error
 
 
 def _with_parts(path: Path, state: Any, parts: Sequence[str]) -> dict[str, Any]:

@@ -1,16 +1,24 @@
-"""Processes: who we are, and how torchrun starts more of us."""
+"""Processes: who we are among those that train together."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+
+from sslbench.errors import RunError
+
+# how gloo, NCCL and the store that processes meet at word that another process is gone
+LOST = re.compile(r"gloo|NCCL|TCPStore|by peer|Socket|Broken pipe|recvValue", re.IGNORECASE)
+
+
+class LostPeers(RunError):
+    """Another process of the run ended; its own words say why."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +36,10 @@ class World:
 
 @contextmanager
 def join_world() -> Iterator[World]:
-    """The world torchrun or SLURM's torchrun describes in the environment, else one process."""
+    """The world that torchrun or `launch` describes in the environment, else one process.
+
+    Raises LostPeers when another process has ended.
+    """
     size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     cuda = torch.cuda.is_available()
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) if cuda else 0)
@@ -38,23 +49,25 @@ def join_world() -> Iterator[World]:
     if size == 1:
         yield World(0, 1, device)
         return
-    dist.init_process_group("nccl" if cuda else "gloo")
     try:
+        dist.init_process_group("nccl" if cuda else "gloo")
         yield World(rank, size, device)
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and not LOST.search(str(error)):
+            raise
+        said = " ".join(str(error).split())[:120]
+        raise LostPeers(
+            f"process {rank + 1} of {size} lost the others ({said}); the words of the one that "
+            "ended say why. Go on from the last checkpoint with --resume."
+        ) from error
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
 def is_first() -> bool:
     """Whether this process is rank 0 of what torchrun started, or alone."""
     return int(os.environ.get("RANK", 0)) == 0
-
-
-def relaunch(arguments: Sequence[str], processes: int) -> int:
-    """Runs `sslbench ARGUMENTS` in `processes` processes on this machine; the exit code."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += [f"--nproc-per-node={processes}", "-m", "sslbench.cli", *arguments]
-    return subprocess.run(command, check=False).returncode
 
 
 def barrier(world: World) -> None:

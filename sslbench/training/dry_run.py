@@ -23,8 +23,10 @@ from sslbench.config import About, Recipe
 from sslbench.data.images import is_absent, open_dataset
 from sslbench.errors import UserError
 from sslbench.method import Method, Progress, Sample, ViewBatch, Views
+from sslbench.training.build import build_method
 from sslbench.training.optim import peak_lr
-from sslbench.training.train import build_method, images_each, length, use_bf16
+from sslbench.training.run import images_each, length
+from sslbench.training.step import use_bf16
 
 DRAWS = 16  # views drawn to find some whose masks are about average
 CPU = torch.device("cpu")

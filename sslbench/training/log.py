@@ -84,6 +84,14 @@ class RunLog:
         self._put({"note": text})
         self._show(text)
 
+    def ended(self, weights: Path) -> None:
+        """The last line: how long it took, where the weights are, what comes next."""
+        took = timedelta(seconds=round(time.monotonic() - self._began))
+        self.say(
+            f"done in {took}; weights: {weights}; evaluate them with `sslbench evaluate --model "
+            f"{weights.parent}`"
+        )
+
     def skipped(self, text: str) -> None:
         """Names and counts an image that cannot be read."""
         self._skipped += 1

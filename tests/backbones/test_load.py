@@ -11,8 +11,8 @@ from sslbench.backbones.config import BackboneConfig
 from sslbench.backbones.load import load_backbone, load_module, random_source, read_card
 from sslbench.config import recipe_from_dict
 from sslbench.errors import UserError
+from sslbench.training.build import build_method
 from sslbench.training.checkpoint import WEIGHTS, save_weights, weights_sha256
-from sslbench.training.train import build_method
 from tests.methods.small import HEAD
 
 RANDOM = "random-init:vit_nano/4@16"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import signal
 
 import pytest
 
@@ -55,7 +57,7 @@ PRETRAIN = {
     ),
     "data of many processes": ("--nproc 2 --data {root}/empty", "contains no images"),
     "batch of many processes": ("--nproc 3", "batch_size=8 cannot be shared by 3 processes"),
-    "nothing to resume": ("--resume", "holds no run to resume"),
+    "nothing to resume": ("--resume", "holds no run .config.json is missing"),
     "unknown option": ("--epochs 3", "No such option: --epochs"),
     "ill-typed option": ("--nproc two", "Invalid value for '--nproc'"),
 }
@@ -134,7 +136,7 @@ def test_commands_refuse(sslbench, tmp_path, places, typed, pattern) -> None:
         ("run", "--method dino", "already holds a run; add --resume"),
         ("run", "--method ibot --resume", "is a run of 'dino', not 'ibot'; pass --method dino"),
         ("run", "--method dino --resume --set train.epochs=9", "only run.* may change"),
-        ("run", "--method dino --resume --data shapes", "drop --config and --data"),
+        ("run", "--method dino --resume --data shapes", "on other data than 'shapes' holds"),
         ("cut", "--method dino --resume", r"state\.pt is truncated or damaged .* too; remove"),
         ("records", "--method dino --resume", r"config\.json is missing"),
     ],
@@ -160,11 +162,17 @@ def test_a_full_disk_ends_a_run_before_it_begins(sslbench, tmp_path, places) -> 
     assert files(tmp_path) == []
 
 
-def test_ctrl_c_says_how_to_go_on(sslbench, monkeypatch, places) -> None:
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP"])
+def test_a_signal_ends_a_command_in_one_sentence(
+    sslbench, tmp_path, monkeypatch, places, name
+) -> None:
+    number = signal.Signals[name]
+
     def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), number)
 
     monkeypatch.setattr("sslbench.training.train.set_up", interrupted)
     ended = sslbench("pretrain", "--method", "dino", "--config", places["config"])
-    assert ended.code == 130
-    assert "go on with --resume" in ended.err
+    assert ended.code == 128 + number
+    assert ended.err.startswith(f"stopped by {name}: ") and ended.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []

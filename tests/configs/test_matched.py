@@ -9,7 +9,7 @@ import pytest
 from sslbench import plugins
 from sslbench.config import Recipe, config_files, load_recipe
 from sslbench.data.shapes import ShapesConfig
-from sslbench.training.train import length
+from sslbench.training.run import length
 
 IMAGES = {"in1k": 1_281_167, "shapes": ShapesConfig().train}
 

@@ -15,7 +15,8 @@ import torch
 from sslbench.config import config_files, load_recipe
 from sslbench.data.images import open_dataset
 from sslbench.errors import UserError
-from sslbench.training.train import load_views, set_up, take_step
+from sslbench.training.run import load_views, set_up
+from sslbench.training.step import take_step
 from tests.configs.published_recipes import PUBLISHED
 from tests.training import small
 

@@ -20,7 +20,8 @@ from sslbench.config import OptimConfig, Recipe, TrainConfig
 from sslbench.method import Method, ViewBatch
 from sslbench.training.distributed import World
 from sslbench.training.optim import make_optimizer
-from sslbench.training.train import Run, take_step
+from sslbench.training.run import Run
+from sslbench.training.step import take_step
 from tests.methods.reference import (
     crossed,
     mean_entropy,

@@ -12,7 +12,7 @@ from sslbench.data.views import TokenizerCropConfig
 from sslbench.errors import UserError
 from sslbench.method import ViewBatch
 from sslbench.methods.beit import BEiT, BEiTConfig
-from sslbench.training.train import build_method
+from sslbench.training.build import build_method
 from tests.methods.reference import normalised
 from tests.methods.small import GRID, MEAN, PATCH, SIZE, STD, at, make_backbone, shake
 from tests.methods.steps import make_run, march

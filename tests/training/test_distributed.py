@@ -20,7 +20,7 @@ from sslbench.training import checkpoint
 from sslbench.training.distributed import World
 from sslbench.training.dry_run import report
 from sslbench.training.log import read_log
-from sslbench.training.train import load_views, set_up
+from sslbench.training.run import load_views, set_up
 
 from . import small
 

@@ -15,8 +15,8 @@ from sslbench.data.views import MultiCropConfig
 from sslbench.errors import UserError
 from sslbench.method import Progress, ViewBatch
 from sslbench.training import dry_run
+from sslbench.training.build import build_method
 from sslbench.training.optim import make_optimizer
-from sslbench.training.train import build_method
 from tests.training import small
 
 MIDDLE = Progress(5, 10, 2)

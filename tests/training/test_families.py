@@ -8,8 +8,8 @@ import torch
 from sslbench.backbones.config import SIZES, SWINS, BackboneConfig
 from sslbench.backbones.load import load_backbone
 from sslbench.errors import UserError
+from sslbench.training.build import build_method
 from sslbench.training.checkpoint import WEIGHTS, read_weights
-from sslbench.training.train import build_method
 from tests.training.small import recipe, train
 
 VIT = {"name": "vit_nano", "patch_size": 8, "image_size": 32, "registers": 2, "layer_scale": 0.1}

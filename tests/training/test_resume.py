@@ -189,5 +189,5 @@ def test_a_state_without_its_parts_is_one_sentence(tmp_path, whole) -> None:
         with pytest.raises(UserError, match=rf"state\.pt is damaged \(it holds no '{part}'\) and"):
             go_on(out, workers=0)
     checkpoint.save_checked(out / checkpoint.STATE, {**state, "optimizer": {"of": "another kind"}})
-    with pytest.raises(UserError, match="holds other weights than dino has"):
+    with pytest.raises(UserError, match="holds other weights than its recipe has"):
         go_on(out, workers=0)

@@ -11,9 +11,11 @@ from sslbench import plugins
 from sslbench.backbones.load import load_backbone
 from sslbench.errors import RunError, UserError
 from sslbench.method import ViewBatch
+from sslbench.sampling import step_seed
 from sslbench.training import checkpoint
+from sslbench.training.build import build_method
 from sslbench.training.log import LOG, read_log
-from sslbench.training.train import build_method, step_seed, use_bf16
+from sslbench.training.step import use_bf16
 
 from . import small
 
@@ -43,7 +45,9 @@ def spoil(monkeypatch):
 
 def notes(out):
     lines = (out / LOG).read_text().splitlines()
-    return [r["note"] for r in map(json.loads, lines) if "note" in r]
+    found = [r["note"] for r in map(json.loads, lines) if "note" in r]
+    assert found.pop().startswith("done in ")
+    return found
 
 
 def assert_equal_trees(a, b):
@@ -80,7 +84,7 @@ def test_weights_of_another_version_are_refused(tmp_path, images, monkeypatch) -
         return state
 
     monkeypatch.setattr(checkpoint, "load_state", older)
-    with pytest.raises(UserError, match="holds other weights than dino has in this version"):
+    with pytest.raises(UserError, match="holds other weights than its recipe has in this version"):
         small.train(recipe, tmp_path, resume=True)
 
 
@@ -162,8 +166,9 @@ def test_fresh_weights_depend_on_the_seed_alone(images) -> None:
 
 
 def test_step_seeds_differ() -> None:
-    seeds = {step_seed(s, t, r) for s in range(3) for t in range(50) for r in range(8)}
-    assert len(seeds) == 3 * 50 * 8
+    seeds = {step_seed(s, t) for s in (*range(3), 2**70) for t in range(50)}
+    assert len(seeds) == 4 * 50
+    assert all(0 <= seed < 2**63 for seed in seeds)
 
 
 @pytest.mark.parametrize(("precision", "bf16"), [("bf16", True), ("fp32", False)])

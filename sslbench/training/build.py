@@ -1,0 +1,40 @@
+"""A recipe's method as a module, with the frozen modules it is given."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import nn
+
+from sslbench import plugins
+from sslbench.backbones.build import build_backbone
+from sslbench.backbones.load import load_module
+from sslbench.config import Recipe
+from sslbench.errors import UserError
+from sslbench.method import Method
+
+
+def build_method(recipe: Recipe, group: str = plugins.METHODS, device: str = "cpu") -> Method:
+    """The method of a recipe with fresh weights, which depend on the recipe's seed alone.
+
+    device "meta": with shapes only, but for the frozen modules it needs.
+    """
+    method_class: type[Method] = plugins.load(group, recipe.method_name)
+    needs = load_needs(recipe, method_class)
+    torch.manual_seed(recipe.train.seed)
+    try:
+        with torch.device(device):
+            return method_class(recipe.method, partial(build_backbone, recipe.backbone), **needs)
+    except ValueError as error:
+        raise UserError(f"recipe {recipe.name!r} cannot be built: {error}.") from error
+
+
+def load_needs(recipe: Recipe, method: type[Method]) -> dict[str, nn.Module]:
+    """The frozen modules that `method` is given, by name; UserError where the recipe names none."""
+    needs = {}
+    for name, remedy in method.needs.items():
+        if name not in recipe.needs:
+            raise UserError(f"{remedy}.")
+        needs[name] = load_module(recipe.needs[name], plugins.group_of(name))
+    return needs

@@ -1,0 +1,190 @@
+"""A run in memory and on disk: set up from its recipe, begun, saved, resumed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from os import cpu_count
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from sslbench import plugins
+from sslbench.config import Recipe
+from sslbench.data.dataset import ImageDataset
+from sslbench.data.images import open_dataset
+from sslbench.data.loader import ViewLoader, make_loader
+from sslbench.errors import UserError
+from sslbench.identity import kept_settings
+from sslbench.method import Method, Progress
+from sslbench.training import checkpoint
+from sslbench.training.build import build_method, load_needs
+from sslbench.training.distributed import World, barrier
+from sslbench.training.export import Trained
+from sslbench.training.optim import make_optimizer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run on one process; `model` is `method` as DDP wraps it."""
+
+    recipe: Recipe
+    out: Path
+    world: World
+    dataset: ImageDataset
+    method: Method
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    total_steps: int
+    steps_per_epoch: int
+    needs: Mapping[str, str]  # name -> hash of the frozen module's weights
+
+    def progress(self, step: int) -> Progress:
+        return Progress(step, self.total_steps, self.steps_per_epoch)
+
+    def trained(self, steps: int) -> Trained:
+        """What the method is after `steps` steps."""
+        data = self.dataset
+        return Trained(
+            self.recipe, self.method, steps, self.steps_per_epoch, data.name, data.fingerprint
+        )
+
+
+def set_up(recipe: Recipe, out: Path, world: World, group: str = plugins.METHODS) -> Run:
+    """Everything a run needs in memory; touches no file but the data's."""
+    if recipe.run.threads:
+        torch.set_num_threads(recipe.run.threads)
+    dataset = open_dataset(recipe.data.source, recipe.data.split)
+    total_steps, steps_per_epoch = length(recipe, len(dataset))
+    method = build_method(recipe, group).to(world.device)
+    return Run(
+        recipe,
+        out,
+        world,
+        dataset,
+        method,
+        _parallel(method, world),
+        make_optimizer(method, recipe.optim),
+        total_steps,
+        steps_per_epoch,
+        {
+            name: checkpoint.weights_sha256(module.state_dict())
+            for name, module in load_needs(recipe, type(method)).items()
+        },
+    )
+
+
+def length(recipe: Recipe, images: int) -> tuple[int, int]:
+    """Optimiser steps of the whole run and of one pass over `images`, the last few left out."""
+    steps_per_epoch = images // recipe.train.batch_size
+    return max(1, round(recipe.train.epochs * steps_per_epoch)), steps_per_epoch
+
+
+def images_each(recipe: Recipe, processes: int, method: type[Method]) -> int:
+    """Images of one forward pass of each process; UserError if the batch cannot be shared so."""
+    parts = processes * recipe.train.accumulate
+    if recipe.train.batch_size % parts:
+        raise UserError(
+            f"train.batch_size={recipe.train.batch_size} cannot be shared by {processes} "
+            f"processes x {recipe.train.accumulate} accumulation steps; take a multiple of {parts}."
+        )
+    tie = method.needs_whole_batch(recipe.method)
+    if tie and recipe.train.accumulate > 1:
+        raise UserError(
+            f"train.accumulate={recipe.train.accumulate} does not go with {tie}, which needs the "
+            "whole batch at once: set train.accumulate=1 and take more processes or a smaller "
+            "train.batch_size, or change that setting."
+        )
+    return recipe.train.batch_size // parts
+
+
+def rehearse(recipe: Recipe, processes: int, group: str = plugins.METHODS) -> None:
+    """Raises, once and before they start, the UserError of what `processes` would each refuse."""
+    run = set_up(recipe, Path(), World(0, 1, torch.device("cpu")), group)
+    load_views(replace(run, world=World(0, processes, torch.device("cpu"))), 0)
+
+
+def _parallel(method: Method, world: World) -> nn.Module:
+    if world.size == 1:
+        return method
+    devices = [world.device] if world.device.type == "cuda" else None
+    return DistributedDataParallel(method, device_ids=devices, broadcast_buffers=False)
+
+
+def load_views(run: Run, start: int) -> ViewLoader:
+    """Batches of this process from step `start` on."""
+    recipe, world = run.recipe, run.world
+    return make_loader(
+        run.dataset,
+        run.method.views(recipe.method, recipe.backbone.stride),
+        recipe.train.seed,
+        images_each(recipe, world.size, type(run.method)),
+        run.total_steps,
+        mean=recipe.data.mean,
+        std=recipe.data.std,
+        rank=world.rank,
+        world=world.size,
+        accumulate=recipe.train.accumulate,
+        start_step=start,
+        workers=min(recipe.run.workers, cpu_count() or 1),  # more would only get in the way
+    )
+
+
+def begin(run: Run, start: int, resume: bool) -> None:
+    """Writes the recipe and a first checkpoint and reads it back: better to fail now than later.
+
+    A run that is resumed has them; only where its data and modules are may have changed.
+    """
+    if run.world.main and resume:
+        checkpoint.save_json(run.out / checkpoint.CONFIG, run.recipe.to_dict())
+    elif run.world.main:
+        config = run.out / checkpoint.CONFIG
+        try:
+            checkpoint.save_json(config, run.recipe.to_dict())
+            save(run, start)
+            checkpoint.load_state(run.out)
+        except UserError:
+            checkpoint.remove(config)  # no run has begun
+            raise
+    barrier(run.world)
+
+
+def save(run: Run, step: int) -> None:
+    """A checkpoint after `step` steps."""
+    state = {
+        "step": step,
+        "recipe": run.recipe.to_dict(),
+        "method": run.method.state_dict(),
+        "optimizer": run.optimizer.state_dict(),
+        "content": run.dataset.fingerprint,
+        "data": run.dataset.name,
+        "steps_per_epoch": run.steps_per_epoch,
+        "needs": run.needs,
+    }
+    checkpoint.save_state(run.out, state, kept_settings(run.recipe))
+
+
+def restore(run: Run) -> int:
+    """Loads the newest checkpoint; the number of steps already done."""
+    parts = ("step", "method", "optimizer")
+    state = checkpoint.load_state(run.out, kept_settings(run.recipe), parts)
+    if "content" not in state:  # of an older version, which knew data by names and sizes only
+        logger.warning("%s does not say what its data held, so that is not checked.", run.out)
+    elif state["content"] != run.dataset.fingerprint:
+        raise UserError(
+            f"{run.out} was trained on other data than {run.recipe.data.source!r} holds now; "
+            "restore the data, name where it is now with --data, or start a new run."
+        )
+    for name, now in run.needs.items():
+        if now != state.get("needs", {}).get(name, now):
+            raise UserError(
+                f"{run.out} was trained with another {name} than {run.recipe.needs[name]!r} is "
+                f"now; name that one with --set needs.{name}=PLACE or start a new run."
+            )
+    checkpoint.fill(run.out, state, {"method": run.method, "optimizer": run.optimizer})
+    return int(state["step"])
