@@ -1,4 +1,4 @@
-"""Commands about the weights of others: `convert`."""
+"""Commands that write weights: `convert` those of others, `export` those of a run."""
 
 from __future__ import annotations
 
@@ -31,3 +31,17 @@ def convert(
 
     path, report = write(source, to, out)
     say(*report.lines(), f"written: {path}")
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="A run directory; the run may be going on.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The .safetensors file; unset: weights-stepN.safetensors in the run."),
+    ] = None,
+) -> None:
+    """Write the weights of a run's newest checkpoint, as `evaluate --model` takes them."""
+    from sslbench.training.export import export_run
+
+    say(f"written: {export_run(run, out)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from os import cpu_count
 from pathlib import Path
 
@@ -42,7 +42,7 @@ class Run:
     optimizer: torch.optim.Optimizer
     total_steps: int
     steps_per_epoch: int
-    needs: Mapping[str, str]  # name -> hash of the frozen module's weights
+    needs: Mapping[str, str] = field(default_factory=dict)  # name -> hash of the frozen weights
 
     def progress(self, step: int) -> Progress:
         return Progress(step, self.total_steps, self.steps_per_epoch)

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 
 from sslbench.data.views import PlainCropConfig
 from sslbench.method import ViewBatch
-from sslbench.methods.tokenizers.dvae import DiscreteVAE, DVAEConfig
+from sslbench.methods.tokenizers.dvae import DiscreteVAE, DVAEConfig, GumbelSoftmax
+from sslbench.sampling import PerSample
 from tests.methods.small import MEAN, STD, at
 
 
@@ -32,7 +33,8 @@ def test_loss_is_the_negative_evidence_bound(step):
     pixels = batch.crops["image"][0] / 255
     logits = method.encoder(2 * pixels - 1).detach()
     torch.manual_seed(1)
-    noise = -torch.empty_like(logits).exponential_().log().double()
+    u = PerSample().uniform(len(logits), tuple(logits.shape[1:]), logits.device).double()
+    noise = -torch.log(-torch.log(u))
     tau = 0.0625 + (1 - 0.0625) * (1 + math.cos(math.pi * step / 4)) / 2
     relaxed = torch.softmax((logits.double() + noise) / tau, dim=1)
     p = torch.softmax(logits.double(), dim=1)
@@ -44,6 +46,19 @@ def test_loss_is_the_negative_evidence_bound(step):
     expected["codes_used"] = torch.tensor(float(len(logits.argmax(1).unique())))
     for key, value in expected.items():
         assert values[key].item() == pytest.approx(value.item(), rel=1e-5), key
+
+
+def test_codes_are_drawn_as_often_as_they_are_likely():
+    """The arg-max of logits + Gumbel noise is a sample of softmax(logits), as torch's own."""
+    logits = torch.tensor([2.0, 0.0, 1.0, -1.0]).view(1, 4, 1, 1).repeat(200, 1, 10, 10)
+    torch.manual_seed(2)
+    relaxed = GumbelSoftmax()(logits, 0.5)
+    shares = relaxed.argmax(1).flatten().bincount(minlength=4) / relaxed[:, 0].numel()
+    assert torch.allclose(shares, logits[0, :, 0, 0].softmax(0), atol=0.01)
+    theirs = F.gumbel_softmax(logits, tau=0.5, dim=1)
+    for moment in (1, 2):
+        means = [(x**moment).mean((0, 2, 3)) for x in (relaxed, theirs)]
+        assert torch.allclose(*means, atol=0.01)
 
 
 def test_kl_runs_from_zero_to_ln_k():

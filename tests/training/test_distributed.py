@@ -102,6 +102,27 @@ def test_two_processes_share_what_needs_the_whole_batch(
     assert_same_run(small.train_together(2, whole, tmp_path / "two"), alone)
 
 
+@pytest.mark.parametrize(("method", "accumulate"), [("dino", 2), ("dvae", 1)])
+def test_what_is_random_in_a_step_belongs_to_its_samples(
+    tmp_path, images, method, accumulate
+) -> None:
+    """P27: drop path and relaxed codes were drawn anew on each process."""
+    run = small.recipe(method, images, optim={"clip": None}, train={"epochs": 1})
+    alone = small.train(run, tmp_path / "alone")
+    shared = replace(run, train=replace(run.train, accumulate=accumulate))
+    two = small.train_together(2, shared, tmp_path / "two")
+    for key in ("loss", "grad_norm"):
+        mine, wanted = ([record[key] for record in read_log(out)] for out in (two, alone))
+        assert mine == pytest.approx(wanted, rel=2e-5), key
+
+
+def test_a_logged_value_is_that_of_the_whole_batch(tmp_path, images, alone) -> None:
+    """P27: iBOT's patch_entropy was of the first crops that a process had."""
+    out = small.train_together(2, recipe("ibot", images), tmp_path)
+    mine, wanted = ([r["patch_entropy"] for r in read_log(run)] for run in (out, alone["ibot"]))
+    assert mine == pytest.approx(wanted, rel=1e-5)
+
+
 def test_two_processes_share_norms_that_are_apart(tmp_path, images) -> None:
     """What the embedded recipes use."""
     whole = recipe("ibot", images, head_batch_norm=True, head_batch_norm_apart=True)
