@@ -150,7 +150,8 @@ def train_as(rank: int, world: int, port: int, small: Recipe, out: Path) -> None
     os.environ.update({k: str(v) for k, v in place.items()})
     os.environ.update({"MASTER_ADDR": "127.0.0.1", "CUDA_VISIBLE_DEVICES": ""})
     with join_world() as here:
-        pretrain(small, out, here, console=Console(quiet=True))
+        group = group_of(small.method_name)
+        pretrain(small, out, here, console=Console(quiet=True), group=group)
 
 
 def train_together(world: int, small: Recipe, out: Path) -> Path:
