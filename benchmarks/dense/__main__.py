@@ -22,6 +22,9 @@ from pathlib import Path
 
 from sslbench.benchmarks.dense import install
 from sslbench.errors import RunError, UserError, nearest
+from sslbench.interrupts import Interrupted, raised
+from sslbench.processes import end_with_parent, leave, report
+from sslbench.training.distributed import LostPeers
 
 TOOLS = ("test", "train")
 
@@ -64,15 +67,24 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
 def main(arguments: Sequence[str]) -> int:
     """Runs one command; the exit code: 2 for wrong use and 1 for a failed run, in one sentence."""
     name, *rest = arguments or ("",)
+    end_with_parent()
     try:
         if name not in COMMANDS:
             raise UserError(f"unknown command {name!r}: {nearest(name, COMMANDS)}.")
-        COMMANDS[name](rest)
+        with raised():
+            COMMANDS[name](rest)
+    except Interrupted as end:
+        report(type(end).__name__, end.told, end.code)
+        print(end.sentence, file=sys.stderr)
+        return end.code
     except (UserError, RunError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2 if isinstance(error, UserError) else 1
+        code, sentence = 2 if isinstance(error, UserError) else 1, " ".join(str(error).split())
+        # one that lost the others leaves the last word to them
+        if not report(type(error).__name__, sentence, code) or not isinstance(error, LostPeers):
+            print(f"error: {sentence}", file=sys.stderr)
+        return code
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import subprocess
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -16,6 +14,7 @@ from mmengine.config import Config
 from sslbench.benchmark import Context
 from sslbench.errors import RunError, UserError
 from sslbench.training.checkpoint import write_atomically
+from sslbench.training.launch import Team
 from sslbench.training.log import LOG, read_log
 from sslbench.training.sealed import DamagedFile, load_checked_json
 
@@ -39,8 +38,8 @@ def train_and_test(config: Config, context: Context, processes: int | None = Non
         return known
     write_atomically(folder / CONFIG, partial(Path.write_text, data=config.pretty_text))
     total = config.train_cfg.get("max_iters", 0)
-    process = _start(folder, processes or max(1, torch.cuda.device_count()))
-    _follow(process, folder, total, context)
+    with _start(folder, processes or max(1, torch.cuda.device_count())) as team:
+        _follow(team, folder, total, context)
     return load_checked_json(folder / METRICS)
 
 
@@ -55,37 +54,31 @@ def _known(path: Path) -> dict | None:
         return None
 
 
-def _start(folder: Path, processes: int) -> subprocess.Popen[bytes]:
-    module = ["-m", "sslbench.benchmarks.dense", "run", str(folder)]
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    command = [sys.executable, *(launcher if processes > 1 else []), *module]
-    environment = {"OMP_NUM_THREADS": "1", **os.environ}
+def _start(folder: Path, processes: int) -> Team:
+    command = ["-m", "sslbench.benchmarks.dense", "run", str(folder)]
+    environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     with (folder / CONSOLE).open("ab") as log:
         log.write(f"{STARTED}\n".encode())
         log.flush()
-        return subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        return Team(command, processes, environment, stdout=log, stderr=log)
 
 
-def _follow(process: subprocess.Popen[bytes], folder: Path, total: int, context: Context) -> None:
+def _follow(team: Team, folder: Path, total: int, context: Context) -> None:
     """Waits for the run to end while reporting its steps; ends it when the suite is cancelled."""
-    try:
-        while process.poll() is None and not context.cancelled.is_set():
-            records = read_log(folder) if (folder / LOG).exists() else []
-            if records:
-                context.progress(int(records[-1]["step"]), total)
-            time.sleep(POLL_SECONDS)
-    finally:
-        if process.poll() is None:
-            process.terminate()
-        process.wait()
+    while team.running() and not context.cancelled.is_set():
+        records = read_log(folder) if (folder / LOG).exists() else []
+        if records:
+            context.progress(int(records[-1]["step"]), total)
+        time.sleep(POLL_SECONDS)
+    worst = team.worst()
     if context.cancelled.is_set():
         raise RunError(f"{folder} was interrupted; repeat the command to go on with it.")
-    if process.returncode:
-        raise _failure(process.returncode, folder)
+    if worst is not None:
+        raise _failure(worst.code, folder)
 
 
 def _failure(code: int, folder: Path) -> Exception:
-    """What this attempt said last; torchrun says more after the sentence of its processes."""
+    """What this attempt said last."""
     lines = (folder / CONSOLE).read_text(errors="replace").rpartition(STARTED)[2].split("\n")
     lines = [line.strip() for line in lines if line.strip()]
     sentences = [line.removeprefix(ERROR) for line in lines if line.startswith(ERROR)]

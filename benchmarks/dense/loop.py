@@ -13,11 +13,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+from mmengine.dist import all_reduce, barrier
 from mmengine.registry import LOOPS
 from mmengine.runner import IterBasedTrainLoop
 from torch import Tensor
 
 from sslbench.benchmarks.dense.sampling import MicroBatches, seed_everything
+from sslbench.interrupts import Interrupted, noted
 
 
 @LOOPS.register_module()
@@ -55,11 +57,22 @@ class StepLoop(IterBasedTrainLoop):
         runner.call_hook("before_train")
         runner.call_hook("before_train_epoch")
         runner.model.train()
-        while self._iter < self._max_iters:
-            self._step(loader)
+        with noted() as asked:
+            while self._iter < self._max_iters:
+                self._step(loader)
+                self._stop(asked.number)
         runner.call_hook("after_train_epoch")
         runner.call_hook("after_train")
         return runner.model
+
+    def _stop(self, asked: int) -> None:
+        """Saves and raises Interrupted where a signal has asked any process for the end."""
+        told = torch.tensor(asked)
+        all_reduce(told, "max")
+        if told and self._iter < self._max_iters:
+            self.runner.save(self._iter)
+            barrier()
+            raise Interrupted(int(told), f"saved after step {self._iter} of {self._max_iters}")
 
     def _step(self, loader: Iterator[Any]) -> None:
         """All micro-batches of one optimiser step; losses are averaged over them."""

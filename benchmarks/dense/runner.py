@@ -61,11 +61,11 @@ class DenseRunner(Runner):
         """The model without its DDP wrapper."""
         return self.model.module if is_model_wrapper(self.model) else self.model
 
-    def save(self) -> None:
+    def save(self, step: int) -> None:
         """Writes state.pt (rank 0); randomness needs no state, see `loop.StepLoop`."""
         if is_main_process():
             state = {
-                "step": self.train_loop.iter + 1,
+                "step": step,
                 "model": self.network.state_dict(),
                 "optimizer": self.optim_wrapper.state_dict(),
                 "schedulers": [s.state_dict() for s in self.param_schedulers],
@@ -121,7 +121,7 @@ class RunLogHook(Hook):
         if step % self.log_every == 0 or step == loop.max_iters:
             self._write(runner, step, dict(outputs))
         if step < loop.max_iters and time.monotonic() - self.saved > 60 * self.save_minutes:
-            runner.save()
+            runner.save(step)
             self.saved = time.monotonic()
 
     def after_train(self, runner: DenseRunner) -> None:

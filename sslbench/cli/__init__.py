@@ -16,14 +16,14 @@ from sslbench.cli import (  # noqa: F401  (they add their commands to the app)
 from sslbench.cli.app import app
 from sslbench.errors import RunError, UserError
 from sslbench.interrupts import Interrupted, raised
-from sslbench.processes import end_with_parent, report
+from sslbench.processes import end_with_parent, leave, report
 
 
 def main() -> None:
     """Runs the command line and turns errors into one sentence and an exit code."""
     end_with_parent()
     with raised():
-        sys.exit(_run())
+        leave(_run())
 
 
 def _run() -> int:

@@ -41,7 +41,7 @@ class Team:
         self._folder = tempfile.TemporaryDirectory(prefix="sslbench-")
         self._reports = [Path(self._folder.name) / f"{rank}.json" for rank in range(count)]
         self._failed: float | None = None  # when the first of them failed
-        self._members = [
+        self.members = [
             processes.start(
                 arguments,
                 {**(environment or {}), **self._place(rank, count), REPORT: str(report)},
@@ -59,14 +59,14 @@ class Team:
 
     def running(self) -> bool:
         """Whether to go on waiting: one that failed leaves the others a moment to notice."""
-        codes = [member.poll() for member in self._members]
+        codes = [member.poll() for member in self.members]
         if self._failed is None and any(codes):
             self._failed = time.monotonic()
         late = self._failed is not None and time.monotonic() - self._failed > WAIT_SECONDS
         return None in codes and not late
 
     def signal(self, number: int) -> None:
-        for member in self._members:
+        for member in self.members:
             if member.poll() is None:
                 member.send_signal(number)
 
@@ -79,23 +79,24 @@ class Team:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        processes.end(self._members)
+        processes.end(self.members)
         self._folder.cleanup()
 
-    def failure(self) -> BaseException | None:
-        """What to raise for the process whose own fault ended the rest; None if all ended well.
-
-        Interrupted, UserError or RunError, in the process's own words.
-        """
-        processes.end(self._members)
+    def worst(self) -> Ending | None:
+        """How the process ended whose own fault ended the rest; None if all ended well."""
+        processes.end(self.members)
         endings = [
-            _ending(rank, len(self._members), member.returncode, report)
-            for rank, (member, report) in enumerate(zip(self._members, self._reports, strict=True))
+            _ending(rank, len(self.members), member.returncode, report)
+            for rank, (member, report) in enumerate(zip(self.members, self._reports, strict=True))
             if member.returncode
         ]
-        if not endings:
+        return min(endings, key=lambda e: _ORDER.get(e.kind, len(_ORDER)), default=None)
+
+    def failure(self) -> BaseException | None:
+        """What to raise for `worst`: Interrupted, UserError or RunError in its own words."""
+        worst = self.worst()
+        if worst is None:
             return None
-        worst = min(endings, key=lambda ending: _ORDER.get(ending.kind, len(_ORDER)))
         if worst.kind == Interrupted.__name__:
             return Interrupted(worst.code - 128, worst.told)
         return (UserError if worst.kind == UserError.__name__ else RunError)(worst.told)
