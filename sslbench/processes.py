@@ -89,7 +89,7 @@ def read_report(path: Path) -> Ending | None:
 
 
 def leave(code: int) -> NoReturn:
-    """Ends this process. One of several goes without tearing down C++'s threads, which may abort."""
+    """Ends this process; one of several without tearing down C++'s threads, which may abort."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         sys.stdout.flush()
         sys.stderr.flush()
