@@ -164,6 +164,11 @@ def _check(dataset: ImageDataset, batches: Batches) -> None:
         )
 
 
+def is_worker_death(error: Exception) -> bool:
+    """Whether torch noticed that a data worker ended, which it raises wherever the process is."""
+    return isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker")
+
+
 class ViewLoader:
     """Iterates over the (ViewBatch, names of newly met broken files) of one process, once.
 

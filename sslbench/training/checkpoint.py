@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sslbench.data.loader import is_worker_death
 from sslbench.errors import UserError
 from sslbench.storage import remove as remove
 from sslbench.storage import remove_leftovers as remove_leftovers
@@ -47,6 +48,8 @@ def write_atomically(path: Path, write: Callable[[Path], Any], keep: Path | None
         with replacing(path, keep) as temporary:
             write(temporary)
     except (OSError, RuntimeError, SafetensorError) as error:
+        if is_worker_death(error):
+            raise
         resume = ", with --resume if the run had begun" if has_state(path.parent) else ""
         raise UserError(
             f"{path} cannot be written ({_reason(error)}); free disk space or choose another --out "

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sslbench import interrupts, plugins
 from sslbench.config import Recipe
-from sslbench.data.loader import ViewLoader
+from sslbench.data.loader import ViewLoader, is_worker_death
 from sslbench.errors import RunError
 from sslbench.interrupts import Interrupted
 from sslbench.method import ViewBatch
@@ -50,7 +50,8 @@ def pretrain(
     loader = load_views(run, start)  # refuses impossible data before anything is written
     begin(run, start, resume)
     console = (console or Console()) if world.main else Console(quiet=True)
-    with RunLog(out if world.main else None, start, run.total_steps, console) as log:
+    folder = out if world.main else None
+    with worker_deaths(run), RunLog(folder, start, run.total_steps, console) as log:
         if resume:
             log.say(f"resuming after step {start} of {run.total_steps}")
         train(run, loader, start, log)
@@ -68,8 +69,8 @@ def train(run: Run, loader: ViewLoader, start: int, log: RunLog) -> None:
     """
     recipe, world = run.recipe, run.world
     health, meter = Health(run.method.health()), Meter(recipe.train.batch_size)
-    bad, saved = 0, Saved(start)
-    with interrupts.noted() as asked, worker_deaths(run, saved), closing(iter(loader)) as data:
+    bad, saved = 0, time.monotonic()
+    with interrupts.noted() as asked, closing(iter(loader)) as data:
         for step in range(start, run.total_steps):
             progress = run.progress(step)
             micro = meter.wait(lambda: _next_batches(data, recipe.train.accumulate, log))
@@ -88,53 +89,37 @@ def train(run: Run, loader: ViewLoader, start: int, log: RunLog) -> None:
                     log.say(warning)
             if done == start + ESTIMATE_AFTER:
                 log.say(meter.estimate(run.total_steps, done, world.device))
-            due = done % recipe.run.save_every == 0 or saved.ago > 60 * recipe.run.save_minutes
+            late = time.monotonic() - saved > 60 * recipe.run.save_minutes
+            due = done % recipe.run.save_every == 0 or late
             if world.main and (due or last or taken.stop):
                 save(run, done)
-                saved.note(done)
+                saved = time.monotonic()
             if world.main and export_due(recipe, done, run.steps_per_epoch):
                 export(run.trained(done), at_step(run.out, done))
             if taken.stop and not last:
                 barrier(world)
-                raise Interrupted(taken.stop, f"saved {how_to_resume(run, done)}")
+                told = f"saved after step {done} of {run.total_steps}; {how_to_resume(run)}"
+                raise Interrupted(taken.stop, told)
 
 
-def how_to_resume(run: Run, step: int) -> str:
+def how_to_resume(run: Run) -> str:
     tokenizer = run.method.name in plugins.available(plugins.TOKENIZERS)
     command = "tokenizer train" if tokenizer else "pretrain"
-    return (
-        f"after step {step} of {run.total_steps}; go on with `sslbench {command} --resume --out "
-        f"{run.out}`"
-    )
-
-
-class Saved:
-    """When the last checkpoint was written, and after which step."""
-
-    def __init__(self, step: int) -> None:
-        self.note(step)
-
-    def note(self, step: int) -> None:
-        self.step, self._when = step, time.monotonic()
-
-    @property
-    def ago(self) -> float:
-        """Seconds."""
-        return time.monotonic() - self._when
+    return f"go on with `sslbench {command} --resume --out {run.out}`"
 
 
 @contextmanager
-def worker_deaths(run: Run, saved: Saved) -> Iterator[None]:
+def worker_deaths(run: Run) -> Iterator[None]:
     """Says in one sentence that a data worker died, which torch raises wherever it notices."""
     try:
         yield
     except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
+        if not is_worker_death(error):
             raise
         said = " ".join(str(error).split()).removesuffix(".")
         raise RunError(
             f"{said} (by hand, or because memory ran out: then lower run.workers); the newest "
-            f"checkpoint is {how_to_resume(run, saved.step)}."
+            f"checkpoint is kept, {how_to_resume(run)}."
         ) from error
 
 
