@@ -113,12 +113,12 @@ def worker_deaths(run: Run) -> Iterator[None]:
     """Says in one sentence that a data worker died, which torch raises wherever it notices."""
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, OSError, EOFError) as error:
         if not is_worker_death(error):
             raise
         said = " ".join(str(error).split()).removesuffix(".")
         raise RunError(
-            f"{said} (by hand, or because memory ran out: then lower run.workers); the newest "
+            f"a data worker died: {said} (by hand, or because memory ran out: then lower run.workers); the newest "
             f"checkpoint is kept, {how_to_resume(run)}."
         ) from error
 

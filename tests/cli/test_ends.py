@@ -73,8 +73,9 @@ def test_a_run_says_how_long_it_took_where_its_weights_are_and_what_comes_next(
     sslbench, places
 ) -> None:
     said = sslbench(*WHOLE, "--config", places["config"]).out.splitlines()[-1]
-    assert (
-        said.startswith("done in 0:00:") and f"; weights: run/weights.safetensors; {next_}" in said
+    assert said.startswith("done in 0:00:")
+    assert said.endswith(
+        "; weights: run/weights.safetensors; evaluate them with `sslbench evaluate --model run`"
     )
 
 
@@ -83,15 +84,11 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(sslbench, dino_run, stopped) -
     assert sha256(stopped) == sha256(dino_run)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT])
-def test_a_data_worker_that_dies_is_named(sslbench, places, at_step, number) -> None:
-    def kill() -> None:
-        os.kill(multiprocessing.active_children()[0].pid, number)
-
-    at_step(2, kill)
+def test_a_data_worker_that_dies_is_named(sslbench, places, at_step) -> None:
+    at_step(2, lambda: multiprocessing.active_children()[0].kill())
     given = ("--set", "run.workers=1", "--set", "train.epochs=400")
     ended = sslbench(*WHOLE, *given, "--config", places["config"])
-    assert_one_sentence(ended, r"DataLoader worker .*lower run\.workers.*--resume", code=1)
+    assert_one_sentence(ended, r"(?i)data ?(loader )?worker .*lower run\.workers.*--resume", code=1)
 
 
 def test_data_may_move(sslbench, tmp_path, labelled, dino_run, stopped, monkeypatch) -> None:
