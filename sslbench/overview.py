@@ -18,6 +18,7 @@ from sslbench.config import benchmark_configs, config_files, load_recipe
 from sslbench.data.images import home
 from sslbench.discovery import config_faults
 from sslbench.errors import UserError
+from sslbench.machine import usable_cores
 from sslbench.training.step import use_bf16
 
 PACKAGES = ("torch", "torchvision", "timm", "onedl-mmengine", "scikit-learn", "safetensors")
@@ -108,7 +109,7 @@ def diagnosis() -> dict[str, tuple[bool, str]]:
     free = shutil.disk_usage(folder).free / 2**30
     found = {
         "python": (sys.version_info >= (3, 11), platform.python_version()),
-        "device": (True, ", ".join(gpus) or f"CPU, {os.cpu_count()} cores, no GPU"),
+        "device": (True, ", ".join(gpus) or f"CPU, {usable_cores()} cores, no GPU"),
         "memory": (memory > 4, f"{memory:.0f} GiB"),
         "bf16": (True, "used" if use_bf16("auto", device) else "not on this hardware: fp32"),
         "disk": (free > 2, f"{free:.0f} GiB free for {folder}"),

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import json
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+DEEPEST = 64  # objects and lists of JSON inside one another
 STALE_SECONDS = 86_400.0  # nothing takes a day to write: who left this was killed
 
 
@@ -55,6 +58,44 @@ def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
         if keep and path.exists():
             path.replace(keep)
         temporary.replace(path)
+
+
+@contextlib.contextmanager
+def utf8_name(path: Path) -> Iterator[Path]:
+    """`path`, or a link to it while the block lasts, for libraries that open UTF-8 names only."""
+    try:
+        str(path).encode()
+        yield path
+    except UnicodeEncodeError:
+        with tempfile.TemporaryDirectory() as room:
+            link = Path(room) / "link"
+            link.symlink_to(path.absolute())
+            yield link
+
+
+def parse_json(text: str | bytes, object_hook: Callable[[dict], Any] | None = None) -> Any:
+    """`json.loads` for what anybody may have written: ValueError for whatever cannot be used.
+
+    That is also what is nested too deeply, for the parser or for those who walk through its result.
+    """
+    try:
+        found = json.loads(text, object_hook=object_hook)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    level: list[Any] = [[found]]
+    for _ in range(DEEPEST + 1):
+        level = [part for value in level for part in _parts(value)]
+        if not level:
+            return found
+    raise ValueError("it is nested too deeply")
+
+
+def _parts(value: Any) -> list[Any]:
+    """The lists and dicts inside one."""
+    inside = value.values() if isinstance(value, dict) else value
+    return (
+        [x for x in inside if isinstance(x, dict | list)] if isinstance(value, dict | list) else []
+    )
 
 
 def remove(path: Path) -> None:

@@ -24,6 +24,7 @@ from sslbench.errors import UserError
 from sslbench.evaluation.jobs import lacking
 from sslbench.evaluation.suite import WORK_DIR, find_benchmarks, run_suite
 from sslbench.evaluation.watcher import ConsoleWatcher
+from sslbench.machine import limit_threads
 from sslbench.reporting.rendering import RECORDS
 from sslbench.reporting.result import Result, digest
 from sslbench.reporting.store import Store
@@ -173,6 +174,7 @@ def evaluate(
     time; None: one with a GPU, else two. classifier: released with the weights of the one source.
     data_name: what records call the images.
     """
+    limit_threads()
     benchmarks = find_benchmarks(suite)
     store = Store(out / RECORDS)
     store.load()  # a damaged file is found before hours of work

@@ -23,6 +23,7 @@ from pathlib import Path
 from sslbench.benchmarks.dense import install
 from sslbench.errors import RunError, UserError, nearest
 from sslbench.interrupts import Interrupted, raised
+from sslbench.printing import printable, speak_safely
 from sslbench.processes import end_with_parent, leave, report
 from sslbench.training.distributed import LostPeers
 
@@ -66,6 +67,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
 
 def main(arguments: Sequence[str]) -> int:
     """Runs one command; the exit code: 2 for wrong use and 1 for a failed run, in one sentence."""
+    speak_safely()
     name, *rest = arguments or ("",)
     end_with_parent()
     try:
@@ -75,13 +77,13 @@ def main(arguments: Sequence[str]) -> int:
             COMMANDS[name](rest)
     except Interrupted as end:
         report(type(end).__name__, end.told, end.code)
-        print(end.sentence, file=sys.stderr)
+        print(printable(end.sentence), file=sys.stderr)
         return end.code
     except (UserError, RunError) as error:
         code, sentence = 2 if isinstance(error, UserError) else 1, " ".join(str(error).split())
         # one that lost the others leaves the last word to them
         if not report(type(error).__name__, sentence, code) or not isinstance(error, LostPeers):
-            print(f"error: {sentence}", file=sys.stderr)
+            print(f"error: {printable(sentence)}", file=sys.stderr)
         return code
     return 0
 

@@ -29,6 +29,7 @@ from torch import nn
 from sslbench.benchmarks.dense.backbone import arch_of
 from sslbench.benchmarks.dense.job import CONFIG, METRICS
 from sslbench.errors import RunError, UserError
+from sslbench.machine import usable_cores
 from sslbench.training.checkpoint import (
     OWNER,
     check_owner,
@@ -216,6 +217,8 @@ def localised(config: Config, folder: Path, world: World) -> Config:
     micro, accumulate = shares(total, loader.batch_size, world.size)
     loader.batch_size = micro
     loader.batch_sampler.accumulate = accumulate
+    for reader in (loader, config.test_dataloader):
+        reader.num_workers = min(reader.num_workers, usable_cores())
     config.optim_wrapper.accumulative_counts = accumulate
     if world.size > 1:
         config.launcher = "pytorch"

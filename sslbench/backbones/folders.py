@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor
 from sslbench.backbones.files import SUFFIXES, is_safetensors, not_weights, suffix
 from sslbench.backbones.pickles import read_pickle
 from sslbench.errors import UserError
+from sslbench.storage import parse_json
 from sslbench.training.checkpoint import read_weights
 
 INDEX = ".index.json"
@@ -64,10 +64,10 @@ def read_json(path: Path, largest: int) -> dict[str, Any]:
     try:
         if path.stat().st_size > largest:
             raise ValueError(f"it is larger than {largest:,} bytes")
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_text(encoding="utf-8"))
         if not isinstance(found, dict):
             raise ValueError("it is no object")
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:120]
         raise UserError(f"{path} is damaged ({reason}); download it again.") from error
     return found

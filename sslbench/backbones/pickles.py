@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from sslbench.backbones.files import ZIP, not_weights
+from sslbench.backbones.screening import check_stored, screen
 from sslbench.errors import UserError
 
 HARMLESS = (
@@ -77,10 +78,16 @@ def read_pickle(path: Path, shells: Mapping[str, type] | None = None) -> Any:
     stand_ins = {**dict.fromkeys(HARMLESS, Inert), **(shells or {})}
     allowed: list[Any] = [(stand_in, name) for name, stand_in in stand_ins.items()]
     try:
+        screen(path, _start(path) == ZIP)
         _check_sums(path)
         with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what they warn of is either fine or refused below
-            return torch.load(path, map_location="cpu", weights_only=True)
+            with path.open("rb") as file:  # under any name
+                found = torch.load(file, map_location="cpu", weights_only=True)
+        check_stored(path, found)
+        return found
+    except UserError:
+        raise
     except Exception as error:  # a damaged or hostile stream may end in any way
         raise UserError(_why(path, str(error))) from error
 

@@ -16,11 +16,14 @@ from sslbench.cli import (  # noqa: F401  (they add their commands to the app)
 from sslbench.cli.app import app
 from sslbench.errors import RunError, UserError
 from sslbench.interrupts import Interrupted, raised
+from sslbench.printing import printable, speak_safely, start_in_utf8
 from sslbench.processes import end_with_parent, leave, report
 
 
 def main() -> None:
     """Runs the command line and turns errors into one sentence and an exit code."""
+    start_in_utf8()
+    speak_safely()
     end_with_parent()
     with raised():
         leave(_run())
@@ -41,7 +44,7 @@ def _run() -> int:
         (sentence, code), kind = told, type(error).__name__
         shown = f"error: {' '.join(sentence.split())}"
     if not report(kind, sentence, code):  # else the process that launched this one says it
-        typer.echo(shown, err=True)
+        print(printable(shown), file=sys.stderr)
     return code
 
 

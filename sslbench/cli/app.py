@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from sslbench.printing import SafeConsole
 
 app = typer.Typer(
     help="Pretrain BEiT, DINO and iBOT under equal conditions and judge any checkpoint fairly.",
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-console = Console()
+console = SafeConsole()
 RUNS, RESULTS = Path("runs"), Path("results")
 
 

@@ -11,7 +11,6 @@ from sslbench.data.checks import (
     Checked,
     Look,
     contents_of,
-    files_below,
     leave_out,
     look_at,
     turned,
@@ -23,6 +22,7 @@ from sslbench.data.home import home
 from sslbench.data.label_maps import IGNORED, Labels, look_at_maps
 from sslbench.data.reading import is_image, printable, read_lines
 from sslbench.data.splits import WORDS
+from sslbench.data.walking import files_below
 from sslbench.errors import UserError
 
 TREE = (
@@ -182,8 +182,7 @@ def _listed(images: Path, maps: Path, pairs: Sequence[tuple[str, str]]) -> Path:
     """The list of pairs that training and testing read, in the cache."""
     content = {"images": str(images), "maps": str(maps), "pairs": pairs}
     path = home().absolute() / "annotations" / f"{digest(VERSION, content)}.json"
-    if not path.is_file():
-        write_json(path, content)
+    write_json(path, content)
     return path
 
 

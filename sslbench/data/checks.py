@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -18,7 +17,6 @@ from sslbench.data.dataset import BROKEN_LIMIT
 from sslbench.data.reading import (
     TURNS,
     BrokenImage,
-    is_junk,
     opened,
     printable,
     turn_of,
@@ -149,40 +147,13 @@ def turned(path: Path) -> str:
     )
 
 
-def files_below(folder: Path) -> Iterator[str]:
-    """Paths of all files below `folder`, relative to it, without hidden ones and systems' junk.
-
-    Links to folders are followed, but not back into a folder that is open already.
-    """
-
-    def walk(parent: Path, base: str, open_already: frozenset[tuple[int, int]]) -> Iterator[str]:
-        status = parent.stat()
-        here = (status.st_dev, status.st_ino)
-        if here in open_already:
-            return
-        try:
-            entries = sorted(os.scandir(parent), key=lambda entry: entry.name)
-        except OSError as error:
-            raise UserError(
-                f"The folder {printable(parent)} cannot be read ({error.strerror}): give yourself "
-                "the right to read it."
-            ) from error
-        for entry in entries:
-            if is_junk(entry.name):
-                continue
-            if entry.is_dir():
-                yield from walk(parent / entry.name, f"{base}{entry.name}/", open_already | {here})
-            else:
-                yield f"{base}{entry.name}"
-
-    return walk(folder, "", frozenset())
-
-
 def write_json(path: Path, value: Any) -> None:
-    """Writes a file of the cache, all at once."""
+    """Writes a file of the cache, all at once, unless it holds just that."""
+    text = json.dumps(value)
     try:
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(value))
+        if not path.is_file() or path.read_bytes() != text.encode():
+            with replacing(path) as temporary:
+                temporary.write_text(text)
     except OSError as error:
         raise UserError(
             f"{printable(path)} cannot be written ({error}): free disk space or set SSLBENCH_HOME "

@@ -29,8 +29,7 @@ def normalised(path: Path, content: Annotated, written: str, broken: Collection[
     if content.plain and not broken:
         return path
     copy = home().absolute() / "annotations" / f"{digest(VERSION, written, sorted(broken))}.json"
-    if not copy.is_file():
-        write_json(copy, _rewritten(json.loads(read_text(path)), content, broken))
+    write_json(copy, _rewritten(json.loads(read_text(path)), content, broken))
     return copy
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Callable, Mapping
@@ -14,6 +13,7 @@ from sslbench.data.coco_masks import Mask, shown, summary
 from sslbench.data.dataset import BROKEN_LIMIT
 from sslbench.data.reading import printable, read_text
 from sslbench.errors import UserError
+from sslbench.storage import parse_json
 
 LARGEST_ID = 2**53  # pycocotools keeps ids in float64
 Entry = dict[str, Any]
@@ -139,8 +139,8 @@ class _Reader:
         # pycocotools opens the file in the locale's encoding and knows no byte order mark
         self.plain = content.isascii() and len(content) == self.path.stat().st_size
         try:
-            return json.loads(content, object_hook=slim)
-        except (ValueError, RecursionError) as error:
+            return parse_json(content, object_hook=slim)
+        except ValueError as error:
             raise self.fault(f"The file {printable(self.path)} is not JSON ({error})") from None
 
     def _entries(self, content: Any, key: str) -> list[Entry]:

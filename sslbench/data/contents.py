@@ -33,6 +33,12 @@ def content_hashes(root: Path, names: Sequence[str]) -> list[str]:
     return [MISSING if text == FAILED else text for text in found]
 
 
+def hashes(root: Path, names: Sequence[str]) -> list[str]:
+    """`content_hashes` of a set of at most 16 GiB, computed now and not remembered."""
+    found = [_hash(str(root / name), whole=True) for name in names]
+    return [MISSING if text == FAILED else text for text in found]
+
+
 def file_sha256(path: Path) -> str:
     """What `sha256sum` prints for a file, remembered as `content_hashes` are; OSError if it fails.
 

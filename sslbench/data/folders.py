@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import resources
@@ -15,6 +14,7 @@ import numpy as np
 from sslbench.data.dataset import FileImages
 from sslbench.data.reading import EXTENSIONS, is_image, is_junk, printable, upright_size
 from sslbench.data.splits import WORDS
+from sslbench.data.walking import files_below
 from sslbench.errors import UserError
 
 IMAGENET = "ImageNet-1K"
@@ -116,30 +116,8 @@ def _split_folders(root: Path) -> dict[str, Path]:
 
 
 def _images(folder: Path) -> Iterator[str]:
-    """Paths of all images below `folder`, relative to it, in no order; see `_walk`."""
-    return _walk(str(folder), "", ())
-
-
-def _walk(folder: str, base: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
-    """Images of `folder`, each after `base`, then those of its folders; junk is skipped.
-
-    above: device and inode of the folders on the way, so that a link back to one of them ends.
-    """
-    with _readable(folder):
-        status = os.stat(folder)  # noqa: PTH116 (the other calls here need strings)
-        here = (status.st_dev, status.st_ino)
-        if here in above:
-            return
-        folders = []
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.is_dir():
-                    folders.append(entry.name)
-                elif is_image(entry.name):
-                    yield base + entry.name
-    for name in folders:
-        if not is_junk(name):
-            yield from _walk(f"{folder}/{name}", f"{base}{name}/", (*above, here))
+    """Paths of all images below `folder`, relative to it."""
+    return filter(is_image, files_below(folder))
 
 
 @contextmanager

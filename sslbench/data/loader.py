@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -176,6 +177,7 @@ def is_worker_death(error: Exception) -> bool:
 class ViewLoader:
     """Iterates over the (ViewBatch, names of newly met broken files) of one process, once.
 
+    Of several processes none knows what the others meet: their names come from `exchange`.
     Raises `UserError` when more than a fifth of the images turn out to be broken.
     """
 
@@ -190,6 +192,8 @@ class ViewLoader:
     ) -> None:
         _check(dataset, batches)
         self.dataset, self.batches, self.mean, self.std = dataset, batches, mean, std
+        self._log, self._count, self._passed = BrokenLog(dataset), 0, False
+        self._met: tuple[list[int], dict[int, str]] = [], {}
         extra: dict[str, Any] = {"prefetch_factor": 4} if workers else {}
         self._loader: DataLoader[Item] = DataLoader(
             ViewDataset(dataset, views, batches.seed),
@@ -208,17 +212,36 @@ class ViewLoader:
 
     def __iter__(self) -> Generator[tuple[ViewBatch, list[str]], None, None]:
         self.dataset.load()
-        log = BrokenLog(self.dataset)
-        epoch = self.batches.epoch_steps * self.batches.accumulate
         batch: Collated
-        for count, batch in enumerate(self._loader, start=1):
-            fresh = log.record(batch.index.tolist(), batch.broken, complete=count == epoch)
+        for batch in self._loader:
+            self._count += 1
+            self._met[0].extend(batch.index.tolist())
+            self._met[1].update(batch.broken)
+            fresh = self.exchange() if self.batches.world == 1 else []
             if not batch.whole:
-                log.fail()
+                self._log.record([], batch.broken)
+                self._log.fail()
             yield (
                 ViewBatch(batch.crops, batch.masks, batch.index, self.mean, self.std),
                 fresh,
             )
+
+    def exchange(self) -> list[str]:
+        """Names of the broken files that any process has met since the last call.
+
+        All processes call it after the same step and keep the same account, so that above the limit
+        all of them raise the same `UserError`.
+        """
+        met = [self._met]
+        if self.batches.world > 1:
+            met *= self.batches.world
+            dist.all_gather_object(met, self._met)
+        self._met = [], {}
+        before, epoch = self._passed, self.batches.epoch_steps * self.batches.accumulate
+        self._passed = self._count >= epoch
+        seen = [index for indices, _ in met for index in indices]
+        broken = {index: text for _, texts in met for index, text in texts.items()}
+        return self._log.record(seen, broken, complete=self._passed and not before)
 
 
 def make_loader(

@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image
 
 from sslbench.errors import UserError
+from sslbench.printing import printable as printable
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # by content, not by name
@@ -73,17 +74,6 @@ class BrokenImage(Exception):
 
     def __str__(self) -> str:
         return printable(f"{self.name}: {self.reason}")
-
-
-def printable(path: str | Path) -> str:
-    r"""`path` as one line that every terminal and file takes: odd bytes and characters as \x..."""
-    return "".join(c if c.isprintable() else _escaped(c) for c in str(path))
-
-
-def _escaped(character: str) -> str:
-    if "\udc80" <= character <= "\udcff":  # how Python keeps a byte that is no UTF-8
-        return f"\\x{ord(character) - 0xDC00:02x}"
-    return character.encode("unicode_escape").decode()
 
 
 def is_junk(name: str) -> bool:

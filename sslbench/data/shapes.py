@@ -18,8 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sslbench.data.generated import identity, publish, read_manifest
-from sslbench.errors import UserError
+from sslbench.data.generated import identity, publish
 
 VERSION = "1"
 SPLITS = ("train", "validation", "test")
@@ -254,23 +253,3 @@ def generate(root: Path, config: ShapesConfig | None = None) -> Path:
         return {"classes": CLASSES, "counts": counts, "sha256": sums}
 
     return publish(root, identity("shapes", VERSION, config), write)
-
-
-def verify(root: Path) -> None:
-    """Recompute the checksums; raise UserError if an image is missing or changed."""
-    root = Path(root)
-    remedy = f"remove {root} and generate it again."
-    manifest = read_manifest(root)
-    if manifest is None or manifest.get("version") != VERSION:
-        raise UserError(f"{root} does not hold `shapes` of version {VERSION}; {remedy}")
-    config = ShapesConfig(**manifest["config"])
-    for split in SPLITS:
-        digest = hashlib.sha256()
-        for path in _files(root, config, split):
-            try:
-                with Image.open(path) as image:
-                    digest.update(np.asarray(image).tobytes())
-            except (OSError, SyntaxError, ValueError):
-                raise UserError(f"{path} is missing or damaged; {remedy}") from None
-        if digest.hexdigest() != manifest["sha256"][split]:
-            raise UserError(f"The {split} images under {root} were changed; {remedy}")

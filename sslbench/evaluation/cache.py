@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from sslbench.errors import UserError
 from sslbench.evaluation.features import Bank
-from sslbench.storage import replacing
-from sslbench.training.checkpoint import contents_sha256
+from sslbench.storage import parse_json, replacing
+from sslbench.training.checkpoint import contents_sha256, opened_weights
 
 FORMAT = "3"  # changes with the meaning of a file or of the extraction
 CHECKSUM = "sha256"
@@ -37,18 +38,18 @@ class FeatureCache:
         if not path.exists():
             return None
         try:
-            with safe_open(path, framework="pt") as file:
+            with opened_weights(path) as file:
                 about = file.metadata() or {}
                 if about.get("key") != _text(key):
                     raise ValueError("it belongs to another key")
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             if about.pop(CHECKSUM, "") != contents_sha256(tensors, about):
                 raise ValueError("it does not match its checksum")
-            dropped, origin = tuple(json.loads(about["dropped"])), json.loads(about["origin"])
+            dropped, origin = tuple(parse_json(about["dropped"])), parse_json(about["origin"])
             mean, y, index = (tensors.pop(name) for name in ("mean", "y", "index"))
             cls = tuple(tensors[f"cls.{i}"] for i in range(len(tensors)))
             return Bank(cls, mean, y, index, dropped, origin)
-        except (SafetensorError, OSError, ValueError, KeyError) as error:
+        except (UserError, ValueError, KeyError) as error:
             log.warning("%s is not used (%s): features are computed anew.", path, error)
             return None
 

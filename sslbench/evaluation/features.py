@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from os import cpu_count
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from sslbench.backbones.load import LoadedModel
 from sslbench.benchmark import UNNORMED, Features, FeatureSpec
 from sslbench.data.dataset import BrokenImage, BrokenLog, ImageDataset
 from sslbench.errors import UserError
+from sslbench.machine import usable_cores
 
 LAYERS = 4  # blocks whose [CLS] is kept: the most any paper's protocol taps
 BATCH = 128
@@ -191,7 +191,7 @@ def _collate(items: list[tuple[int, Tensor | str]]) -> Batch:
 
 def workers_for(dataset: ImageDataset) -> int:
     """Processes that read `dataset`: 0, i.e. this one, for a small one."""
-    return min(8, cpu_count() or 1) if len(dataset) > 10_000 else 0
+    return min(8, usable_cores()) if len(dataset) > 10_000 else 0
 
 
 def batches(dataset: ImageDataset, transform: Transform) -> Iterator[Batch]:

@@ -25,9 +25,9 @@ from torch import Tensor
 
 from sslbench.data.loader import is_worker_death
 from sslbench.errors import UserError
+from sslbench.storage import parse_json, replacing, utf8_name
 from sslbench.storage import remove as remove
 from sslbench.storage import remove_leftovers as remove_leftovers
-from sslbench.storage import replacing
 from sslbench.training.distributed import is_first
 from sslbench.training.sealed import DamagedFile, load_checked, seal
 
@@ -35,6 +35,7 @@ STATE, PREVIOUS, DAMAGED = "state.pt", "state.previous.pt", "state.damaged.pt"
 WEIGHTS, CONFIG = "weights.safetensors", "config.json"
 CARD_SHA256 = "card_sha256"
 OWNER = "owner"  # where a state keeps whose it is
+LONGEST_HEADER = 2**24  # bytes, of safetensors; that of a thousand tensors has 100,000
 log = logging.getLogger(__name__)
 
 
@@ -187,21 +188,30 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], card: Mapping[str, A
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and card of a file `save_weights` wrote; UserError if it is damaged."""
-    with _opened(path) as file:
+    with opened_weights(path) as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return tensors, _card(file, path)
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
     """The card alone, {} if there is none; UserError if the file is damaged."""
-    with _opened(path) as file:
+    with opened_weights(path) as file:
         return _card(file, path)
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def opened_weights(path: Path) -> Iterator[Any]:
+    """A file of safetensors; UserError if it or what is read of it is damaged.
+
+    The library holds tensors to the file's size, but takes a header of any length.
+    """
     try:
-        with safe_open(path, framework="pt") as file:
+        if path.exists() and not path.is_file():
+            raise OSError("it is no regular file")
+        with path.open("rb") as file:
+            if int.from_bytes(file.read(8), "little") > LONGEST_HEADER:
+                raise OSError("its header does not end")
+        with utf8_name(path) as name, safe_open(name, framework="pt") as file:
             yield file
     except (SafetensorError, OSError) as error:
         detail = f" ({error})" if str(error) else ""
@@ -212,8 +222,8 @@ def _opened(path: Path) -> Iterator[Any]:
 
 def _card(file: Any, path: Path) -> dict[str, Any]:
     try:
-        card = json.loads((file.metadata() or {}).get("sslbench", "{}"))
-    except (ValueError, RecursionError):
+        card = parse_json((file.metadata() or {}).get("sslbench", "{}"))
+    except ValueError:
         card = None
     if not isinstance(card, dict):
         raise UserError(f"the card in {path} is damaged; make the weights anew.")

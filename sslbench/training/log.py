@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import math
 import os
 import time
@@ -17,9 +18,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sslbench.errors import UserError
+from sslbench.printing import printable
 from sslbench.training.checkpoint import write_atomically
 
 LOG, QUIET_SECONDS = "log.jsonl", 15.0
+logger = logging.getLogger(__name__)
 
 
 class RunLog:
@@ -40,7 +43,7 @@ class RunLog:
         self._console, self._start, self._total = console, start_step, total_steps
         self._began = self._spoke = time.monotonic()
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
@@ -48,7 +51,8 @@ class RunLog:
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task(folder.name if folder else "", total=total_steps, values="")
+        name = printable(folder.name) if folder else ""
+        self._task = self._bar.add_task(name, total=total_steps, values="")
 
     def __enter__(self) -> RunLog:
         self._bar.start()
@@ -81,6 +85,7 @@ class RunLog:
 
     def say(self, text: str) -> None:
         """A sentence for the person in front of the screen, also kept in the log file."""
+        text = printable(text)
         self._put({"note": text})
         self._show(text)
 
@@ -158,6 +163,11 @@ def _words(values: Mapping[str, float]) -> str:
 
 
 def _tensorboard(folder: Path):  # type: ignore[no-untyped-def]
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        logger.warning("%s has a name that TensorBoard cannot open; curves are in %s.", folder, LOG)
+        return None
     from mmengine.visualization import TensorboardVisBackend  # seconds to import
 
     return TensorboardVisBackend(save_dir=str(folder / "tensorboard"))

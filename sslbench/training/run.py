@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from os import cpu_count
 from pathlib import Path
 
 import torch
@@ -19,6 +18,7 @@ from sslbench.data.images import open_dataset
 from sslbench.data.loader import ViewLoader, make_loader
 from sslbench.errors import UserError
 from sslbench.identity import kept_settings
+from sslbench.machine import limit_threads, usable_cores
 from sslbench.method import Method, Progress
 from sslbench.training import checkpoint
 from sslbench.training.build import build_method, load_needs
@@ -57,8 +57,7 @@ class Run:
 
 def set_up(recipe: Recipe, out: Path, world: World, group: str = plugins.METHODS) -> Run:
     """Everything a run needs in memory; touches no file but the data's."""
-    if recipe.run.threads:
-        torch.set_num_threads(recipe.run.threads)
+    limit_threads(recipe.run.threads)
     dataset = open_dataset(recipe.data.source, recipe.data.split)
     total_steps, steps_per_epoch = length(recipe, len(dataset))
     method = build_method(recipe, group).to(world.device)
@@ -131,7 +130,7 @@ def load_views(run: Run, start: int) -> ViewLoader:
         world=world.size,
         accumulate=recipe.train.accumulate,
         start_step=start,
-        workers=min(recipe.run.workers, cpu_count() or 1),  # more would only get in the way
+        workers=min(recipe.run.workers, usable_cores()),  # more would only get in the way
     )
 
 

@@ -18,7 +18,9 @@ from typing import Any, BinaryIO
 
 import torch
 
+from sslbench.backbones.screening import check_stored, screen
 from sslbench.errors import UserError
+from sslbench.storage import parse_json
 
 # the last record of an archive without a comment: signature, four counts, two places, length 0
 END, END_SIZE = b"PK\5\6", 22
@@ -55,7 +57,10 @@ def load_checked(path: Path) -> Any:
                 _check_parts(file)
                 log.warning("%s is of an older version and has no checksum of its own.", path)
             file.seek(0)
-            return torch.load(file, map_location="cpu", weights_only=True)
+            screen(path, zipped=True)
+            found = torch.load(file, map_location="cpu", weights_only=True)
+        check_stored(path, found)
+        return found
     except FileNotFoundError:
         raise
     except Exception as error:  # a damaged stream may end in any way
@@ -74,8 +79,8 @@ def load_checked_json(path: Path) -> dict[str, Any]:
     Raises DamagedFile or FileNotFoundError.
     """
     try:
-        values = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
+        values = parse_json(path.read_bytes())
+    except ValueError as error:
         raise DamagedFile(f"{path} is truncated or damaged ({_told(error)}).") from error
     if not isinstance(values, dict):
         raise DamagedFile(f"{path} is damaged (it holds no object).")

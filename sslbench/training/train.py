@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -85,6 +86,8 @@ def train(run: Run, loader: ViewLoader, start: int, log: RunLog) -> None:
                 record |= {"lr": taken.lr, "decay": taken.decay, "grad_norm": float(taken.norm)}
                 record |= {**_mean_values(taken.values, world), **meter.read()}
                 log.write(record)
+                for text in loader.exchange():
+                    log.skipped(text)
                 for warning in health.check(record):
                     log.say(warning)
             if done == start + ESTIMATE_AFTER:
@@ -116,10 +119,11 @@ def worker_deaths(run: Run) -> Iterator[None]:
     except (RuntimeError, OSError, EOFError) as error:
         if not is_worker_death(error):
             raise
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would go on raising
         said = " ".join(str(error).split()).removesuffix(".")
         raise RunError(
-            f"a data worker died: {said} (by hand, or because memory ran out: then lower run.workers); the newest "
-            f"checkpoint is kept, {how_to_resume(run)}."
+            f"a data worker died: {said} (by hand, or because memory ran out: then lower "
+            f"run.workers); the newest checkpoint is kept, {how_to_resume(run)}."
         ) from error
 
 

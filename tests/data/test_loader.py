@@ -130,6 +130,52 @@ def test_a_folder_of_broken_files_stops_at_once(make_folder):
         next(iter(loader(dataset, batch_size=1, total_steps=100)))
 
 
+def in_step(monkeypatch, dataset, world, every, steps):
+    """The loaders of all processes, one step of each at a time; what each one is told."""
+    loaders = [
+        loader(dataset, batch_size=4, total_steps=steps, rank=r, world=world) for r in range(world)
+    ]
+    met = []
+
+    def gather(into, mine):
+        into[:] = met
+
+    monkeypatch.setattr("sslbench.data.loader.dist.all_gather_object", gather)
+    told = [[] for _ in loaders]
+    for step, batches in enumerate(zip(*loaders, strict=True), start=1):
+        assert all(names == [] for _, names in batches)
+        if step % every == 0 or step == steps:
+            met = [each._met for each in loaders]
+            for names, each in zip(told, loaders, strict=True):
+                names += each.exchange()
+    return told
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_all_processes_know_what_any_of_them_met(make_folder, monkeypatch, every):
+    """P4: what ranks above 0 met was never named."""
+    names = [f"{k:02d}.png" for k in range(48)]
+    dataset = open_dataset(make_folder(names, broken=names[::6]))
+    first, *others = in_step(monkeypatch, dataset, 3, every, 8)
+    assert len(first) == 8
+    assert {name for name in names if any(f"/{name}: " in text for text in first)} == {*names[::6]}
+    assert all(other == first for other in others)
+
+
+def test_the_limit_is_of_all_processes_together(make_folder, monkeypatch):
+    """P4: each rank had a fifth of its own, met by chance or by none."""
+    names = [f"{k:02d}.png" for k in range(48)]
+    folder, order = make_folder(names), epoch_order(0, 0, 48)
+    own = [k for step in range(4) for k in order[12 * step + 4 : 12 * step + 8]]  # rank 1's
+    for k in own[:9]:  # more than half of what it meets, less than a fifth of all
+        (folder / names[k]).write_bytes(b"broken")
+    dataset = open_dataset(folder)
+    assert all(len(told) == 9 for told in in_step(monkeypatch, dataset, 3, 2, 4))
+    (folder / names[own[9]]).write_bytes(b"broken")
+    with pytest.raises(UserError, match=r"10 of the 48 images .*cannot be decoded"):
+        in_step(monkeypatch, dataset, 3, 2, 4)
+
+
 def test_datasets_too_small_are_refused():
     with pytest.raises(UserError, match="batch size 8 is larger than the dataset noise with 7"):
         loader(images(7), batch_size=2, world=2, accumulate=2)

@@ -294,3 +294,33 @@ def test_a_card_that_was_edited_is_not_believed(tmp_path):
                 read_again(path)
     save_file(tensors, path, {"sslbench": json.dumps(read)})  # as older versions wrote it
     assert checkpoint.read_metadata(path) == read
+
+
+def test_a_state_that_is_a_bomb_is_damaged(tmp_path):
+    """S1: sealed by whoever made it."""
+    checkpoint.save_checked(tmp_path / "x.pt", {"a": torch.ones(1).expand(4_000_000_000)})
+    with pytest.raises(DamagedFile, match=r"damaged .* is unfit: it holds a tensor of shape"):
+        load_checked(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("length", [2**24 + 1, 2**40, 2**64 - 1])
+def test_a_header_of_safetensors_without_end(tmp_path, length):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(length.to_bytes(8, "little") + b'{"__metadata__":{' + b" " * 1000)
+    for read in (checkpoint.read_weights, checkpoint.read_metadata):
+        with pytest.raises(UserError, match=r"damaged \(its header does not end\); make them"):
+            read(path)
+
+
+def test_a_pipe_in_place_of_weights_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "x.safetensors")
+    with pytest.raises(UserError, match=r"damaged \(it is no regular file\)"):
+        checkpoint.read_metadata(tmp_path / "x.safetensors")
+
+
+def test_tensors_that_the_file_does_not_hold(tmp_path):
+    header = b'{"a":{"dtype":"F32","shape":[4000000000],"data_offsets":[0,4]}}'
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    with pytest.raises(UserError, match="truncated or damaged"):
+        checkpoint.read_weights(path)

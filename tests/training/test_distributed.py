@@ -7,6 +7,7 @@ updated weights are AdamW's round-off.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +20,9 @@ from sslbench.errors import UserError
 from sslbench.training import checkpoint
 from sslbench.training.distributed import World
 from sslbench.training.dry_run import report
-from sslbench.training.log import read_log
+from sslbench.training.log import LOG, read_log
 from sslbench.training.run import load_views, set_up
+from tests.pictures import write_images
 
 from . import small
 
@@ -155,6 +157,17 @@ def test_the_comparison_sees_a_changed_step(tmp_path, images, alone) -> None:
 def test_two_processes_with_two_micro_batches_each(tmp_path, images, alone) -> None:
     out = small.train_together(2, recipe("ibot", images, 2), tmp_path)
     assert_same_run(out, alone["ibot"])
+
+
+def test_broken_files_that_any_process_meets_are_named_once(tmp_path) -> None:
+    folder = write_images(tmp_path / "images")
+    for name in ("003.png", "011.png", "030.png"):
+        (folder / name).write_bytes(b"broken")
+    whole = recipe("dino", folder)
+    out = small.train_together(2, whole, tmp_path / "run")
+    lines = [json.loads(line) for line in (out / LOG).read_text().splitlines()]
+    notes = [line["note"] for line in lines if "skipped broken image" in line.get("note", "")]
+    assert sorted(note.partition(".png: ")[0][-3:] for note in notes) == ["003", "011", "030"]
 
 
 def test_a_batch_must_be_shareable(images) -> None:
