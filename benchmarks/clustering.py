@@ -20,6 +20,7 @@ from torch.nn.functional import normalize
 from sslbench.backbones.base import Backbone
 from sslbench.benchmark import Benchmark, Context, Features, FeatureSpec, Splits
 from sslbench.benchmarks.partitions import scores
+from sslbench.data.rng import fitting
 from sslbench.reporting.result import Result
 
 SPREAD = "sd of"  # in the setting of a spread
@@ -82,7 +83,7 @@ class Clustering(Benchmark):
         x = normalize(features.x).numpy()
         kmeans = KMeans(
             min(classes, len(x)), init=p.initialisation, n_init=1, max_iter=p.iterations,
-            random_state=seed,
+            random_state=fitting(seed, bits=32),
         )  # fmt: skip
         return kmeans.fit_predict(x)
 

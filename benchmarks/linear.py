@@ -22,6 +22,7 @@ from sslbench.backbones.load import LoadedModel
 from sslbench.benchmark import Benchmark, Context, Features, Splits
 from sslbench.benchmarks.taps import Taps
 from sslbench.benchmarks.topk import accuracy_results, ranked
+from sslbench.data.rng import fitting
 from sslbench.errors import UserError
 from sslbench.reporting.result import Result
 from sslbench.training.checkpoint import weights_sha256
@@ -139,7 +140,7 @@ def train_grid(
     """
     (n, dim), heads = train.x.shape, len(probe.rates)
     batch = min(probe.batch, max(1, n // LEAST_STEPS))
-    rng = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(fitting(seed))
     weight = (torch.randn(dim, classes, generator=rng) * probe.init_std).repeat(1, heads)
     weight, bias = weight.to(device), torch.zeros(heads * classes, device=device)
     weight_momentum, bias_momentum = torch.zeros_like(weight), torch.zeros_like(bias)

@@ -30,6 +30,7 @@ from sslbench.benchmarks.topk import count_hits, hit_results, ranked
 from sslbench.data import augment
 from sslbench.data.dataset import BrokenLog, ImageDataset
 from sslbench.data.loader import ViewDataset, collate, epoch_order
+from sslbench.data.rng import fitting
 from sslbench.evaluation.features import EvalTransform, batches, workers_for
 from sslbench.method import Sample
 from sslbench.reporting.result import Result
@@ -156,7 +157,7 @@ def train(
 def _fresh_layers(features: Features, classes: int, std: float, context: Context) -> nn.ModuleList:
     size, device = context.model.image_size, context.device
     widths = [x.shape[1] for x in features(torch.zeros(1, 3, size, size, device=device))]
-    rng = torch.Generator().manual_seed(context.seed)
+    rng = torch.Generator().manual_seed(fitting(context.seed))
     layers = nn.ModuleList(skip_init(nn.Linear, width, classes) for width in widths)
     for layer in layers:
         nn.init.normal_(layer.get_parameter("weight"), std=std, generator=rng)

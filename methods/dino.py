@@ -10,8 +10,9 @@ teacher's logits. Defaults are the paper's ViT-S/16 recipe (recipes.md section 3
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -20,31 +21,48 @@ from sslbench.backbones.base import Backbone
 from sslbench.data.views import MultiCrop, MultiCropConfig
 from sslbench.method import Method, Progress, ViewBatch
 from sslbench.methods.heads import ProjectionHead, make_teacher, official_head, update_teacher
-from sslbench.methods.losses import Centre, cls_loss, cosine, entropy, temperature
+from sslbench.methods.losses import (
+    Centre,
+    check_pairs,
+    cls_loss,
+    cosine,
+    entropy,
+    frozen_throughout,
+    temperature,
+    unreached_temperature,
+)
+from sslbench.settings import setting
 
 
 @dataclass(frozen=True)
 class DINOConfig:
-    """Temperatures and the freeze count epochs; momentum rises by step to 1 (main_dino.py).
+    """As main_dino.py. head_batch_norm_apart: the official head takes one set over all crops."""
 
-    head_batch_norm_apart: crops of each size take batch statistics of their own; the official head
-    takes one set over all.
-    """
-
-    out_dim: int = 65536
-    hidden_dim: int = 2048
-    bottleneck_dim: int = 256
-    norm_last_layer: bool = False
-    head_batch_norm: bool = False
-    head_batch_norm_apart: bool = False
-    freeze_last_layer: float = 1.0
-    student_temp: float = 0.1
-    teacher_temp: float = 0.07
-    warmup_teacher_temp: float = 0.04
-    warmup_teacher_temp_epochs: float = 30.0
-    momentum: float = 0.996
-    centre_momentum: float = 0.9
+    out_dim: Annotated[int, setting("prototypes", ge=2)] = 65536
+    hidden_dim: Annotated[int, setting("width of the head", ge=1)] = 2048
+    bottleneck_dim: Annotated[int, setting("width before the prototypes", ge=1)] = 256
+    norm_last_layer: Annotated[bool, setting("whether prototypes keep length 1")] = False
+    head_batch_norm: Annotated[bool, setting("batch norm in the head")] = False
+    head_batch_norm_apart: Annotated[
+        bool, setting("crops of each size take batch statistics of their own")
+    ] = False
+    freeze_last_layer: Annotated[
+        float, setting("prototypes stay as they are at first", "epochs", ge=0)
+    ] = 1.0
+    student_temp: Annotated[float, setting("temperature of the student", gt=0)] = 0.1
+    teacher_temp: Annotated[float, setting("final temperature of the teacher", gt=0)] = 0.07
+    warmup_teacher_temp: Annotated[float, setting("teacher's temperature at the start", gt=0)] = (
+        0.04
+    )
+    warmup_teacher_temp_epochs: Annotated[
+        float, setting("linear change of the teacher's temperature", "epochs", ge=0)
+    ] = 30.0
+    momentum: Annotated[float, setting("momentum of the teacher, rising to 1", ge=0, lt=1)] = 0.996
+    centre_momentum: Annotated[float, setting("momentum of the centre", ge=0, le=1)] = 0.9
     views: MultiCropConfig = field(default_factory=MultiCropConfig)
+
+    def __post_init__(self) -> None:
+        check_pairs(self.views)
 
 
 class DINO(Method):
@@ -90,6 +108,11 @@ class DINO(Method):
     @classmethod
     def image_tokens(cls, config: DINOConfig, patch_size: int) -> int:
         return config.views.patches(patch_size)
+
+    @classmethod
+    def unreached(cls, config: DINOConfig, epochs: float) -> Iterator[str]:
+        yield from unreached_temperature(config, "teacher_temp", epochs)
+        yield from frozen_throughout(config.freeze_last_layer, epochs)
 
     def loss(self, batch: ViewBatch, progress: Progress) -> dict[str, Tensor]:
         c = self.config

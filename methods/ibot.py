@@ -13,8 +13,9 @@ README's ViT-S/16 recipe (recipes.md section 4).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,18 @@ from sslbench.data.views import MultiCrop, MultiCropConfig
 from sslbench.errors import UserError
 from sslbench.method import Method, Progress, ViewBatch
 from sslbench.methods.heads import ProjectionHead, make_teacher, official_head, update_teacher
-from sslbench.methods.losses import Centre, cls_loss, cosine, entropy, patch_loss, temperature
+from sslbench.methods.losses import (
+    Centre,
+    check_pairs,
+    cls_loss,
+    cosine,
+    entropy,
+    frozen_throughout,
+    patch_loss,
+    temperature,
+    unreached_temperature,
+)
+from sslbench.settings import setting
 
 PROBES = 8  # patches a crop whose entropy is logged
 
@@ -34,37 +46,54 @@ PROBES = 8  # patches a crop whose entropy is logged
 class IBOTConfig:
     """mask.start_epoch delays the masks and with them the patch temperature's warm-up.
 
-    count_unmasked: images without a mask count as 0 in the patch loss, see `patch_loss`.
-    shared_head, shared_head_teacher: the student's and the teacher's; as the official flags, False
+    count_unmasked: see `patch_loss`. shared_head, shared_head_teacher: as the official flags, False
     and True are the semi-shared head, whose teacher is the EMA of the [CLS] prototypes.
-    head_batch_norm_apart: [CLS] and patches are normalised apart, by norms of their own; the
-    official head takes one set of statistics over both.
+    head_batch_norm_apart: the official head takes one set of statistics over both.
     """
 
-    out_dim: int = 8192
-    patch_out_dim: int = 8192
-    shared_head: bool = True
-    shared_head_teacher: bool = True
-    hidden_dim: int = 2048
-    bottleneck_dim: int = 256
-    norm_last_layer: bool = False
-    head_batch_norm: bool = False
-    head_batch_norm_apart: bool = False
-    freeze_last_layer: float = 1.0
-    student_temp: float = 0.1
-    teacher_temp: float = 0.07
-    teacher_patch_temp: float = 0.07
-    warmup_teacher_temp: float = 0.04
-    warmup_teacher_temp_epochs: float = 30.0
-    momentum: float = 0.996
-    centre_momentum: float = 0.9
-    cls_weight: float = 1.0
-    patch_weight: float = 1.0
-    count_unmasked: bool = True
+    out_dim: Annotated[int, setting("prototypes of [CLS]", ge=2)] = 8192
+    patch_out_dim: Annotated[
+        int, setting("prototypes of patches that have a head of their own", ge=2)
+    ] = 8192
+    shared_head: Annotated[bool, setting("whether the student has one head for both")] = True
+    shared_head_teacher: Annotated[bool, setting("whether the teacher has one head for both")] = (
+        True
+    )
+    hidden_dim: Annotated[int, setting("width of the head", ge=1)] = 2048
+    bottleneck_dim: Annotated[int, setting("width before the prototypes", ge=1)] = 256
+    norm_last_layer: Annotated[bool, setting("whether prototypes keep length 1")] = False
+    head_batch_norm: Annotated[bool, setting("batch norm in the head")] = False
+    head_batch_norm_apart: Annotated[
+        bool, setting("[CLS] and patches are normalised apart, by norms of their own")
+    ] = False
+    freeze_last_layer: Annotated[
+        float, setting("prototypes stay as they are at first", "epochs", ge=0)
+    ] = 1.0
+    student_temp: Annotated[float, setting("temperature of the student", gt=0)] = 0.1
+    teacher_temp: Annotated[float, setting("final temperature of the teacher's [CLS]", gt=0)] = 0.07
+    teacher_patch_temp: Annotated[
+        float, setting("final temperature of the teacher's patches", gt=0)
+    ] = 0.07
+    warmup_teacher_temp: Annotated[float, setting("teacher's temperatures at the start", gt=0)] = (
+        0.04
+    )
+    warmup_teacher_temp_epochs: Annotated[
+        float, setting("linear change of the teacher's temperatures", "epochs", ge=0)
+    ] = 30.0
+    momentum: Annotated[float, setting("momentum of the teacher, rising to 1", ge=0, lt=1)] = 0.996
+    centre_momentum: Annotated[float, setting("momentum of the centres", ge=0, le=1)] = 0.9
+    cls_weight: Annotated[float, setting("factor of the [CLS] loss", ge=0)] = 1.0
+    patch_weight: Annotated[float, setting("factor of the patch loss", ge=0)] = 1.0
+    count_unmasked: Annotated[
+        bool, setting("images without a mask count as 0 in the patch loss")
+    ] = True
     views: MultiCropConfig = field(default_factory=MultiCropConfig)
     mask: MaskConfig = field(default_factory=MaskConfig)
 
     def __post_init__(self) -> None:
+        check_pairs(self.views)
+        if not self.cls_weight and not self.patch_weight:
+            raise ValueError("cls_weight=0 and patch_weight=0 leave no loss")
         if self.shared_head and not self.shared_head_teacher:
             raise UserError(
                 "method.shared_head_teacher=False needs method.shared_head=False: the teacher's "
@@ -134,6 +163,19 @@ class IBOT(Method):
     @classmethod
     def image_tokens(cls, config: IBOTConfig, patch_size: int) -> int:
         return config.views.patches(patch_size)
+
+    @classmethod
+    def unreached(cls, config: IBOTConfig, epochs: float) -> Iterator[str]:
+        start = config.mask.start_epoch
+        yield from unreached_temperature(config, "teacher_temp", epochs)
+        yield from frozen_throughout(config.freeze_last_layer, epochs)
+        if start > math.ceil(epochs) - 1:
+            yield (
+                f"method.mask.start_epoch={start:g} never comes within train.epochs={epochs:g}: "
+                "nothing is masked and the patch loss stays 0"
+            )
+        else:
+            yield from unreached_temperature(config, "teacher_patch_temp", epochs, start)
 
     def loss(self, batch: ViewBatch, progress: Progress) -> dict[str, Tensor]:
         c = self.config

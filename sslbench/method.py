@@ -150,6 +150,11 @@ class Method(nn.Module):
         """
         return 0
 
+    @classmethod
+    def unreached(cls, config: Any, epochs: float) -> Iterable[str]:
+        """What `config` asks for and a run of `epochs` ends before: sentences less their stop."""
+        return ()
+
     def loss(self, batch: ViewBatch, progress: Progress) -> dict[str, Tensor]:
         """Key "loss" (a scalar to minimise) and whatever else is worth logging (scalars)."""
         raise NotImplementedError

@@ -1,9 +1,8 @@
-"""Recipes are typed: every key and value is checked, and nothing is lost on the way to disk."""
+"""Recipes are read whole: every key is checked, and nothing is lost on the way to disk."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -19,81 +18,9 @@ from sslbench.config import (
     find_config,
     load_recipe,
     recipe_from_dict,
-    typed,
 )
 from sslbench.errors import UserError
 from tests.training import small
-
-
-@dataclass(frozen=True)
-class Inner:
-    rate: float = 0.5
-
-    def __post_init__(self) -> None:
-        if self.rate > 1:
-            raise ValueError(f"rate {self.rate} is over 1")
-
-
-@dataclass(frozen=True)
-class Outer:
-    count: int = 1
-    flag: bool = False
-    name: str = "x"
-    limit: float | None = 3.0
-    pair: tuple[float, float] = (0.0, 1.0)
-    many: tuple[int, ...] = ()
-    grid: tuple[tuple[float, float], ...] = ()
-    inner: Inner = field(default_factory=Inner)
-
-
-def read(**values: object) -> Outer:
-    return typed(Outer, values, "outer")
-
-
-def test_defaults_and_values() -> None:
-    assert read() == Outer()
-    assert read(count=2, flag=True, name="y") == Outer(2, True, "y")
-    assert read(inner={"rate": 0.25}).inner == Inner(0.25)
-
-
-def test_whole_numbers_stand_for_floats() -> None:
-    value = read(limit=2, pair=[0, 1], inner={"rate": 1})
-    assert value == Outer(limit=2.0, pair=(0.0, 1.0), inner=Inner(1.0))
-    assert isinstance(value.limit, float) and isinstance(value.pair[0], float)
-
-
-def test_lists_become_tuples() -> None:
-    value = read(many=[1, 2, 3], grid=[[0, 0.5]])
-    assert (value.many, value.grid) == ((1, 2, 3), ((0.0, 0.5),))
-    assert read(many=[]).many == ()
-
-
-def test_none_only_where_it_may_be() -> None:
-    assert read(limit=None).limit is None
-    with pytest.raises(UserError, match=r"outer\.count=None is NoneType, expected int\."):
-        read(count=None)
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"cuont": 1}, r"unknown key 'outer\.cuont': did you mean 'count'\?"),
-        ({"inner": {"raet": 1}}, r"unknown key 'outer\.inner\.raet': did you mean 'rate'\?"),
-        ({"count": True}, r"outer\.count=True is bool, expected int\."),
-        ({"limit": True}, r"outer\.limit=True is bool, expected float\."),
-        ({"flag": 1}, r"outer\.flag=1 is int, expected bool\."),
-        ({"count": 1.5}, r"outer\.count=1\.5 is float, expected int\."),
-        ({"name": 3}, r"outer\.name=3 is int, expected str\."),
-        ({"many": "12"}, r"outer\.many='12' is str, expected tuple\[int, \.\.\.\]\."),
-        ({"many": [1, "2"]}, r"outer\.many='2' is str, expected int\."),
-        ({"pair": [1, 2, 3]}, r"outer\.pair=\[1, 2, 3\] is list, expected tuple\[float, float\]\."),
-        ({"inner": 3}, r"outer\.inner is a section with the keys rate\."),
-        ({"inner": {"rate": 2}}, r"outer\.inner: rate 2\.0 is over 1\."),
-    ],
-)
-def test_wrong_values_are_named(values, message) -> None:
-    with pytest.raises(UserError, match=f"^{message}"):
-        read(**values)
 
 
 def changed(*changes: str) -> Recipe:
@@ -138,10 +65,13 @@ def test_a_change_needs_a_key_and_a_value(change) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("train.epochs=-1", r"train\.epochs=-1\.0 must be greater than 0"),
-        ("train.epochs=1e999", "must be greater than 0 and finite"),
-        ("train.batch_size=0", r"train\.batch_size=0 must be"),
-        ("run.save_every=0", r"run\.save_every=0 must be"),
+        (
+            "train.epochs=-1",
+            r"train\.epochs=-1: must be greater than 0 \(passes over the data\)\.$",
+        ),
+        ("train.epochs=1e999", "train.epochs=inf: must be a finite number"),
+        ("train.batch_size=0", r"train\.batch_size=0: must be greater than or equal to 1"),
+        ("run.save_every=0", r"run\.save_every=0: must be"),
         ("optim.clip_by=tensr", "did you mean 'tensor'"),
         ("train.precision=fp16", r"train\.precision='fp16'"),
         ("needs=3", "needs=3 is a value"),

@@ -20,6 +20,7 @@ from sslbench.benchmarks.dense.backbone import taps
 from sslbench.benchmarks.dense.reading import with_our_readers
 from sslbench.config import benchmark_configs
 from sslbench.data.dense import DenseData, DenseSplit
+from sslbench.data.rng import fitting
 from sslbench.discovery import check_unclaimed
 from sslbench.errors import UserError, nearest
 from sslbench.reporting.result import digest
@@ -132,7 +133,7 @@ def _under_our_runner(config: Config, seed: int) -> Config:
     config.default_hooks = {**config.get("default_hooks", {}), **dict.fromkeys(quiet)}
     config.custom_hooks = [{"type": "RunLogHook"}]
     config.visualizer.vis_backends = []
-    config.randomness = {"seed": seed}
+    config.randomness = {"seed": fitting(seed, bits=32)}
     config.log_level = "WARNING"
     config.resume, config.load_from = False, None
     return Config(config.to_dict())

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from sslbench.backbones.files import is_safetensors
 from sslbench.backbones.pickles import Inert, read_pickle
 from sslbench.errors import UserError
 from sslbench.method import Method, Progress, ViewBatch
+from sslbench.settings import setting
 from sslbench.training.checkpoint import read_weights
 
 EPSILON = 0.1  # of the logit-Laplace map, dall_e/utils.py:8
@@ -51,14 +52,15 @@ SHELLS = {  # what a published file is made of, besides tensors and plain contai
 
 @dataclass(frozen=True)
 class DallEConfig:
-    """hidden_dim: width next to the pixels, doubled by each group; code_dim: of the decoder's
-    codebook; decoder: whether there is one."""
+    """Found in the published files."""
 
-    num_codes: int = 8192
-    hidden_dim: int = 256
-    code_dim: int = 128
-    blocks_per_group: int = 2
-    decoder: bool = False
+    num_codes: Annotated[int, setting("codes of the codebook", ge=1)] = 8192
+    hidden_dim: Annotated[
+        int, setting("width next to the pixels, doubled by each group", ge=NARROWEST)
+    ] = 256
+    code_dim: Annotated[int, setting("width of the decoder's codebook", ge=1)] = 128
+    blocks_per_group: Annotated[int, setting("residual blocks of a group", ge=1)] = 2
+    decoder: Annotated[bool, setting("whether there is a decoder")] = False
 
 
 class DallE(Method):

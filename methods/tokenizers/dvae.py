@@ -12,27 +12,50 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from pydantic import AfterValidator
 from torch import Tensor, nn
 
 from sslbench.data.views import PlainCrop, PlainCropConfig
 from sslbench.method import Method, Progress, ViewBatch
 from sslbench.methods.losses import cosine
 from sslbench.sampling import PerSample
+from sslbench.settings import setting
+
+
+def _halvings(downsample: int) -> int:
+    """How often a side is halved; ValueError where that is no whole number."""
+    if downsample.bit_count() != 1:
+        raise ValueError(f"downsample {downsample} is not a power of two")
+    return downsample.bit_length() - 1
+
+
+def _checked(downsample: int) -> int:
+    _halvings(downsample)
+    return downsample
 
 
 @dataclass(frozen=True)
 class DVAEConfig:
-    """downsample: pixels per code along a side, a power of two; kl_weight is per code (beta)."""
+    """Of a small tokenizer, ours and no paper's."""
 
-    num_codes: int = 8192
-    downsample: int = 8
-    hidden_dim: int = 256
-    kl_weight: float = 1e-3
-    temperature: float = 1.0
-    final_temperature: float = 0.0625
+    num_codes: Annotated[int, setting("codes of the codebook", ge=2)] = 8192
+    downsample: Annotated[
+        int,
+        setting("side that one code stands for, a power of two", "pixels", ge=2),
+        AfterValidator(_checked),
+    ] = 8
+    hidden_dim: Annotated[int, setting("width of the widest layer", ge=1)] = 256
+    kl_weight: Annotated[float, setting("beta, the weight of the KL divergence a code", ge=0)] = (
+        1e-3
+    )
+    temperature: Annotated[
+        float, setting("temperature of the Gumbel-softmax at the start", gt=0)
+    ] = 1.0
+    final_temperature: Annotated[float, setting("its temperature at the end", gt=0)] = 0.0625
     views: PlainCropConfig = field(default_factory=PlainCropConfig)
 
 
@@ -44,9 +67,7 @@ class DiscreteVAE(Method):
         super().__init__(config, make_backbone)
         self.config = config
         self.num_codes, self.downsample = config.num_codes, config.downsample
-        halvings = int(math.log2(config.downsample))
-        if 2**halvings != config.downsample:
-            raise ValueError(f"downsample {config.downsample} is not a power of two")
+        halvings = _halvings(config.downsample)
         if config.views.size % config.downsample:
             raise ValueError(
                 f"views.size {config.views.size} is no multiple of downsample {config.downsample}"

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 
 from sslbench.backbones.base import Backbone
 from sslbench.backbones.beit_vit import BEiTTransformer
 from sslbench.backbones.config import (
-    POSITIONS,
-    RESAMPLINGS,
     SIZES,
     SWIN_PATCH,
     SWINS,
@@ -18,6 +15,7 @@ from sslbench.backbones.config import (
 from sslbench.backbones.swin import SwinTransformer
 from sslbench.backbones.vit import VisionTransformer
 from sslbench.errors import UserError, nearest
+from sslbench.settings import typed
 
 FAMILIES: dict[str, type[Backbone]] = {
     "vit": VisionTransformer,
@@ -38,25 +36,23 @@ def build_backbone(
     config: BackboneConfig, mask_token: bool = False, drop_path: float | None = None
 ) -> Backbone:
     """The backbone of a recipe; raises UserError for an unknown name or impossible settings."""
-    names = (*SIZES, *SWINS)
-    if config.name not in names:
-        raise UserError(f"unknown backbone {config.name!r}: {nearest(config.name, names)}.")
-    _check_sizes(config)
-    _check_family(config)
+    check_backbone(config)
     if drop_path is not None:
         config = replace(config, drop_path=drop_path)
     return FAMILIES[config.family](config, mask_token)
 
 
+def check_backbone(config: BackboneConfig) -> None:
+    """Raises UserError for an unknown name, broken bounds or settings of other families."""
+    names = (*SIZES, *SWINS)
+    if config.name not in names:
+        raise UserError(f"unknown backbone {config.name!r}: {nearest(config.name, names)}.")
+    typed(BackboneConfig, asdict(config), "backbone")
+    _check_sizes(config)
+    _check_family(config)
+
+
 def _check_sizes(config: BackboneConfig) -> None:
-    for key in ("patch_size", "image_size", "window"):
-        if getattr(config, key) < 1:
-            raise UserError(f"backbone.{key}={getattr(config, key)} must be at least 1.")
-    for key in ("layer_scale", "registers", "norm_eps"):
-        if not 0 <= getattr(config, key) < math.inf:
-            raise UserError(
-                f"backbone.{key}={getattr(config, key)} must be finite and not negative."
-            )
     if config.family == "swin" and config.patch_size != SWIN_PATCH:
         raise UserError(
             f"backbone.patch_size {config.patch_size} does not go with {config.name}: Swin's is "
@@ -71,10 +67,6 @@ def _check_sizes(config: BackboneConfig) -> None:
 
 
 def _check_family(config: BackboneConfig) -> None:
-    for key, known in (("positions", POSITIONS), ("resampling", RESAMPLINGS)):
-        value = getattr(config, key)
-        if value not in known:
-            raise UserError(f"unknown backbone.{key} {value!r}: {nearest(value, known)}.")
     defaults = {field.name: field.default for field in fields(config)}
     for key, families in OWNERS.items():
         if getattr(config, key) != defaults[key] and config.family not in families:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, Literal, get_args
+
+from sslbench.settings import Side, setting
 
 # name -> (width, depth, heads, std of fresh weights). The papers' 0.02 suits their widths; at 128
 # it would leave all [CLS] tokens nearly equal for hundreds of steps.
@@ -22,9 +25,9 @@ SWINS = {
 }
 SWIN_PATCH, SWIN_STRIDE = 4, 32  # pixels of an input patch and of an output token
 
-POSITIONS = ("absolute", "relative", "shared relative")
+Positions = Literal["absolute", "relative", "shared relative"]
+POSITIONS: tuple[Positions, ...] = get_args(Positions)
 TRANSFORMERS = "transformers"
-RESAMPLINGS = ("papers", TRANSFORMERS)
 LETTERS = {"nano": "Nano", "tiny": "Ti", "small": "S", "base": "B", "large": "L"}
 
 
@@ -32,26 +35,33 @@ LETTERS = {"nano": "Nano", "tiny": "Ti", "small": "S", "base": "B", "large": "L"
 class BackboneConfig:
     """Names: vit_* (DINO's and iBOT's ViT), beit_* (BEiT's) and swin_*.
 
-    image_size: side in pixels of the full-size crop, which fixes the position tables and Swin's
-    windows. patch_size: 4 for Swin. window: side of Swin's attention windows in tokens. positions
-    (beit_* only): "absolute", "relative" = a bias table in every block, "shared relative" = one
-    table for all blocks. layer_scale (not Swin): initial factor of every residual branch, 0 =
-    none. registers (vit_* only): tokens that are neither [CLS] nor patches. norm_eps: of its
-    LayerNorms, 1e-6 as the papers'; Microsoft's and timm's Swins have 1e-5, transformers' ViTs
-    1e-12. resampling (not Swin): whose code brings positions to another size, see `vit` and
+    image_size fixes the position tables and Swin's windows. norm_eps: 1e-6 as the papers';
+    Microsoft's and timm's Swins have 1e-5, transformers' ViTs 1e-12. resampling: see `vit` and
     `beit_vit`.
     """
 
-    name: str = "vit_small"
-    patch_size: int = 16
-    image_size: int = 224
-    drop_path: float = 0.1
-    window: int = 7
-    positions: str = "absolute"
-    layer_scale: float = 0.0
-    registers: int = 0
-    norm_eps: float = 1e-6
-    resampling: str = "papers"
+    name: Annotated[str, setting("a backbone of `sslbench list backbones`")] = "vit_small"
+    patch_size: Annotated[Side, setting("side of an input patch, 4 for Swin", "pixels")] = 16
+    image_size: Annotated[Side, setting("side of the full-size crop", "pixels")] = 224
+    drop_path: Annotated[
+        float, setting("residual branches dropped in the last block, fewer before", ge=0, lt=1)
+    ] = 0.1
+    window: Annotated[int, setting("side of Swin's attention windows", "tokens", ge=1)] = 7
+    positions: Annotated[
+        Positions,
+        setting("beit_* only; relative: a bias table in every block, shared: one for all"),
+    ] = "absolute"
+    layer_scale: Annotated[
+        float, setting("initial factor of residual branches, 0: none; not Swin", ge=0)
+    ] = 0.0
+    registers: Annotated[
+        int, setting("tokens that are neither [CLS] nor patches; vit_* only", ge=0)
+    ] = 0
+    norm_eps: Annotated[float, setting("epsilon of the LayerNorms", ge=0)] = 1e-6
+    resampling: Annotated[
+        Literal["papers", "transformers"],
+        setting("whose code brings positions to another size; not Swin"),
+    ] = "papers"
 
     @property
     def family(self) -> str:

@@ -13,13 +13,13 @@ from sslbench.backbones.build import build_backbone
 from sslbench.backbones.config import BackboneConfig
 from sslbench.backbones.loaded import LoadedModel
 from sslbench.backbones.pixels import RawPixels
+from sslbench.data.rng import fitting
 from sslbench.errors import UserError
 from sslbench.reporting.result import ModelCard, digest
 from sslbench.training.checkpoint import weights_sha256
 
 RANDOM, PIXELS = "random-init", "pixels"
 FLOORS = (PIXELS, RANDOM)
-LARGEST_SEED = 2**63 - 1  # that torch takes
 # what a random-init source may say of its architecture beyond name, patch and size -> default
 OPTIONS: dict[str, Any] = {
     f.name: f.default
@@ -43,7 +43,7 @@ def random_model(text: str) -> LoadedModel:
             raise ValueError(text)
         said = dict(parse_qsl(match.group(4) or "", strict_parsing=bool(match.group(4))))
         seed = int(said.pop("seed", 0))
-        if not 0 <= seed <= LARGEST_SEED:
+        if seed < 0:
             raise ValueError(seed)
         own = {name: type(OPTIONS[name])(value) for name, value in said.items()}
     except (ValueError, KeyError) as error:
@@ -54,7 +54,7 @@ def random_model(text: str) -> LoadedModel:
     name, patch, size = match.group(1), int(match.group(2)), int(match.group(3))
     config = BackboneConfig(name, patch, size, drop_path=0.0, **own)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(fitting(seed))
         backbone = build_backbone(config).eval()
     sha = weights_sha256(backbone.state_dict())
     card = ModelCard(sha, RANDOM, config.arch, seed=seed)

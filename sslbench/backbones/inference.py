@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from sslbench.backbones.config import SIZES, SWIN_STRIDE, SWINS, BackboneConfig
+from sslbench.backbones.config import SIZES, SWIN_STRIDE, SWINS, BackboneConfig, Positions
 from sslbench.errors import UserError
 
 DIMENSIONS = {  # of the tensors that sizes are read from
@@ -46,7 +46,8 @@ def infer(t: Mapping[str, Tensor], source: str, norm_eps: float) -> BackboneConf
             f"{source} holds a ViT of width {width} and depth {depth}, which is none of "
             f"{', '.join(n for n in SIZES if n.startswith(family))}."
         )
-    positions, table = "absolute", next((k for k in t if k.endswith("position_bias_table")), None)
+    positions: Positions = "absolute"
+    table = next((k for k in t if k.endswith("position_bias_table")), None)
     if table and family == "beit":
         positions = "shared relative" if table.startswith("rel_pos_bias.") else "relative"
         side = (_side(table, len(t[table]), 3, source) + 1) // 2

@@ -114,7 +114,7 @@ def needed_identity(source: str | Path, group: str) -> str:
     card = read_card(text)
     if not card.get("steps"):  # converted
         return weights_sha256(read_checked(_weights_file(text))[0])
-    return _identity(recipe_from_dict(card["recipe"], group), card, group).digest
+    return _identity(recipe_from_dict(card["recipe"], group, stored=True), card, group).digest
 
 
 def _identity(recipe: Recipe, card: Mapping[str, Any], group: str) -> RecipeIdentity:
@@ -178,7 +178,7 @@ def _read(path: Path, group: str) -> tuple[Recipe, dict[str, Any], dict[str, Ten
     tensors, card = read_checked(path) if is_safetensors(path) else ({}, {})
     if not isinstance(card.get("recipe"), Mapping):
         raise UserError(f"{path} does not say how it was trained; give a run of sslbench.")
-    return recipe_from_dict(card["recipe"], group), card, tensors
+    return recipe_from_dict(card["recipe"], group, stored=True), card, tensors
 
 
 def _run(path: Path, options: Mapping[str, str]) -> LoadedModel:

@@ -1,4 +1,4 @@
-"""Commands that tell what is there: `list`, `doctor`, `version`."""
+"""Commands that tell what is there: `list`, `settings`, `doctor`, `version`."""
 
 from __future__ import annotations
 
@@ -28,6 +28,22 @@ def list_(
         width = max(24, *map(len, listed[title]))
         for name, about in listed[title].items():
             say(f"  {name:<{width}} {about}")
+
+
+@app.command()
+def settings(
+    config: Annotated[
+        str, typer.Argument(help="A recipe by name (see `sslbench list configs`) or a .py file.")
+    ],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change a setting first, e.g. train.epochs=10; repeatable."),
+    ] = None,
+) -> None:
+    """A recipe's settings: value, meaning, unit, bounds and where each value comes from."""
+    from sslbench.explain import explain
+
+    say(*explain(config, set_ or []))
 
 
 @app.command()

@@ -81,6 +81,7 @@ def train(
 ) -> Path | None:
     """The run directory, or None in a process that did not train as the first."""
     from sslbench import runs
+    from sslbench.consistency import warnings
     from sslbench.training import folder
     from sslbench.training.distributed import is_first, join_world
     from sslbench.training.launch import launch
@@ -108,7 +109,7 @@ def train(
             launch(["-m", "sslbench.cli", *own], processes)
             return None
         with join_world() as world, folder.locked(place):
-            say(*([said] if said else []), f"{recipe.name} -> {place}")
+            say(*([said] if said else []), *warnings(recipe, group), f"{recipe.name} -> {place}")
             return pretrain(recipe, place, world, resume, console, group)
 
 

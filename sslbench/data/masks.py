@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, Literal, Protocol
 
 import numpy as np
+from pydantic import AfterValidator
 
-from sslbench.errors import UserError
+from sslbench.settings import Probability, setting
 
 Grid = tuple[int, int]
 
@@ -91,27 +92,34 @@ def random_mask(grid: Grid, ratio: float, rng: np.random.Generator) -> np.ndarra
     return mask.reshape(grid)
 
 
+def _within(ratio: tuple[float, float]) -> tuple[float, float]:
+    mean, spread = ratio
+    if spread > mean or mean + spread > 1 + 1e-9:
+        raise ValueError(f"{mean:g} +- {spread:g} must lie in [0, 1]")
+    return ratio
+
+
+Ratio = Annotated[tuple[Probability, Probability], AfterValidator(_within)]
+
+
 @dataclass(frozen=True)
 class MaskConfig:
     """iBOT's masks, drawn for every view independently (ibot/loader.py:33-65, trap T5).
 
-    kind: "block" or "random". ratios: (mean, spread) pairs; each gives U(mean - spread,
-    mean + spread) and one of the results is taken, so the default leaves half of the views whole
-    and masks the others by U(.1, .5). start_epoch: nothing is masked before this epoch.
-    ratio_per: every "view" has a ratio of its own, as in the code, or all views of an "image" share
-    one, as the paper describes it (disagreement D2).
+    ratios: each pair gives U(mean - spread, mean + spread) and one of the results is taken, so the
+    default leaves half of the views whole and masks the others by U(.1, .5). ratio_per: "view" as
+    in the code, "image" as the paper describes it (disagreement D2).
     """
 
-    kind: str = "block"
-    ratios: tuple[tuple[float, float], ...] = ((0.0, 0.0), (0.3, 0.2))
-    start_epoch: float = 0
-    ratio_per: str = "view"
-
-    def __post_init__(self) -> None:
-        if self.kind not in ("block", "random"):
-            raise UserError(f"Unknown mask kind {self.kind!r}: choose 'block' or 'random'.")
-        if self.ratio_per not in ("view", "image"):
-            raise UserError(f"Unknown mask ratio_per {self.ratio_per!r}: choose 'view' or 'image'.")
+    kind: Annotated[
+        Literal["block", "random"], setting("masks of rectangles or of single patches")
+    ] = "block"
+    ratios: Annotated[
+        tuple[Ratio, ...],
+        setting("mean and spread of the masked share; one pair is drawn", min_length=1),
+    ] = ((0.0, 0.0), (0.3, 0.2))
+    start_epoch: Annotated[float, setting("nothing is masked before it", "epochs", ge=0)] = 0
+    ratio_per: Annotated[Literal["view", "image"], setting("what has a share of its own")] = "view"
 
     def ratio(self, rng: np.random.Generator, epoch: int) -> float:
         """The ratio asked of one view."""
@@ -138,13 +146,24 @@ class MaskConfig:
 class CountMaskConfig:
     """BEiT's masks: blocks up to a fixed count of patches, in every image (beit/datasets.py:65).
 
-    fraction: of all patches, 75 of 14 x 14 in the paper. min_block, max_block: bounds on the area
-    of one block in patches; None = `smallest_block` and no bound.
+    fraction: 75 of 14 x 14 in the paper.
     """
 
-    fraction: float = 75 / 196
-    min_block: int | None = None
-    max_block: int | None = None
+    fraction: Annotated[float, setting("masked share of all patches, at most", gt=0, le=1)] = (
+        75 / 196
+    )
+    min_block: Annotated[
+        int | None, setting("smallest block; None: by the grid", "patches", ge=1)
+    ] = None
+    max_block: Annotated[int | None, setting("largest block; None: no bound", "patches", ge=1)] = (
+        None
+    )
+
+    def __post_init__(self) -> None:
+        if self.min_block and self.max_block and self.min_block > self.max_block:
+            raise ValueError(
+                f"min_block={self.min_block} must not be larger than max_block={self.max_block}"
+            )
 
     def draw(self, grid: Grid, views: int, rng: np.random.Generator, epoch: int) -> np.ndarray:
         """The masks of all views of one image, bool (views, h, w)."""

@@ -6,6 +6,8 @@ number of workers, the number of processes or a restart (recipes.md traps T20 an
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 
 # The second key word keeps purposes apart; large, so that no index or epoch can equal it.
@@ -13,9 +15,16 @@ SAMPLE = int.from_bytes(b"sample", "big")
 ORDER = int.from_bytes(b"order", "big")
 
 
+def fitting(seed: int, bits: int = 64) -> int:
+    """`seed` for a generator that takes `bits` bits: itself where it fits, else a hash of it."""
+    if seed.bit_length() <= bits:
+        return seed
+    return int(hashlib.sha256(str(seed).encode()).hexdigest(), 16) % 2**bits
+
+
 def _stream(seed: int, purpose: int, epoch: int, index: int) -> np.random.Generator:
     """The stream at (epoch, index): 2^128 draws before the next one begins."""
-    key = np.array([seed, purpose], dtype=np.uint64)
+    key = np.array([fitting(seed), purpose], dtype=np.uint64)
     counter = np.array([0, 0, index, epoch], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=counter))
 

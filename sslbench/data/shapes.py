@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from sslbench.data.generated import identity, publish
+from sslbench.data.rng import fitting
 
 VERSION = "1"
 SPLITS = ("train", "validation", "test")
@@ -185,7 +186,7 @@ def ground(rng: np.random.Generator, side: int) -> Array:
 
 def image_rng(seed: int, block: int, index: int) -> np.random.Generator:
     """The stream of image `index` of a block (a split of one dataset), both >= 0."""
-    key = np.array([seed, (block << 32) + index], dtype=np.uint64)
+    key = np.array([fitting(seed), (block << 32) + index], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from PIL import Image
@@ -16,6 +17,11 @@ from sslbench.data import augment
 from sslbench.data.masks import CountMaskConfig, MaskConfig, Masking
 from sslbench.errors import UserError
 from sslbench.method import Sample
+from sslbench.settings import Probability, Scale, Side, setting
+
+Strength = Annotated[float, setting("largest relative change", ge=0)]
+Flip = Annotated[Probability, setting("probability of a horizontal flip")]
+Kinds = tuple[Probability, Probability, Probability]  # first global, other global, local views
 
 __all__ = [
     "CountMaskConfig",
@@ -47,26 +53,29 @@ def _check_grid(name: str, size: int, patch_size: int) -> None:
 class MultiCropConfig:
     """DINO's and iBOT's views (dino/main_dino.py:419-464, ibot/main_ibot.py:574-621).
 
-    Sizes in pixels, scales as shares of the image's area. jitter, grayscale, flip: probabilities;
-    blur, solarize: probabilities for the first global view, the other global views and the local
-    views (trap T22). Local crops and scales as the released models (recipes.md sec. 3 and 4).
+    blur, solarize: trap T22. Local crops and scales as the released models (recipes.md sec. 3 and
+    4).
     """
 
-    global_size: int = 224
-    local_size: int = 96
-    global_crops: int = 2
-    local_crops: int = 10
-    global_scale: tuple[float, float] = (0.25, 1.0)
-    local_scale: tuple[float, float] = (0.05, 0.25)
-    flip: float = 0.5
-    jitter: float = 0.8
-    brightness: float = 0.4
-    contrast: float = 0.4
-    saturation: float = 0.2
-    hue: float = 0.1
-    grayscale: float = 0.2
-    blur: tuple[float, float, float] = (1.0, 0.1, 0.5)
-    solarize: tuple[float, float, float] = (0.0, 0.2, 0.0)
+    global_size: Annotated[Side, setting("side of the global crops", "pixels")] = 224
+    local_size: Annotated[Side, setting("side of the local crops", "pixels")] = 96
+    global_crops: Annotated[int, setting("global crops of an image", ge=1)] = 2
+    local_crops: Annotated[int, setting("local crops of an image", ge=0)] = 10
+    global_scale: Annotated[Scale, setting("smallest and largest share of the area")] = (0.25, 1.0)
+    local_scale: Annotated[Scale, setting("smallest and largest share of the area")] = (0.05, 0.25)
+    flip: Flip = 0.5
+    jitter: Annotated[Probability, setting("probability of the colour jitter")] = 0.8
+    brightness: Strength = 0.4
+    contrast: Strength = 0.4
+    saturation: Strength = 0.2
+    hue: Annotated[float, setting("largest turn of the colour circle", ge=0, le=0.5)] = 0.1
+    grayscale: Annotated[Probability, setting("probability of grey instead of colours")] = 0.2
+    blur: Annotated[
+        Kinds, setting("probability in the first global view, the other ones, the local ones")
+    ] = (1.0, 0.1, 0.5)
+    solarize: Annotated[
+        Kinds, setting("probability in the first global view, the other ones, the local ones")
+    ] = (0.0, 0.2, 0.0)
 
     @property
     def relative_area(self) -> float:
@@ -131,18 +140,15 @@ class MultiCrop:
 
 @dataclass(frozen=True)
 class TokenizerCropConfig:
-    """BEiT's view (beit/datasets.py:33-66): sizes in pixels, scale as shares of the area.
+    """BEiT's view (beit/datasets.py:33-66), whose jitter every image gets before it is cropped."""
 
-    brightness, contrast, saturation: the jitter applied to every image before it is cropped.
-    """
-
-    size: int = 224
-    token_size: int = 112
-    scale: tuple[float, float] = (0.08, 1.0)
-    brightness: float = 0.4
-    contrast: float = 0.4
-    saturation: float = 0.4
-    flip: float = 0.5
+    size: Annotated[Side, setting("side of the backbone's crop", "pixels")] = 224
+    token_size: Annotated[Side, setting("side of the tokenizer's crop", "pixels")] = 112
+    scale: Annotated[Scale, setting("smallest and largest share of the area")] = (0.08, 1.0)
+    brightness: Strength = 0.4
+    contrast: Strength = 0.4
+    saturation: Strength = 0.4
+    flip: Flip = 0.5
 
 
 @dataclass(frozen=True)
@@ -177,11 +183,11 @@ class TokenizerCrop:
 
 @dataclass(frozen=True)
 class PlainCropConfig:
-    """A random resized crop and a flip: size in pixels, scale as shares of the area."""
+    """A random resized crop and a flip."""
 
-    size: int = 224
-    scale: tuple[float, float] = (0.08, 1.0)
-    flip: float = 0.5
+    size: Annotated[Side, setting("side of the crop", "pixels")] = 224
+    scale: Annotated[Scale, setting("smallest and largest share of the area")] = (0.08, 1.0)
+    flip: Flip = 0.5
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from sslbench import plugins
 from sslbench.backbones.build import build_backbone
 from sslbench.backbones.load import load_module
 from sslbench.config import Recipe
+from sslbench.data.rng import fitting
 from sslbench.errors import UserError
 from sslbench.method import Method
 
@@ -22,7 +23,7 @@ def build_method(recipe: Recipe, group: str = plugins.METHODS, device: str = "cp
     """
     method_class: type[Method] = plugins.load(group, recipe.method_name)
     needs = load_needs(recipe, method_class)
-    torch.manual_seed(recipe.train.seed)
+    torch.manual_seed(fitting(recipe.train.seed))
     try:
         with torch.device(device):
             return method_class(recipe.method, partial(build_backbone, recipe.backbone), **needs)

@@ -20,6 +20,7 @@ from torch.utils.flop_counter import flop_registry
 
 from sslbench import plugins
 from sslbench.config import About, Recipe
+from sslbench.consistency import warnings
 from sslbench.data.images import is_absent, open_dataset
 from sslbench.errors import UserError
 from sslbench.method import Method, Progress, Sample, ViewBatch, Views
@@ -76,7 +77,8 @@ def report(recipe: Recipe, processes: int = 1, group: str = plugins.METHODS) -> 
     }
     width = max(len(key) for lines in sections.values() for key in lines)
     shown = {name: lines for name, lines in sections.items() if lines}
-    return [line for name, lines in shown.items() for line in _section(name, lines, width)]
+    listed = [line for name, lines in shown.items() for line in _section(name, lines, width)]
+    return [*warnings(recipe, group), *listed]
 
 
 def with_stand_ins(recipe: Recipe, group: str = plugins.METHODS) -> Recipe:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sslbench.config import OptimConfig, TrainConfig
 from sslbench.method import Progress
+from sslbench.recipe import OptimConfig, TrainConfig, peak_lr
 from sslbench.training.schedules import cosine_schedule
 
 
@@ -33,11 +33,6 @@ def make_optimizer(method: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=0.0, betas=config.betas, eps=1e-8, fused=True)
 
 
-def peak_lr(optim: OptimConfig, train: TrainConfig) -> float:
-    """The learning rate after warm-up, with linear batch scaling where the recipe asks for it."""
-    return optim.lr * train.batch_size / 256 if optim.scale_lr else optim.lr
-
-
 def set_schedules(
     optimizer: torch.optim.Optimizer, progress: Progress, optim: OptimConfig, train: TrainConfig
 ) -> tuple[float, float]:
@@ -56,12 +51,13 @@ def clip_gradients(parameters: Sequence[nn.Parameter], config: OptimConfig) -> T
     """Clips in place and returns the global gradient norm before clipping (0-dim tensor).
 
     "tensor": every tensor to norm `clip` by itself (dino/utils.py:132-141, epsilon 1e-6);
-    "global": all together (beit/utils.py:345-351). With clip None only the norm is taken.
+    "global": all together (beit/utils.py:345-351). With clip 0 or None only the
+    norm is taken (dino/main_dino.py:327, beit/run_beit_pretraining.py:191).
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
     norms = torch.stack(torch._foreach_norm(gradients))
     total = norms.norm()
-    if config.clip is not None:
+    if config.clip:
         base = norms if config.clip_by == "tensor" else total.expand(len(gradients))
         scales = (config.clip / (base + 1e-6)).clamp(max=1.0)
         torch._foreach_mul_(gradients, list(scales.unbind()))

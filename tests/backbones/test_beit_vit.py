@@ -282,7 +282,7 @@ def test_named_sizes_are_the_papers(name, millions):
         ({"name": "beit_base", "registers": 4}, r"registers=4 is for vit_\*; .* beit_base"),
         ({"name": "vit_base", "positions": "relative"}, r"positions='relative' is for beit_\*"),
         ({"name": "vit_base", "window": 14}, r"window=14 is for swin_\*"),
-        ({"name": "vit_base", "layer_scale": -0.1}, "layer_scale=-0.1 must be finite"),
+        ({"name": "vit_base", "layer_scale": -0.1}, "layer_scale=-0.1: must be greater"),
     ],
 )
 def test_settings_of_another_family_are_refused(settings, words):

@@ -243,7 +243,7 @@ def test_fresh_weights_follow_the_recipe():
     [
         ({"patch_size": 16}, "patch_size 16 does not go with swin_tiny: Swin's is always 4"),
         ({"patch_size": 4, "image_size": 112}, "112 is not a multiple of the stride 32"),
-        ({"patch_size": 4, "window": 0}, "window=0 must be at least 1"),
+        ({"patch_size": 4, "window": 0}, "window=0: must be greater than or equal to 1"),
         ({"patch_size": 4, "layer_scale": 0.1}, r"layer_scale=0.1 is for vit_\* and beit_\*"),
         ({"patch_size": 4, "positions": "relative"}, r"positions='relative' is for beit_\*"),
     ],

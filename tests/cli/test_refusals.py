@@ -31,7 +31,7 @@ PRETRAIN = {
     "nested key": ("--set method.views.blurr=1", "unknown key 'method.views.blurr'.*'blur'"),
     "section": ("--set trian.epochs=1", "unknown section 'trian'.*did you mean 'train'"),
     "type": ("--set train.epochs=ten", "train.epochs='ten' is str, expected float"),
-    "zero": ("--set train.epochs=0", "train.epochs=0.0 must be greater than 0"),
+    "zero": ("--set train.epochs=0", "train.epochs=0: must be greater than 0"),
     "choice": ("--set train.precision=bf61", "train.precision='bf61': did you mean 'bf16'"),
     "no equals": ("--set train.epochs", "'train.epochs' is not of the form key=value"),
     "value as section": ("--set train.epochs.x=1", "'epochs' is a value, not a section"),

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from sslbench.data.masks import CountMaskConfig, MaskConfig, block_mask, random_mask, smallest_block
 from sslbench.data.rng import sample_rng
 from sslbench.errors import UserError
+from sslbench.settings import typed
 
 DRAWS = 10_000
 SIGMAS = 4  # of the sampling error that a measured mean may be off
@@ -184,8 +185,27 @@ def test_nothing_is_masked_before_the_start_epoch():
     assert shares[:2] == [0, 0] and min(shares[2:]) > 0.6
 
 
-def test_an_unknown_kind_is_refused():
-    with pytest.raises(UserError, match="ratio_per 'crop'"):
-        MaskConfig(ratio_per="crop")
-    with pytest.raises(UserError, match="'blob'"):
-        MaskConfig(kind="blob")
+@pytest.mark.parametrize(
+    "config, values, words",
+    [
+        (MaskConfig, {"ratio_per": "crop"}, "mask.ratio_per='crop'"),
+        (MaskConfig, {"kind": "blok"}, "mask.kind='blok': did you mean 'block'"),
+        (MaskConfig, {"ratios": []}, "mask.ratios=.*too few values"),
+        (MaskConfig, {"ratios": [[0.3, 0.4]]}, r"0\.3 \+- 0\.4 must lie in \[0, 1\]"),
+        (MaskConfig, {"ratios": [[0.9, 0.2]]}, r"0\.9 \+- 0\.2 must lie in \[0, 1\]"),
+        (MaskConfig, {"ratios": [[1.1, 0]]}, "mask.ratios=1.1: must be less than or equal to 1"),
+        (MaskConfig, {"start_epoch": -1}, "mask.start_epoch=-1: must be greater"),
+        (CountMaskConfig, {"fraction": 0}, "mask.fraction=0: must be greater than 0"),
+        (CountMaskConfig, {"fraction": 1.01}, "mask.fraction=1.01: must be less"),
+        (CountMaskConfig, {"min_block": 0}, "mask.min_block=0: must be greater"),
+        (CountMaskConfig, {"min_block": 20, "max_block": 10}, "min_block=20 must not be larger"),
+    ],
+)
+def test_settings_that_mask_nothing_sensible_are_refused(config, values, words):
+    with pytest.raises(UserError, match=words):
+        typed(config, values, "mask")
+
+
+def test_the_papers_ratios_are_taken():
+    for ratios in ([[0.0, 0.0], [0.3, 0.2]], [[0.7, 0.05]], [[0.75, 0.25]], [[0.3, 0.3]]):
+        assert typed(MaskConfig, {"ratios": ratios}, "mask").ratios[-1] == tuple(ratios[-1])

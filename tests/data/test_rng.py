@@ -1,6 +1,8 @@
 import numpy as np
+import pytest
 
-from sslbench.data.rng import order_rng, sample_rng
+from sslbench.data.rng import fitting, order_rng, sample_rng
+from sslbench.data.shapes import image_rng
 
 
 def test_a_stream_is_a_pure_function_of_its_address():
@@ -18,3 +20,20 @@ def test_neighbouring_streams_are_different_and_uncorrelated():
 
 def test_order_and_samples_do_not_share_a_stream():
     assert not np.array_equal(order_rng(0, 0).random(4), sample_rng(0, 0, 0).random(4))
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+def test_p21_a_seed_that_fits_is_itself_and_any_other_is_made_to_fit(bits):
+    for seed in (0, 7, 2**bits - 1):
+        assert fitting(seed, bits) == seed
+    large = [2**bits, 2**bits + 1, 2**70, 2**70 + 1, 10**300]
+    found = [fitting(seed, bits) for seed in large]
+    assert len(set(found)) == len(large) and all(0 <= f < 2**bits for f in found)
+    assert found == [fitting(seed, bits) for seed in large]
+
+
+def test_p21_streams_of_any_seed():
+    seeds = [0, 202611251333, 2**64 - 1, 2**64, 2**70]
+    assert len({sample_rng(seed, 1, 2).random() for seed in seeds}) == len(seeds)
+    assert len({order_rng(seed, 1).random() for seed in seeds}) == len(seeds)
+    assert image_rng(2**70, 0, 1).random() != image_rng(0, 0, 1).random()

@@ -109,6 +109,8 @@ def with_gradients(*norms):
     "settings, expected",
     [
         ({"clip": None}, (3.0, 4.0, 0.0)),
+        ({"clip": 0.0, "clip_by": "tensor"}, (3.0, 4.0, 0.0)),  # fault P12: off, as officially
+        ({"clip": 0.0, "clip_by": "global"}, (3.0, 4.0, 0.0)),
         ({"clip": 3.5, "clip_by": "tensor"}, (3.0, 3.5, 0.0)),
         ({"clip": 1.0, "clip_by": "tensor"}, (1.0, 1.0, 0.0)),
         ({"clip": 1.0, "clip_by": "global"}, (0.6, 0.8, 0.0)),

@@ -1,0 +1,151 @@
+"""What a recipe consists of: every section with its settings, their meanings and bounds.
+
+`method`, `backbone`, `data`, `optim` and `train` decide the result; `run` must not; `needs` names
+the frozen modules a method is given; `about` is for readers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from sslbench.backbones.config import BackboneConfig
+from sslbench.settings import setting
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """ "imagenet-1k" and "imagenet-22k" stand for a folder that the user has to give."""
+
+    source: Annotated[
+        str,
+        setting(
+            "shapes, digits, torchvision:NAME, a folder of images or a list file", min_length=1
+        ),
+    ] = "shapes"
+    split: Annotated[str, setting("train, validation or test", min_length=1)] = "train"
+    mean: Annotated[
+        tuple[Annotated[float, Field(ge=0, le=1)], ...],
+        setting("taken from red, green and blue in [0, 1]", min_length=3, max_length=3),
+    ] = IMAGENET_MEAN
+    std: Annotated[
+        tuple[Annotated[float, Field(gt=0)], ...],
+        setting("what red, green and blue are divided by then", min_length=3, max_length=3),
+    ] = IMAGENET_STD
+
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW with per-step cosine schedules.
+
+    scale_lr: as DINO and iBOT, BEiT's is absolute. clip_by: "tensor" as DINO and iBOT, "global" as
+    BEiT.
+    """
+
+    lr: Annotated[float, setting("peak learning rate, before scale_lr", gt=0)] = 5e-4
+    scale_lr: Annotated[bool, setting("whether lr is multiplied by batch_size / 256")] = True
+    min_lr: Annotated[float, setting("final learning rate, never scaled", ge=0)] = 1e-6
+    warmup_epochs: Annotated[
+        float, setting("linear rise of the learning rate from 0", "epochs", ge=0)
+    ] = 10.0
+    weight_decay: Annotated[float, setting("weight decay at the start", ge=0)] = 0.04
+    weight_decay_end: Annotated[float, setting("weight decay at the end", ge=0)] = 0.4
+    no_decay: Annotated[
+        tuple[Annotated[str, Field(min_length=1)], ...],
+        setting("name endings without decay, besides biases and 1-D tensors"),
+    ] = ()
+    clip: Annotated[
+        float | None, setting("largest gradient norm; 0 or None: no clipping", ge=0)
+    ] = 3.0
+    clip_by: Annotated[
+        Literal["tensor", "global"], setting("the norm of each tensor, or of all together")
+    ] = "tensor"
+    betas: Annotated[tuple[Beta, Beta], setting("AdamW's decay of its two averages")] = (0.9, 0.999)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What decides the result besides the method, the backbone and the optimiser."""
+
+    epochs: Annotated[float, setting("passes over the data", gt=0)] = 100.0
+    batch_size: Annotated[
+        int,
+        setting("images of an optimiser step, over all processes and micro-batches", ge=1),
+    ] = 1024
+    accumulate: Annotated[int, setting("micro-batches of an optimiser step", ge=1)] = 1
+    seed: Annotated[int, setting("seed of weights, order, crops, masks and drop path", ge=0)] = 0
+    precision: Annotated[
+        Literal["auto", "bf16", "fp32"], setting("auto: bf16 where the hardware multiplies it")
+    ] = "auto"
+
+
+def peak_lr(optim: OptimConfig, train: TrainConfig) -> float:
+    """The learning rate after warm-up, with linear batch scaling where the recipe asks for it."""
+    return optim.lr * train.batch_size / 256 if optim.scale_lr else optim.lr
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What must not change the result."""
+
+    workers: Annotated[
+        int, setting("processes that load images, 0: the training one", ge=0, le=4096)
+    ] = 8
+    threads: Annotated[int, setting("threads of torch, 0: as torch chooses", ge=0, le=4096)] = 0
+    log_every: Annotated[int, setting("from one line of the log to the next", "steps", ge=1)] = 20
+    save_every: Annotated[int, setting("from one checkpoint to the next", "steps", ge=1)] = 500
+    save_minutes: Annotated[
+        float, setting("longest time without a checkpoint", "minutes", ge=0)
+    ] = 15.0
+    export_every: Annotated[
+        float, setting("from one file of weights to the next, 0: the last alone", "epochs", ge=0)
+    ] = 0.0
+
+
+@dataclass(frozen=True)
+class About:
+    """What is known of a recipe; it decides nothing.
+
+    dataset, images: the data it is made for; paper: where it comes from; expected: published
+    figures as (benchmark, metric, value, source), spelt as in results/published.csv.
+    """
+
+    dataset: str = ""
+    images: Annotated[int, setting("images of the dataset", ge=0)] = 0
+    paper: str = ""
+    expected: tuple[tuple[str, str, float, str], ...] = ()
+    notes: str = ""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A complete pretraining run; `method` is the method's own frozen Config."""
+
+    name: str
+    method_name: str
+    method: Any
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    needs: dict[str, str] = field(default_factory=dict)
+    about: About = field(default_factory=About)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested dict, the inverse of `recipe_from_dict`."""
+        values = dataclasses.asdict(self)
+        values["method"] = {"name": values.pop("method_name"), **values["method"]}
+        return values
+
+
+SECTIONS = {"backbone": BackboneConfig, "data": DataConfig, "optim": OptimConfig}
+SECTIONS |= {"train": TrainConfig, "run": RunConfig, "about": About}
