@@ -16,8 +16,8 @@ from sslbench.errors import UserError
 from sslbench.reporting.result import digest
 
 # Sections and settings that must not change the weights, or that are identified otherwise: data by
-# its content, needed modules by what they are.
-INDIFFERENT = ("about", "run", "name", "needs", "data.source", "train.seed")
+# its content, needed modules by what they are, a budget by the settings made of it.
+INDIFFERENT = ("about", "budget", "run", "name", "needs", "data.source", "train.seed")
 # What may change between a run's first step and its last: intervals, and where things are.
 MOVABLE = ("run", "needs", "data.source")
 

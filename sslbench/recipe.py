@@ -108,6 +108,10 @@ class RunConfig:
     export_every: Annotated[
         float, setting("from one file of weights to the next, 0: the last alone", "epochs", ge=0)
     ] = 0.0
+    watch_every: Annotated[
+        int,
+        setting("from one measurement of what is learnt to the next, 0: none", "steps", ge=0),
+    ] = 100
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,22 @@ class About:
 
 
 @dataclass(frozen=True)
+class Budget:
+    """What a recipe takes of whatever data it gets; `fitting` turns it into plain settings."""
+
+    images: Annotated[
+        int, setting("seen in all, each as often as it is seen; 0: the recipe as it stands", ge=0)
+    ] = 0
+    epochs: Annotated[float, setting("at most", "epochs", gt=0)] = 400.0
+    batches: Annotated[int, setting("of an epoch, at least; smaller ones if need be", ge=1)] = 4
+    shares: Annotated[
+        tuple[tuple[str, float], ...], setting("settings that are this share of the epochs")
+    ] = ()
+    starts: Annotated[tuple[tuple[str, float], ...], setting("the same, in whole epochs")] = ()
+    gpu: Annotated[tuple[str, ...], setting("changes as of --set where there is a GPU")] = ()
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A complete pretraining run; `method` is the method's own frozen Config."""
 
@@ -139,6 +159,7 @@ class Recipe:
     run: RunConfig = field(default_factory=RunConfig)
     needs: dict[str, str] = field(default_factory=dict)
     about: About = field(default_factory=About)
+    budget: Budget = field(default_factory=Budget)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dict, the inverse of `recipe_from_dict`."""
@@ -148,4 +169,4 @@ class Recipe:
 
 
 SECTIONS = {"backbone": BackboneConfig, "data": DataConfig, "optim": OptimConfig}
-SECTIONS |= {"train": TrainConfig, "run": RunConfig, "about": About}
+SECTIONS |= {"train": TrainConfig, "run": RunConfig, "about": About, "budget": Budget}

@@ -11,14 +11,17 @@ from pathlib import Path
 from sslbench import plugins
 from sslbench.backbones.files import expanded
 from sslbench.config import Recipe, config_files, load_recipe, recipe_from_dict
-from sslbench.data.images import is_named
+from sslbench.data.images import is_absent, is_named, open_dataset
 from sslbench.errors import UserError
+from sslbench.fitting import fitted_settings
 from sslbench.training.checkpoint import CONFIG, WEIGHTS
 from sslbench.training.stored import checked_recipe, stored_values
 
 # patterns of config names, the best first
 SMALL = ("shapes/{}",)
 PAPER = ("papers/{}_vit-small-p16_*_in1k", "papers/{}_*", "papers/{}")
+PHOTOS = ("photos/{}", *PAPER)
+TRAINED = "train:"  # of a needed module's source: to be trained first, on the same data, as named
 
 
 def choose_recipe(
@@ -28,38 +31,78 @@ def choose_recipe(
     changes: Sequence[str],
     group: str = plugins.METHODS,
 ) -> tuple[Recipe, str]:
-    """The recipe a command line asks for, and a sentence where it was chosen for the user.
+    """The recipe a command line asks for, and what to say where it was chosen or fitted.
 
     No method: the config's. No config: the small recipe on the embedded dataset; with `data`, the
-    paper's, of ViT-S/16 where there is one.
+    one for photographs, fitted to their number and this machine (`fitting`).
     """
     if method is not None:
         plugins.load(group, method)  # an unknown method is the first thing to say
-    changes, said = list(changes), ""
+    chosen = config is None
     if config is None:
         if method is None:
             raise UserError("nothing says what to train; pass --method NAME or --config NAME.")
-        config = _choose_config(method, PAPER if data else SMALL)
-        if data:
-            large = ("papers/", "matched/")
-            small = ", ".join(n for n in _configs_of(method) if not n.startswith(large))
-            said = f"No --config given: {config}, made for ImageNet. Smaller presets: {small}."
+        config = _choose_config(method, _patterns(data))
     if data:
-        changes.insert(0, f"data.source={data!r}")  # quoted: a folder may be called 2012
-    return absolute(load_recipe(config, method, changes, group)), said
+        changes = [f"data.source={data!r}", *changes]  # quoted: a folder may be called 2012
+    recipe = load_recipe(config, method, changes, group)
+    chosen = chosen and bool(data)
+    said = config if chosen else ""
+    if recipe.budget.images:
+        recipe, how = _fitted(recipe, config, changes, group)
+        said = f"{config}, {how}"
+    said = f"No --config given: {said}" if chosen else said
+    if chosen and (paper := _paper(recipe.method_name, config)):
+        said += f". The paper's recipe: --config {paper}"
+    return absolute(recipe), said and f"{said}."
+
+
+def _patterns(data: str | None) -> Sequence[str]:
+    if data is None or data == Recipe("", "", None).data.source:
+        return SMALL
+    return PAPER if is_absent(data) else PHOTOS
+
+
+def _paper(method: str, config: str) -> str:
+    """The paper's config that `config` was taken instead of; "" if there is none or it is it."""
+    found = _first_fitting(method, PAPER)
+    return "" if found is None or found == config else found
+
+
+def _fitted(recipe: Recipe, config: str, changes: Sequence[str], group: str) -> tuple[Recipe, str]:
+    """`recipe` with the settings that its budget gives for its data here, and how, in words."""
+    import torch
+
+    given = [change.partition("=")[0] for change in changes]
+    gpu = [*recipe.budget.gpu] if torch.cuda.is_available() else []
+    recipe = load_recipe(config, None, [*gpu, *changes], group)
+    images = len(open_dataset(recipe.data.source, recipe.data.split))
+    settings = fitted_settings(recipe, images, given)
+    recipe = load_recipe(config, None, [*gpu, *settings, *changes], group)
+    where = "a GPU" if torch.cuda.is_available() else "a CPU"
+    return recipe, (
+        f"fitted to {images:,} images and {where}: {recipe.train.epochs:g} epochs in batches of "
+        f"{recipe.train.batch_size} (--set train.epochs=N, --set train.batch_size=N)"
+    )
 
 
 def _choose_config(method: str, patterns: Sequence[str]) -> str:
     """The first config that fits a pattern, the earlier the better; UserError if none does."""
-    files = config_files()
-    for pattern in patterns:
-        if fitting := fnmatch.filter(files, pattern.format(method)):
-            return fitting[0]
+    if found := _first_fitting(method, patterns):
+        return found
     own = _configs_of(method)
     raise UserError(
         f"method {method!r} has no config {patterns[0].format(method)!r}; pass --config with "
         f"{'one of ' + ', '.join(own) if own else 'a file of yours'}."
     )
+
+
+def _first_fitting(method: str, patterns: Sequence[str]) -> str | None:
+    files = config_files()
+    for pattern in patterns:
+        if fitting := fnmatch.filter(files, pattern.format(method)):
+            return fitting[0]
+    return None
 
 
 def _configs_of(method: str) -> list[str]:
@@ -72,6 +115,12 @@ def absolute(recipe: Recipe) -> Recipe:
     return replace(
         recipe, data=replace(recipe.data, source=_absolute(recipe.data.source)), needs=needs
     )
+
+
+def to_train_first(recipe: Recipe) -> dict[str, str]:
+    """Kind of each module that `recipe` has trained before itself -> the config that does it."""
+    sources = recipe.needs.items()
+    return {k: s.removeprefix(TRAINED) for k, s in sources if s.startswith(TRAINED)}
 
 
 def _absolute(source: str) -> str:

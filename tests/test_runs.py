@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sslbench import runs
-from sslbench.config import config_files
+from sslbench.config import Budget, config_files, recipe_from_dict
 from sslbench.errors import UserError
+from sslbench.identity import kept_settings
 from sslbench.plugins import METHODS, TOKENIZERS
 from sslbench.training import checkpoint
 from tests.training import small
@@ -23,28 +26,73 @@ def test_the_small_recipe_is_the_default(method) -> None:
 
 
 @pytest.mark.parametrize("method", ["beit", "dino", "ibot"])
-def test_data_alone_takes_the_papers_recipe_and_says_so(method) -> None:
-    recipe, said = runs.choose_recipe(method, None, "my/images", [])
-    assert recipe.name.startswith(f"papers/{method}_vit-small-p16_")
-    assert recipe.name.endswith("_in1k")
-    assert (recipe.data.source, recipe.backbone.arch) == ("my/images", "ViT-S/16")
-    assert recipe.name in said
-    assert f"shapes/{method}" in said
+def test_data_alone_takes_the_recipe_for_photographs_and_says_so(method, images) -> None:
+    """P7: it took the paper's recipe, which fails below 1,024 images."""
+    recipe, said = runs.choose_recipe(method, None, str(images), [])
+    assert (recipe.name, recipe.data.source) == (f"photos/{method}", str(images))
+    assert recipe.train.batch_size == 8  # five of 40 images
+    assert recipe.train.epochs == 400
+    assert f"No --config given: photos/{method}, fitted to 40 images and a CPU: 400 epochs" in said
+    assert f"The paper's recipe: --config papers/{method}_vit-small-p16_" in said
 
 
-def test_a_tokenizer_has_recipes_of_its_own() -> None:
+def test_what_is_fitted_is_a_plain_setting_and_the_user_s_word_is_kept(images) -> None:
+    given = ["train.batch_size=16", "train.epochs=10"]
+    recipe, _ = runs.choose_recipe("ibot", None, str(images), given)
+    assert (recipe.train.batch_size, recipe.train.epochs) == (16, 10.0)
+    share = dict(recipe.budget.shares)["optim.warmup_epochs"]
+    assert recipe.optim.warmup_epochs == pytest.approx(10 * share, rel=0.01)
+    again = recipe_from_dict(json.loads(json.dumps(recipe.to_dict())))
+    assert again == recipe  # a resumed run is not fitted again
+    other = replace(recipe, budget=Budget(images=7))
+    assert kept_settings(other) == kept_settings(recipe)
+
+
+def test_a_config_for_photographs_is_fitted_by_its_name_too(images) -> None:
+    recipe, said = runs.choose_recipe(None, "photos/dino", str(images), [])
+    assert recipe.train.batch_size == 8
+    assert said.startswith("photos/dino, fitted to 40 images")
+    assert "paper" not in said
+
+
+def test_what_is_no_folder_of_photographs() -> None:
+    assert runs.choose_recipe("dino", None, "shapes", [])[0].name == "shapes/dino"
+    recipe, said = runs.choose_recipe("dino", None, "imagenet-1k", [])  # as a dry run names it
+    assert recipe.name == "papers/dino_vit-small-p16_16xb64-coslr-800e_in1k"
+    assert said == f"No --config given: {recipe.name}."
+
+
+@pytest.mark.parametrize("method", ["beit", "dino", "ibot"])
+def test_a_gpu_takes_the_changes_made_for_one(images, monkeypatch, method) -> None:
+    cpu, _ = runs.choose_recipe(method, None, str(images), [])
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    gpu, said = runs.choose_recipe(method, None, str(images), [])
+    assert "fitted to 40 images and a GPU: 1000 epochs" in said
+    assert gpu.budget.images > cpu.budget.images
+    kept, _ = runs.choose_recipe(method, None, str(images), ["budget.epochs=10.0"])
+    assert kept.train.epochs == 10
+
+
+def test_a_tokenizer_has_recipes_of_its_own(images) -> None:
     recipe, _ = runs.choose_recipe("dvae", None, None, [], TOKENIZERS)
     assert recipe.name == "shapes/dvae"
-    recipe, said = runs.choose_recipe("dvae", None, "my/images", [], TOKENIZERS)
-    assert recipe.name == "papers/dvae"
-    assert "papers/dvae" in said
+    recipe, said = runs.choose_recipe("dvae", None, str(images), [], TOKENIZERS)
+    assert recipe.name == "photos/dvae"
+    assert "The paper's recipe: --config papers/dvae." in said
+
+
+def test_what_is_trained_first(images) -> None:
+    recipe, _ = runs.choose_recipe("beit", None, str(images), [])
+    assert runs.to_train_first(recipe) == {"tokenizer": "photos/dvae"}
+    recipe, _ = runs.choose_recipe("beit", None, str(images), ["needs.tokenizer=runs/mine"])
+    assert runs.to_train_first(recipe) == {}
 
 
 def test_what_is_given_is_taken(images) -> None:
     recipe, said = runs.choose_recipe("dino", "shapes/dino", str(images), ["train.seed=3"])
     assert (recipe.name, recipe.train.seed, said) == ("shapes/dino", 3, "")
     assert recipe.data.source == str(images)
-    recipe, _ = runs.choose_recipe("dino", None, "a", ["data.source=b"])
+    recipe, _ = runs.choose_recipe("dino", "shapes/dino", "a", ["data.source=b"])
     assert recipe.data.source == "b"
 
 
@@ -59,7 +107,7 @@ def test_a_method_without_a_recipe_asks_for_one(monkeypatch) -> None:
     monkeypatch.setattr(runs, "config_files", lambda: files)
     with pytest.raises(UserError, match=r"no config 'shapes/dino'; .* one of own/dino_large\."):
         runs.choose_recipe("dino", None, None, [])
-    with pytest.raises(UserError, match=r"no config 'papers/beit_vit-.*'; .* a file of yours\."):
+    with pytest.raises(UserError, match=r"no config 'photos/beit'; .* a file of yours\."):
         runs.choose_recipe("beit", None, "data", [])
 
 

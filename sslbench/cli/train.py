@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sslbench.cli.app import RUNS, app, console, say
 from sslbench.errors import UserError
+
+if TYPE_CHECKING:
+    from sslbench.config import Recipe
 
 Config = Annotated[
     str | None, typer.Option(help="A recipe by name (see `sslbench list`) or a .py file.")
@@ -53,7 +56,7 @@ def pretrain(
     """Pretrain a backbone with one method.
 
     With neither --config nor --data: the embedded dataset and a recipe of minutes on two CPU cores.
-    With --data alone: the paper's ViT-S/16 recipe.
+    With --data alone: a recipe for photographs, fitted to their number and this machine.
     """
     from sslbench.plugins import METHODS
 
@@ -78,8 +81,12 @@ def train(
     changes: list[str],
     resume: bool,
     processes: int,
+    parent: Path = RUNS,
 ) -> Path | None:
-    """The run directory, or None in a process that did not train as the first."""
+    """The run directory, or None in a process that did not train as the first.
+
+    parent: where a folder is made if `out` names none.
+    """
     from sslbench import runs
     from sslbench.consistency import warnings
     from sslbench.training import folder
@@ -102,15 +109,42 @@ def train(
         with join_world() as world:
             pretrain(recipe, out or RUNS, world, resume, console, group)
         return None
-    with folder.reserved(out, RUNS, recipe) as place:
+    with folder.reserved(out, parent, recipe) as place:
+        if given := [] if resume else _train_needs(recipe, place):
+            recipe, _ = runs.choose_recipe(method, config, data, [*changes, *given], group)
         if processes > 1:
             rehearse(recipe, processes, group)
             own = [*_without(sys.argv[1:], "--nproc", "--out"), "--out", str(place)]
+            own += [part for change in given for part in ("--set", change)]
             launch(["-m", "sslbench.cli", *own], processes)
             return None
         with join_world() as world, folder.locked(place):
             say(*([said] if said else []), *warnings(recipe, group), f"{recipe.name} -> {place}")
             return pretrain(recipe, place, world, resume, console, group)
+
+
+def _train_needs(recipe: Recipe, out: Path) -> list[str]:
+    """Trains what `recipe` needs and nobody gave, in this process, beside `out`.
+
+    Changes as of --set that say where each of it is.
+    """
+    from sslbench import runs
+    from sslbench.plugins import group_of
+    from sslbench.training.distributed import is_alone
+
+    changes = []
+    for kind, config in runs.to_train_first(recipe).items():
+        source, group = recipe.data.source, group_of(kind)
+        if not is_alone():
+            raise UserError(
+                f"under torchrun nothing is trained first: run `sslbench {kind} train --config "
+                f"{config} --data {source}` and pass --set needs.{kind}=DIR."
+            )
+        seed = [f"train.seed={recipe.train.seed}"]
+        say(f"{recipe.name} needs a {kind}, which is trained first (--set needs.{kind}=DIR: yours)")
+        folder = train(group, None, config, source, None, seed, False, 1, out.parent)
+        changes.append(f"needs.{kind}={str(folder)!r}")
+    return changes
 
 
 def _without(arguments: list[str], *options: str) -> list[str]:

@@ -160,8 +160,9 @@ def _check(dataset: ImageDataset, batches: Batches) -> None:
         )
     if batches.global_batch > n:
         raise UserError(
-            f"The batch size {batches.global_batch} is larger than the dataset {dataset.name} with "
-            f"{n} images: choose a batch size of at most {n}."
+            f"train.batch_size={batches.global_batch} is larger than the dataset {dataset.name} "
+            f"with {n} images: set it to at most {n}, or take a recipe that fits itself to the "
+            "data (photos/*)."
         )
 
 

@@ -70,6 +70,11 @@ def is_first() -> bool:
     return int(os.environ.get("RANK", 0)) == 0
 
 
+def is_alone() -> bool:
+    """Whether nobody started other processes beside this one."""
+    return int(os.environ.get("WORLD_SIZE", 1)) == 1
+
+
 def barrier(world: World) -> None:
     if world.size > 1:
         dist.barrier()

@@ -158,6 +158,7 @@ def _sound_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
 
 def _words(values: Mapping[str, float]) -> str:
     shown = {k: v for k, v in values.items() if k.startswith("loss") or k.endswith("entropy")}
+    shown |= {k: v for k, v in values.items() if k.startswith(("knn", "views_match"))}
     shown |= {k: values[k] for k in ("images_per_s", "data_wait_percent") if k in values}
     return "  ".join(f"{k} {v:.4g}" for k, v in shown.items())
 

@@ -25,6 +25,7 @@ from sslbench.training.export import at_step, export
 from sslbench.training.health import Health
 from sslbench.training.log import RunLog
 from sslbench.training.meter import Meter
+from sslbench.training.online import Online, watch
 from sslbench.training.run import Run, begin, load_views, restore, save, set_up
 from sslbench.training.step import take_step
 
@@ -47,6 +48,7 @@ def pretrain(
     run = set_up(recipe, out, world, group)
     if resume and world.main:
         checkpoint.remove_leftovers(out)
+    online = watch(run.method, recipe, run.dataset, world.main)  # while weights are untrained
     start = restore(run) if resume else 0
     loader = load_views(run, start)  # refuses impossible data before anything is written
     begin(run, start, resume)
@@ -55,7 +57,7 @@ def pretrain(
     with worker_deaths(run), RunLog(folder, start, run.total_steps, console) as log:
         if resume:
             log.say(f"resuming after step {start} of {run.total_steps}")
-        train(run, loader, start, log)
+        train(run, loader, start, log, online)
         if world.main:
             export(run.trained(run.total_steps), out / checkpoint.WEIGHTS)
             log.ended(out / checkpoint.WEIGHTS)
@@ -63,13 +65,16 @@ def pretrain(
     return out
 
 
-def train(run: Run, loader: ViewLoader, start: int, log: RunLog) -> None:
+def train(run: Run, loader: ViewLoader, start: int, log: RunLog, online: Online) -> None:
     """The loop: batches, one step, what is logged and saved.
 
     A signal ends it after the step it meets, which is saved: Interrupted.
     """
     recipe, world = run.recipe, run.world
-    health, meter = Health(run.method.health()), Meter(recipe.train.batch_size)
+    health = Health(run.method.health(), run.total_steps)
+    meter = Meter(recipe.train.batch_size)
+    if online.probe:
+        log.say(online.sentence())
     bad, saved = 0, time.monotonic()
     with interrupts.noted() as asked, closing(iter(loader)) as data:
         for step in range(start, run.total_steps):
@@ -85,6 +90,7 @@ def train(run: Run, loader: ViewLoader, start: int, log: RunLog) -> None:
                 record = {"step": done, "epoch": done / run.steps_per_epoch}
                 record |= {"lr": taken.lr, "decay": taken.decay, "grad_norm": float(taken.norm)}
                 record |= {**_mean_values(taken.values, world), **meter.read()}
+                record |= online.values(done, recipe.run.log_every, run.total_steps)
                 log.write(record)
                 for text in loader.exchange():
                     log.skipped(text)

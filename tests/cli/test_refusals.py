@@ -16,7 +16,7 @@ PRETRAIN = {
     "misspelt data": ("--data shape", "Unknown dataset 'shape'.*did you mean 'shapes'"),
     "empty data": ("--data {root}/empty", "contains no images"),
     "one image": ("--data {one} --set train.batch_size=1", "1 image"),
-    "large batch": ("--set train.batch_size=64", "batch size 64 is larger.*at most 40"),
+    "large batch": ("--set train.batch_size=64", r"train\.batch_size=64 is larger.*at most 40"),
     "uneven batch": ("--set train.accumulate=3", "batch_size=8 cannot be shared"),
     "image size": ("--set backbone.image_size=30", "image_size 30 is not a multiple"),
     "crop size": ("--set method.views.global_size=30", "30 pixels is not a multiple"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -87,6 +88,33 @@ def test_a_tokenizer_is_trained_and_judged(sslbench, tmp_path, images) -> None:
     ended = sslbench("tokenizer", "train", "--config", config, "--out", "run")
     assert (ended.code, ended.err) == (0, "")
     assert re.search(r"tokenizer run: mean squared error 0\.\d{4} and \d+ of 16 codes", ended.out)
+
+
+def test_a_tokenizer_that_nobody_gave_is_trained_first(sslbench, tmp_path, images) -> None:
+    """P7: `pretrain --method beit --data PHOTOS` with nothing else said."""
+    short = {"train": {"epochs": 1, "seed": 2}}
+    dvae = small.write_config(tmp_path / "dvae.py", "dvae", tmp_path, train={"epochs": 1})
+    needs = {"tokenizer": f"train:{dvae}"}
+    beit = small.write_config(tmp_path / "beit.py", "beit", tmp_path, needs=needs, **short)
+    ended = sslbench("pretrain", "--config", beit, "--data", images, "--out", "runs/mine")
+    assert (ended.code, ended.err) == (0, "")
+    assert "small/beit needs a tokenizer, which is trained first" in ended.out
+    folder = Path("runs/dvae-small-seed2")
+    assert (folder / checkpoint.WEIGHTS).exists()
+    assert json.loads(Path("runs/mine/config.json").read_text())["needs"] == {
+        "tokenizer": str(folder)
+    }
+    assert Path("runs/mine", checkpoint.WEIGHTS).exists()
+
+
+def test_under_torchrun_nothing_is_trained_first(sslbench, tmp_path, images, monkeypatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    needs = {"tokenizer": "train:photos/dvae"}
+    beit = small.write_config(tmp_path / "beit.py", "beit", images, needs=needs)
+    ended = sslbench("pretrain", "--config", beit, "--out", "run")
+    told = "run `sslbench tokenizer train --config photos/dvae .* --set needs.tokenizer=DIR"
+    assert_one_sentence(ended, told)
+    assert not Path("run").exists()
 
 
 def test_a_dry_run_needs_no_data_and_writes_nothing(sslbench, tmp_path, places) -> None:

@@ -177,7 +177,7 @@ def test_the_limit_is_of_all_processes_together(make_folder, monkeypatch):
 
 
 def test_datasets_too_small_are_refused():
-    with pytest.raises(UserError, match="batch size 8 is larger than the dataset noise with 7"):
+    with pytest.raises(UserError, match="batch_size=8 is larger than the dataset noise with 7"):
         loader(images(7), batch_size=2, world=2, accumulate=2)
     with pytest.raises(UserError, match="noise has 1 image"):
         loader(images(1), batch_size=1)

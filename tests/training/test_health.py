@@ -1,4 +1,4 @@
-"""Both collapses are named, once, and only when they last."""
+"""Collapse and standing still are named, once, and only when they last."""
 
 import math
 
@@ -9,9 +9,15 @@ from sslbench.training.health import PATIENCE, Health
 BOUND = math.log(64)
 
 
-def said(values, key="teacher_entropy"):
-    health = Health({key: BOUND})
-    return [text for value in values for text in health.check({key: value})]
+def said(values, key="teacher_entropy", every=20, total=1_000_000):
+    """What is said of values logged every so many steps."""
+    health = Health({key: BOUND}, total)
+    steps = range(every, every * len(values) + 1, every)
+    return [
+        text
+        for s, v in zip(steps, values, strict=True)
+        for text in health.check({"step": s, key: v})
+    ]
 
 
 def test_a_constant_output_is_named_once() -> None:
@@ -42,4 +48,49 @@ def test_a_second_streak_is_named_again() -> None:
 
 
 def test_a_key_that_is_not_logged_is_passed_over() -> None:
-    assert Health({"patch_entropy": BOUND}).check({"loss": BOUND}) == []
+    assert Health({"patch_entropy": BOUND}, 100).check({"step": 20, "loss": BOUND}) == []
+
+
+def test_a_loss_that_hardly_leaves_its_bound_is_named_while_there_is_time() -> None:
+    """P8: 270 steps from 5.510 to 5.503, where ln 256 is 5.545, ended without a word."""
+    health = Health({"loss": math.log(256)}, 270)
+    records = [(step, 5.510 - 0.007 * step / 270) for step in range(20, 270, 20)]
+    warned = [s for s, loss in records if health.check({"step": s, "loss": loss})]
+    assert len(warned) == 1
+    assert warned[0] <= 270 / 2
+
+
+def test_the_band_widens_with_steps_also_where_the_run_is_long() -> None:
+    slow = [0.98 * BOUND] * 20
+    assert said(slow) == []  # 400 steps of a million
+    (text,) = said(slow, every=1_000)  # 20,000 of them
+    assert "raise optim.lr" in text
+    assert said([0.97 * BOUND] * 20, every=1_000) == []
+
+
+def test_a_run_that_learns_is_not_accused() -> None:
+    """DINO with 65,536 prototypes: 1.7 % below the bound after the first of 100 epochs."""
+    health = Health({"loss": math.log(65536)}, 125_000)
+    records = [
+        (step, math.log(65536) * (1 - 0.017 * step / 1250)) for step in range(50, 12_500, 50)
+    ]
+    late = [s for s, loss in records if health.check({"step": s, "loss": loss}) and s > 625]
+    assert late == []
+
+
+@pytest.mark.parametrize(("value", "count"), [(32.9, 1), (33.0, 1), (33.1, 0)])
+def test_a_measure_no_better_than_untrained_weights_is_named_once(value, count) -> None:
+    health = Health({}, 900)
+    texts = [
+        text
+        for step in range(100, 901, 100)
+        for text in health.check({"step": step, "knn_top1": value, "knn_top1_start": 33.0})
+    ]
+    assert len(texts) == count
+    assert all("knn_top1 is" in t and "after 300 steps, no better than 33.0" in t for t in texts)
+
+
+def test_a_measure_without_room_to_rise_says_nothing() -> None:
+    """Two or three images always find each other."""
+    full = {"step": 300, "views_match": 100.0, "views_match_start": 100.0}
+    assert Health({}, 900).check(full) == []

@@ -19,7 +19,7 @@ from sslbench.training.step import use_bf16
 
 from . import small
 
-EVERY_STEP = {"train": {"epochs": 1}, "run": {"save_every": 1}}
+EVERY_STEP = {"train": {"epochs": 1}, "run": {"save_every": 1, "watch_every": 0}}
 
 
 class NotANumber(ViewBatch):

@@ -1,0 +1,8 @@
+"""BEiT on one's own photographs; unless told otherwise it trains its tokenizer on them first."""
+
+_base_ = "_base.py"
+
+needs = dict(tokenizer="train:photos/dvae")
+method = dict(name="beit", views=dict(size=64, token_size=64, scale=(0.4, 1.0)))
+optim = dict(no_decay=("pos_embed", "cls_token"))
+budget = dict(images=80_000, gpu=("budget.images=400000", "budget.epochs=1000.0"))

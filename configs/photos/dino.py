@@ -1,0 +1,5 @@
+"""DINO on one's own photographs."""
+
+_base_ = ["_base.py", "_multicrop.py"]
+
+method = dict(name="dino")
