@@ -1,6 +1,7 @@
 """The published configs build and run as they are: a training step or two and a test.
 
-On images in the size of photographs, in float32 on a CPU, through mmengine's own Runner.
+On images of half or a quarter of the published sides, in float32 on a CPU, through mmengine's
+own Runner.
 """
 
 from __future__ import annotations
@@ -31,23 +32,23 @@ from tests.configs.trees import write_ade20k, write_coco
 class Case:
     """batch: UPerNet's pooling to 1x1 needs two images for its batch norm.
 
-    small: quarters the sides of images. The larger backbone differs from the smaller in its widths
-    alone, and the smaller one sees the published sizes.
+    shrink: divides the sides of images, which `test_detection` and `test_segmentation` read as
+    published. The larger backbone differs from the smaller in its widths alone.
     """
 
     benchmark: str
     config: str
     arch: str
     batch: int
-    small: bool = False
+    shrink: int = 2
     steps: int = 1
 
 
 CASES = [
     Case("detection", "coco_vits16", "vit_small", 1),
-    Case("detection", "coco_vitb16", "vit_base", 1, small=True),
+    Case("detection", "coco_vitb16", "vit_base", 1, shrink=4),
     Case("segmentation", "ade20k_upernet_vits16", "vit_small", 2),
-    Case("segmentation", "ade20k_upernet_vitb16", "vit_base", 2, small=True),
+    Case("segmentation", "ade20k_upernet_vitb16", "vit_base", 2, shrink=4),
     Case("segmentation", "ade20k_linear_vits16", "vit_small", 1, steps=2),
 ]
 
@@ -73,32 +74,30 @@ def write_run(folder: Path, arch: str, official: dict[str, Tensor]) -> str:
 SIDES = ("scale", "scales", "crop_size", "size", "stride")
 
 
-def quartered(settings: Any) -> Any:
-    """`settings` with every side of an image in them a quarter."""
+def shrunk(settings: Any, by: int) -> Any:
+    """`settings` with every side of an image in them divided."""
     if isinstance(settings, list):
-        return [quartered(value) for value in settings]
+        return [shrunk(value, by) for value in settings]
     if not isinstance(settings, dict):
         return settings
-    return {k: _quarter(v) if k in SIDES else quartered(v) for k, v in settings.items()}
+    return {k: _divided(v, by) if k in SIDES else shrunk(v, by) for k, v in settings.items()}
 
 
-def _quarter(sides: Any) -> Any:
-    return sides // 4 if isinstance(sides, int) else type(sides)(_quarter(side) for side in sides)
+def _divided(sides: Any, by: int) -> Any:
+    return sides // by if isinstance(sides, int) else type(sides)(_divided(s, by) for s in sides)
 
 
-def shrink_images(config: Config) -> None:
-    """A quarter of the sides of images."""
+def shrink_images(config: Config, by: int) -> None:
     for loader in (config.train_dataloader, config.test_dataloader):
-        loader.dataset.pipeline = quartered(loader.dataset.pipeline)
+        loader.dataset.pipeline = shrunk(loader.dataset.pipeline, by)
     for part in ("data_preprocessor", "test_cfg"):
-        config.model[part] = quartered(config.model[part])
+        config.model[part] = shrunk(config.model[part], by)
 
 
 def shortened(case: Case, folder: Path, source: str) -> Config:
     """The config on a tree of our own, for a step or two, without validation and checkpoints."""
     config = copy.deepcopy(load(case.benchmark, case.config))
-    if case.small:
-        shrink_images(config)
+    shrink_images(config, case.shrink)
     config.model.backbone.source = source
     write = write_coco if case.benchmark == "detection" else write_ade20k
     data = write(folder / "data", train=case.steps * case.batch)
