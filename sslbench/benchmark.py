@@ -7,10 +7,11 @@ Two runs with equal weights, protocol, data and seed give equal records.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from threading import Event
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -168,11 +169,25 @@ class Benchmark:
     def protocols(self, model: LoadedModel, data: Any) -> list[Any]:
         """Every protocol to run `model` with; none where the benchmark does not apply to it.
 
-        By default one for each pooling of the model, where the protocol has a pool.
+        By default one for each pooling of the model, where the protocol has a pool. A UserError
+        says why it does not apply; both cost this model's cells and are told before anything runs.
         """
         if any(f.name == "pool" for f in fields(self.protocol)):
             return [replace(self.protocol, pool=pool) for pool in model.poolings]
         return [self.protocol]
+
+    def under(self, protocol: Any) -> Self:
+        """This benchmark set to one of its `protocols`."""
+        found = copy(self)
+        found.protocol = protocol
+        return found
+
+    def configured(self, config: str) -> Self | None:
+        """This benchmark set to a config's name or file; None where that is not for it.
+
+        By default none is. Raises UserError for a config of its own that cannot be used.
+        """
+        return None
 
     @property
     def variant(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,20 +16,24 @@ from sslbench.backbones.floors import FLOORS, PIXELS, random_source
 from sslbench.backbones.load import LoadedModel, load_backbone, read_card
 from sslbench.backbones.sources import named
 from sslbench.backbones.sources import split as split_source
-from sslbench.benchmark import Data, Splits
+from sslbench.benchmark import Benchmark, Data, Splits
+from sslbench.config import benchmark_configs
 from sslbench.data.dense import KINDS, open_dense
 from sslbench.data.images import is_named, open_dataset
 from sslbench.data.reading import printable
 from sslbench.data.splits import split_named
-from sslbench.errors import UserError
-from sslbench.evaluation.jobs import lacking
+from sslbench.errors import UserError, nearest
+from sslbench.evaluation.jobs import LeftOut, lacking, sentence
 from sslbench.evaluation.suite import WORK_DIR, find_benchmarks, run_suite
 from sslbench.evaluation.watcher import ConsoleWatcher
 from sslbench.machine import limit_threads
 from sslbench.reporting.rendering import RECORDS
 from sslbench.reporting.result import Result, digest
 from sslbench.reporting.store import Store
+from sslbench.training.checkpoint import WEIGHTS, has_state
+from sslbench.training.export import export_run
 
+log = logging.getLogger(__name__)
 EMBEDDED = "shapes"
 IMAGES = "images"  # the kind of data that is no dense kind
 
@@ -70,18 +75,64 @@ def _one_spelling(source: str) -> str:
     return str(path.resolve()) if path.exists() else source
 
 
-def load_models(sources: Sequence[str], classifier: Path | None) -> list[LoadedModel]:
-    """The models behind `sources` ([NAME=]PLACE); the only one gets the layer released for it."""
-    if classifier is None:
-        return [load_backbone(place, label) for label, place in map(named, sources)]
-    if len(sources) != 1:
+def with_weights(source: str) -> str:
+    """`source`, or the weights of its newest checkpoint where it is a run that has not ended."""
+    label, place = named(source)
+    folder = expanded(place)
+    if not has_state(folder) or (folder / WEIGHTS).exists():
+        return source
+    path = export_run(folder)
+    log.warning("%s has not ended; its newest checkpoint is evaluated: %s.", folder, path.name)
+    return f"{label}={path}" if label else str(path)
+
+
+def load_models(
+    sources: Sequence[str], classifier: Path | None
+) -> tuple[dict[str, LoadedModel], list[LeftOut]]:
+    """The models behind `sources` ([NAME=]PLACE); the only one gets the layer released for it.
+
+    One that cannot be loaded costs its own evaluations. UserError where none can.
+    """
+    if classifier is not None and len(sources) != 1:
         raise UserError(
             f"--classifier {classifier} belongs to one model, not to {len(sources)}; name that one "
             "with --model."
         )
-    layer = read_classifier(classifier)
-    label, place = named(sources[0])
-    return [replace(load_backbone(place, label), classifier=layer)]
+    layer = read_classifier(classifier) if classifier else None
+    models, broken = {}, list[LeftOut]()
+    for source in sources:
+        try:
+            source = with_weights(source)
+            label, place = named(source)
+            models[source] = replace(load_backbone(place, label), classifier=layer)
+        except UserError as error:
+            broken.append(
+                LeftOut(f"every evaluation of {printable(source)}", sentence(error), True)
+            )
+    if not models and broken:
+        raise UserError("; ".join(dict.fromkeys(one.why for one in broken)) + ".")
+    return models, broken
+
+
+def configured(benchmarks: Sequence[Benchmark], configs: Sequence[str]) -> list[Benchmark]:
+    """`benchmarks` set to the `configs` (names or files) that are for them.
+
+    Raises UserError for a config that is for none of them.
+    """
+    found: list[Benchmark] = []
+    unused = list(dict.fromkeys(configs))
+    for benchmark in benchmarks:
+        made = {c: b for c in configs if (b := benchmark.configured(c)) is not None}
+        unused = [c for c in unused if c not in made]
+        found += made.values() or [benchmark]
+    if unused:
+        names = [benchmark.name for benchmark in benchmarks]
+        known = [c for name in names for c in benchmark_configs(name)]
+        raise UserError(
+            f"--config {printable(unused[0])} is for none of {', '.join(names)}: "
+            f"{nearest(unused[0], known)}, or give a .py file."
+        )
+    return found
 
 
 def released(results: Sequence[Result]) -> list[str]:
@@ -167,26 +218,30 @@ def evaluate(
     work_dir: Path = WORK_DIR,
     classifier: Path | None = None,
     data_name: str | None = None,
+    configs: Sequence[str] = (),
 ) -> list[Result]:
     """Evaluates `sources` and their floors; records go to `out`/records.jsonl.
 
     data: kind -> source, see `open_data`. at_once: jobs with processes of their own that run at a
     time; None: one with a GPU, else two. classifier: released with the weights of the one source.
-    data_name: what records call the images.
+    data_name: what records call the images. configs: what benchmarks use instead of the configs
+    they choose. Raises RunError at the end where something failed.
     """
     limit_threads()
-    benchmarks = find_benchmarks(suite)
+    benchmarks, broken = find_benchmarks(suite)
+    benchmarks = configured(benchmarks, configs)
     store = Store(out / RECORDS)
     store.load()  # a damaged file is found before hours of work
+    models, unread = load_models(sources, classifier)
     kinds = {b.kind for b in benchmarks if not lacking(b)}
-    opened = open_data(kinds, data, sources, split, data_name)
-    models = with_floors(load_models(sources, classifier))
+    opened = open_data(kinds, data, list(models), split, data_name)
     with ConsoleWatcher(console) as watcher:
         return run_suite(
-            models,
+            with_floors(list(models.values())),
             opened,
             benchmarks,
             store,
+            left_out=(*unread, *broken),
             force=force,
             cache_dir=cache_folder(),
             work_dir=work_dir,

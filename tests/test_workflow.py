@@ -19,6 +19,7 @@ from sslbench.benchmarks.linear import Linear, LinearProtocol, Probe
 from sslbench.errors import UserError
 from sslbench.reporting import rendering
 from sslbench.reporting.table import build
+from sslbench.training import checkpoint
 from tests.evaluation.fakes import Boxes, dense
 from tests.training import small
 
@@ -134,7 +135,7 @@ def test_images_and_scenes_are_judged_into_one_table(scenes, tmp_path, dino_run,
     assert len(section.sources) == 2
     assert {folder.parent for folder in folders} == {tmp_path / "work"}
     assert all(folder.is_absolute() for folder in folders)
-    assert "boxes on dino ViT-Nano/8 seed 0: AP^b 31.2" in screen.getvalue().splitlines()
+    assert "boxes on dino ViT-Nano/8 seed 0: AP^b 31.2 [" in screen.getvalue()
 
 
 def test_what_is_not_installed_costs_no_opening_of_data(scenes, tmp_path, dino_run, labelled):
@@ -148,7 +149,7 @@ def test_what_is_not_installed_costs_no_opening_of_data(scenes, tmp_path, dino_r
     given = ([str(dino_run)], [KNN(), Uninstalled()], data, "test", tmp_path, False)
     results = workflow.evaluate(*given, Console(file=screen, width=20))
     assert {r.benchmark for r in results} == {"knn"}
-    assert screen.getvalue().splitlines()[0] == "boxes will not run: boxlib: missing."
+    assert "left out: boxes: boxlib: missing." in screen.getvalue().splitlines()
     assert scenes == []
 
 
@@ -196,3 +197,17 @@ def test_a_floor_has_every_feature_that_a_model_above_it_has(dino_run) -> None:
     pixels, fresh, *_ = workflow.with_floors([wide, load_backbone(dino_run)])
     assert pixels.poolings == ("cls",)
     assert fresh.poolings == ("cls", "mean", "mean without norm")
+
+
+def test_a_run_that_has_not_ended_is_evaluated_by_its_newest_checkpoint(
+    tmp_path, dino_run, caplog
+) -> None:
+    """P3: weights existed only after the last step."""
+    run = shutil.copytree(dino_run, tmp_path / "run")
+    (run / checkpoint.WEIGHTS).unlink()
+    shutil.move(run / checkpoint.PREVIOUS, run / checkpoint.STATE)
+    models, broken = workflow.load_models([f"mine={run}"], None)
+    assert not broken and list(models) == [f"mine={run}/weights-step0000003.safetensors"]
+    (model,) = models.values()
+    assert (model.card.label, model.card.epochs) == ("mine", 0.6)
+    assert "has not ended; its newest checkpoint is evaluated" in caplog.text

@@ -157,7 +157,8 @@ def _main_file(folder: Path) -> Path:
         return main
     if has_state(folder):
         raise UserError(
-            f"{folder} holds no {WEIGHTS}: the run has not ended; go on with `pretrain --resume`."
+            f"{folder} holds no {WEIGHTS}: the run has not ended; go on with `pretrain --resume`, "
+            f"or take those of its newest checkpoint with `sslbench export {folder}`."
         )
     raise UserError(
         f"{folder} holds no {WEIGHTS}, as a run does, and none of {', '.join(MAIN)}, as folders of "

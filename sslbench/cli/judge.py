@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markdown import Markdown
 
 from sslbench.cli.app import RESULTS, RUNS, app, console, say
+from sslbench.errors import RunError
 
 Models = Annotated[
     list[str] | None,
@@ -48,6 +50,13 @@ def evaluate(
         str | None,
         typer.Option(help="An ADE20K folder; unset: embedded scenes beside embedded images."),
     ] = None,
+    config: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Of detection or segmentation, instead of the one made for the architecture: a "
+            "name (see `list`) or a .py FILE; repeatable."
+        ),
+    ] = None,
     classifier: Annotated[
         Path | None,
         typer.Option(help="The linear classifier released with the model, judged too."),
@@ -64,26 +73,25 @@ def evaluate(
 ) -> None:
     """Judge backbones with the papers' protocols; floors are always measured too."""
     from sslbench import runs, workflow
-    from sslbench.reporting import rendering
 
     sources = model or runs.newest_runs(RUNS)
     given = {workflow.IMAGES: data, "coco": coco, "ade20k": ade20k}
     asked = benchmark or suite
-    results = workflow.evaluate(
-        sources,
-        asked,
-        given,
-        split,
-        out,
-        force,
-        console,
-        jobs,
-        classifier=classifier,
-        data_name=data_name,
-    )
-    _show(rendering.write_tables(out))
+    with _tables(out):
+        results = workflow.evaluate(
+            sources,
+            asked,
+            given,
+            split,
+            out,
+            force,
+            console,
+            jobs,
+            classifier=classifier,
+            data_name=data_name,
+            configs=config or (),
+        )
     say(*(workflow.released(results) if classifier else ()))
-    say(f"records and tables are in {out}")
 
 
 @app.command()
@@ -92,7 +100,10 @@ def table(
     layout: Annotated[
         str, typer.Option(help="frozen, all or a paper's, e.g. ibot-table1.")
     ] = "frozen",
-    format: Annotated[str, typer.Option(help="md, latex or csv.")] = "md",
+    format: Annotated[
+        str | None,
+        typer.Option(help="md, latex or csv; unset: what a terminal is wide enough for, or md."),
+    ] = None,
     published: Annotated[
         bool, typer.Option("--published", help="Set the papers' figures beside the records.")
     ] = False,
@@ -124,7 +135,7 @@ def table(
         label=label,
     )
     show = rendering.published if published else rendering.table
-    typer.echo(show(out, view, format))
+    typer.echo(show(out, view, format or "md", None if format else _width()))
 
 
 @app.command()
@@ -151,20 +162,33 @@ def _campaign(
     from sslbench import campaign, workflow
     from sslbench.data.images import open_dataset
     from sslbench.plugins import METHODS
-    from sslbench.reporting import rendering
 
     open_dataset("shapes")  # generated once, before several runs want it
     planned = campaign.plan(folder, runs, seeds)
     campaign.run(planned, at_once, console)
     sources = [str(job.out) for job in planned if job.group == METHODS]
     given = {workflow.IMAGES: "shapes"}
-    workflow.evaluate(sources, suite, given, "test", out, False, console, at_once)
-    _show(rendering.write_tables(out))
-    say(f"records and tables are in {out}")
+    with _tables(out):
+        workflow.evaluate(sources, suite, given, "test", out, False, console, at_once)
 
 
-def _show(markdown: str) -> None:
-    if console.is_terminal:
-        console.print(Markdown(markdown))
-    else:
-        typer.echo(markdown)
+@contextmanager
+def _tables(out: Path) -> Iterator[None]:
+    """Writes and shows the tables of what was evaluated, though some of it failed."""
+    from sslbench.reporting import rendering
+
+    def show() -> None:
+        typer.echo(rendering.write_tables(out, width=_width()))
+        say(f"records and tables are in {out}")
+
+    try:
+        yield
+    except RunError:
+        show()
+        raise
+    show()
+
+
+def _width() -> int | None:
+    """Columns of the terminal; None where the output goes elsewhere."""
+    return console.width if console.is_terminal else None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from sslbench.errors import UserError
+from sslbench.evaluation.claims import Claims, Holder
 from sslbench.evaluation.features import Bank
 from sslbench.storage import parse_json, replacing
 from sslbench.training.checkpoint import contents_sha256, opened_weights
@@ -65,6 +67,14 @@ class FeatureCache:
                 save_file(tensors, temporary, metadata=about)
         except (SafetensorError, OSError) as error:
             log.warning("features could not be cached in %s (%s).", self.directory, error)
+
+    @contextmanager
+    def alone(self, key: Mapping[str, Any], waits: Callable[[Holder], None]) -> Iterator[None]:
+        """No other process computes the bank of `key` meanwhile; `waits` while one does."""
+        with Claims(self.directory) as claims:
+            while (other := claims.take(self._path(key).stem, "features")) is not None:
+                waits(other)
+            yield
 
     def _path(self, key: Mapping[str, Any]) -> Path:
         name = hashlib.sha256(_text(key).encode()).hexdigest()[:32]

@@ -20,8 +20,9 @@ from sslbench.backbones.config import BackboneConfig
 from sslbench.backbones.load import LoadedModel
 from sslbench.benchmark import Benchmark, Data, Features, FeatureSpec, Splits
 from sslbench.data.dataset import ImageDataset
-from sslbench.errors import UserError
+from sslbench.errors import RunError, UserError
 from sslbench.evaluation.cache import FeatureCache
+from sslbench.evaluation.claims import Holder
 from sslbench.evaluation.features import (
     LAYERS,
     Bank,
@@ -34,6 +35,7 @@ from sslbench.evaluation.features import (
 from sslbench.evaluation.provenance import Provenance, library_versions
 from sslbench.reporting.result import ModelCard, Result
 
+WAIT_SECONDS = 0.5  # between looks at what another process does
 PROPORTIONS = ("top1", "top5")  # metrics that count independent hits, hence have an interval
 
 
@@ -56,6 +58,7 @@ class EvalContext:
     fresh: bool = False
     _banks: dict[str, Bank] = field(default_factory=dict, repr=False)
     _loaded: set[str] = field(default_factory=set, repr=False)  # banks that came from the cache
+    _failed: dict[str, UserError] = field(default_factory=dict, repr=False)
     _used: dict[str, Mapping[str, Any]] = field(default_factory=dict, init=False, repr=False)
 
     def features(self, backbone: Backbone, data: Splits, part: str, spec: FeatureSpec) -> Features:
@@ -152,12 +155,30 @@ class EvalContext:
             "split": data.split if part == "test" else part,
         }
         name = repr(key)
+        if name in self._failed:  # all jobs of a model would read a broken set to its end
+            raise self._failed[name]
         if name not in self._banks:
-            found = None if self.fresh else self._load(key)
-            self._banks[name] = found or self._extract(key, dataset, transform)
-            if found:
+            self._banks[name], loaded = self._found(key, dataset, transform)
+            if loaded:
                 self._loaded.add(name)
         return name, self._banks[name]
+
+    def _found(
+        self, key: Mapping[str, Any], dataset: ImageDataset, transform: EvalTransform
+    ) -> tuple[Bank, bool]:
+        """The bank from the cache or computed, by this process or another one; whether loaded."""
+        if self.cache is None or self.fresh:
+            return self._extract(key, dataset, transform), False
+        if (bank := self._load(key)) is None:
+            with self.cache.alone(key, self._wait_for):
+                if (bank := self._load(key)) is None:
+                    return self._extract(key, dataset, transform), False
+        return bank, True
+
+    def _wait_for(self, other: Holder) -> None:
+        self.on_progress(f"waiting for the features that {other} computes", 0, 0)
+        if self.cancelled.wait(WAIT_SECONDS):
+            raise RunError("the evaluation was interrupted; repeat the command to go on with it.")
 
     def _load(self, key: Mapping[str, Any]) -> Bank | None:
         bank = self.cache.get(key) if self.cache else None
@@ -170,14 +191,18 @@ class EvalContext:
     ) -> Bank:
         what = f"features of {dataset.name} {key['split']}"
         start = time.perf_counter()
-        bank = extract(
-            self.model.backbone,
-            dataset,
-            transform,
-            key["norm"],
-            self.device,
-            lambda done, total: self.on_progress(what, done, total),
-        )
+        try:
+            bank = extract(
+                self.model.backbone,
+                dataset,
+                transform,
+                key["norm"],
+                self.device,
+                lambda done, total: self.on_progress(what, done, total),
+            )
+        except UserError as error:
+            self._failed[repr(key)] = error
+            raise
         seconds = round(time.perf_counter() - start, 2)
         if dataset.changed():
             raise UserError(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,10 +37,14 @@ class Work(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """One benchmark, set to one protocol, on one model and the data of its kind."""
+    """One benchmark, set to one protocol, on one model and the data of its kind.
+
+    short: its name without the model's.
+    """
 
     work: Work
     name: str
+    short: str
     benchmark: Benchmark
     data: Data
     context: EvalContext
@@ -60,22 +65,91 @@ class Job:
         )
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """What does not run, e.g. "detection on pixels", and why.
+
+    failed: something is broken, which the suite names again at its end.
+    """
+
+    what: str
+    why: str
+    failed: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What runs, and what does not."""
+
+    jobs: tuple[Job, ...]
+    left_out: tuple[LeftOut, ...] = ()
+
+    def lines(self, done: Collection[Work]) -> list[str]:
+        """It in words; `done` has records already."""
+        states = {
+            "will run": [job for job in self.jobs if job.work not in done],
+            "done already": [job for job in self.jobs if job.work in done],
+        }
+        count = [f"{len(jobs)} {state}" for state, jobs in states.items()]
+        lines = [f"evaluations: {', '.join(count)}"]
+        for state, jobs in states.items():
+            for model, own in groupby(jobs, key=lambda job: called(job.context.model.card)):
+                lines.append(f"{state} on {model}: {', '.join(job.short for job in own)}")
+        return [*lines, *(f"left out: {said}." for said in self.reasons())]
+
+    def reasons(self) -> list[str]:
+        """Why what is left out is, once for each reason."""
+        found: dict[str, list[str]] = {}
+        for one in self.left_out:
+            found.setdefault(sentence(one.why), []).append(one.what)
+        return [f"{', '.join(names)}: {why}" for why, names in found.items()]
+
+
+def sentence(error: object) -> str:
+    """On one line, without its full stop."""
+    return " ".join(str(error).split()).rstrip(".")
+
+
+def unexpected(error: Exception) -> str:
+    """An error that nobody has foreseen, in a few words."""
+    return sentence(f"{type(error).__name__}: {error}")
+
+
 def plan(
     contexts: Iterable[EvalContext],
     benchmarks: Sequence[Benchmark],
     data: Mapping[str, Data],
     watcher: Watcher,
     work_dir: Path,
-) -> list[Job]:
-    """Every model x benchmark x protocol, model by model, so that features are computed once."""
+) -> Plan:
+    """Every model x benchmark x protocol, model by model, so that features are computed once.
+
+    Nothing is computed. What a benchmark cannot do costs its own cells and is told.
+    """
+    fit, left_out = runnable(benchmarks, data)
     jobs: dict[Work, Job] = {}
     for context in contexts:
-        for benchmark in benchmarks:
-            given = data[benchmark.kind]
-            for protocol in benchmark.protocols(context.model, given):
-                job = _job(type(benchmark)(protocol), given, context, watcher, work_dir)
-                jobs.setdefault(job.work, job)  # a model may have been asked for twice
-    return list(jobs.values())
+        for benchmark in fit:
+            what = f"{benchmark.name} on {called(context.model.card)}"
+            try:
+                found = _jobs(benchmark, data[benchmark.kind], context, watcher, work_dir)
+            except UserError as error:
+                left_out.append(LeftOut(what, sentence(error)))
+            except Exception as error:  # other people's code may break in any way
+                left_out.append(LeftOut(what, unexpected(error), failed=True))
+            else:
+                if not found:
+                    left_out.append(LeftOut(what, "it does not apply to this model"))
+                for job in found:
+                    jobs.setdefault(job.work, job)  # a model may have been asked for twice
+    return Plan(tuple(jobs.values()), tuple(left_out))
+
+
+def _jobs(
+    benchmark: Benchmark, data: Data, context: EvalContext, watcher: Watcher, work_dir: Path
+) -> list[Job]:
+    protocols = benchmark.protocols(context.model, data)
+    return [_job(benchmark.under(p), data, context, watcher, work_dir) for p in protocols]
 
 
 def _job(
@@ -86,18 +160,20 @@ def _job(
     card = context.model.card
     parts = (benchmark.name, benchmark.variant, card.method, card.arch)
     folder = re.sub(r"[^\w.]+", "-", "-".join(filter(None, parts)))
+    short = " ".join(filter(None, parts[:2]))
     own = replace(
         context,
-        on_progress=partial(watcher.progress, name := _name(benchmark, card)),
+        on_progress=partial(watcher.progress, name := f"{short} on {called(card)}"),
         work_dir=work_dir / f"{folder}-{digest(work)}",
     )
-    return Job(work, name, benchmark, data, own)
+    return Job(work, name, short, benchmark, data, own)
 
 
-def _name(benchmark: Benchmark, card: ModelCard) -> str:
+def called(card: ModelCard) -> str:
+    """What a model is called where nothing else tells it from others."""
     seed = "" if card.seed is None else f"seed {card.seed}"
-    parts = (benchmark.name, benchmark.variant, "on", card.method, card.arch, seed)
-    return " ".join(filter(None, parts))
+    arch = "" if card.arch == "none" else card.arch
+    return " ".join(filter(None, (card.label, card.method, arch, seed)))
 
 
 def lacking(benchmark: Benchmark) -> str:
@@ -107,26 +183,17 @@ def lacking(benchmark: Benchmark) -> str:
 
 
 def runnable(
-    benchmarks: Sequence[Benchmark], kinds: Iterable[str], watcher: Watcher
-) -> list[Benchmark]:
-    """The benchmarks that are installed whole and have data; one sentence for each reason not to.
-
-    Raises UserError if none is left.
-    """
-    reasons: dict[str, list[str]] = {}
-    fit = []
+    benchmarks: Iterable[Benchmark], kinds: Collection[str]
+) -> tuple[list[Benchmark], list[LeftOut]]:
+    """The benchmarks that are installed whole and have data, and why the others will not run."""
+    fit, left_out = list[Benchmark](), list[LeftOut]()
     for benchmark in benchmarks:
         option = {"images": "data"}.get(benchmark.kind, benchmark.kind)
         reason = lacking(benchmark)
         if not reason and benchmark.kind not in kinds:
             reason = f"no {benchmark.kind} data is given; name its folder with --{option} DIR"
         if reason:
-            reasons.setdefault(reason.rstrip("."), []).append(benchmark.name)
+            left_out.append(LeftOut(benchmark.name, reason))
         else:
             fit.append(benchmark)
-    said = [f"{' and '.join(names)} will not run: {why}." for why, names in reasons.items()]
-    if not fit and said:
-        raise UserError(" ".join(said))
-    for sentence in said:
-        watcher.say(sentence)
-    return fit
+    return fit, left_out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from sslbench import plugins
 from sslbench.errors import UserError
 from sslbench.reporting.result import Result
 
+log = logging.getLogger(__name__)
 HIGHER, LOWER = "higher", "lower"
 ALL = "all"  # the layout that shows every column
 
@@ -46,7 +48,11 @@ def installed_conventions(benchmarks: Iterable[str]) -> dict[str, Conventions]:
     installed = plugins.available(plugins.BENCHMARKS)
     found = {}
     for name in sorted(set(benchmarks) & set(installed)):
-        kind = plugins.load(plugins.BENCHMARKS, name)
+        try:
+            kind = plugins.load(plugins.BENCHMARKS, name)
+        except UserError as error:  # its records are shown as those of one that is not installed
+            log.warning("%s", error)
+            continue
         found[name] = Conventions(kind.main, kind.direction, kind.headings)
     return found
 

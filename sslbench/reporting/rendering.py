@@ -19,6 +19,7 @@ from sslbench.reporting.sheet import sheets
 from sslbench.reporting.spreadsheet import to_csv
 from sslbench.reporting.store import Store
 from sslbench.reporting.table import build
+from sslbench.reporting.terminal import sheet_to_terminal
 from sslbench.reporting.views import DEFAULT, View, layout_view
 from sslbench.training.checkpoint import write_atomically
 
@@ -28,6 +29,11 @@ RECORDS = "records.jsonl"
 def to_markdown(table: Table) -> str:
     """GitHub-flavoured Markdown, one heading and one table a section."""
     return "\n".join(map(sheet_to_markdown, sheets(table)))
+
+
+def to_text(table: Table, width: int) -> str:
+    """For a terminal of so many columns."""
+    return "\n".join(sheet_to_terminal(sheet, width) for sheet in sheets(table))
 
 
 def to_latex(table: Table) -> str:
@@ -47,20 +53,21 @@ LISTINGS: dict[str, Callable[[Listing], str]] = {
 }
 
 
-def write_tables(out: Path, layout: str = DEFAULT) -> str:
+def write_tables(out: Path, layout: str = DEFAULT, width: int | None = None) -> str:
     """Writes the table of all records of `out` into it, in every format; returns the Markdown.
 
-    A folder without records keeps the tables it has: none is replaced by an empty one.
+    A folder without records keeps the tables it has: none is replaced by an empty one. width: of
+    the terminal that the table is returned for instead.
     """
     records = Store(out / RECORDS).load()
     found = build(records, layout)
     for name, render in FORMATS.values() if records else ():
         write_atomically(out / name, partial(Path.write_text, data=render(found), encoding="utf-8"))
-    return to_markdown(found)
+    return to_text(found, width) if width else to_markdown(found)
 
 
-def table(out: Path, view: View | str, style: str) -> str:
-    """The table of the records in `out` in one format.
+def table(out: Path, view: View | str, style: str, width: int | None = None) -> str:
+    """The table of the records in `out` in one format; width: of the terminal that it is for.
 
     The folder's tables are written anew too, where it may be written to.
     """
@@ -68,14 +75,18 @@ def table(out: Path, view: View | str, style: str) -> str:
     path = out / RECORDS
     if not path.exists():
         raise UserError(f"{path} does not exist; run `sslbench evaluate --out {out}` first.")
-    shown = FORMATS[style][1](build(Store(path).load(), view))
+    found = build(Store(path).load(), view)
+    shown = to_text(found, width) if width else FORMATS[style][1](found)
     if os.access(out, os.W_OK):
         write_tables(out)
     return shown
 
 
-def published(out: Path, view: View | str, style: str) -> str:
-    """The records in `out` beside the papers' figures, or the figures alone, in one format."""
+def published(out: Path, view: View | str, style: str, width: int | None = None) -> str:
+    """The records in `out` beside the papers' figures, or the figures alone, in one format.
+
+    width: of the terminal that it is for.
+    """
     _check_style(style)
     methods = plugins.available(plugins.METHODS)
     records = Store(out / RECORDS).load()
@@ -86,7 +97,7 @@ def published(out: Path, view: View | str, style: str) -> str:
             "and choose with --columns."
         )
     listing = compare(records, read_figures(), read_counterparts(), methods, view)
-    return LISTINGS[style](listing)
+    return sheet_to_terminal(listing_sheet(listing), width) if width else LISTINGS[style](listing)
 
 
 def _check_style(style: str) -> None:

@@ -6,7 +6,7 @@ import codecs
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from sslbench.errors import UserError
 from sslbench.reporting.fields import BadRecord, NewerRecord
 from sslbench.reporting.result import Result
 
+WRITE = os.O_RDWR | os.O_CREAT | os.O_APPEND
 SPACE = " \t\r\n\v\f\ufeff"  # the last is the mark that some editors begin UTF-8 with
 
 
@@ -59,22 +60,37 @@ class Store:
         Raises UserError where a record could not be read again, the file's last line is cut short
         or the disk fails.
         """
-        data = "".join(f"{_readable(r)}\n" for r in results).encode()
+        data = _lines(results)
         if not data:
             return
-        with self._locked(os.O_RDWR | os.O_CREAT | os.O_APPEND, fcntl.LOCK_EX) as file:
-            size = os.fstat(file).st_size
-            self._check_encoding(os.pread(file, 2, 0))
-            if size and os.pread(file, 1, size - 1) != b"\n":
-                self._parse(self.path.read_bytes())  # raises where the last line is cut short
-                data = b"\n" + data
-            try:
-                while data:  # one write, unless the system takes only a part of it
-                    data = data[os.write(file, data) :]
-                os.fsync(file)
-            except BaseException:
-                os.ftruncate(file, size)
-                raise
+        with self._locked(WRITE, fcntl.LOCK_EX) as file:
+            self._add(file, data)
+
+    def extend(self, missing: Callable[[list[Result]], list[Result]]) -> list[Result]:
+        """Adds what `missing` makes of all records there are, and returns it.
+
+        Nobody else writes meanwhile, so that processes which find the same add it once.
+        """
+        if not self.path.exists() and not missing([]):  # nothing makes no file
+            return []
+        with self._locked(WRITE, fcntl.LOCK_EX) as file:
+            added = missing(self._parse(self.path.read_bytes()))
+            self._add(file, _lines(added))
+        return added
+
+    def _add(self, file: int, data: bytes) -> None:
+        size = os.fstat(file).st_size
+        self._check_encoding(os.pread(file, 2, 0))
+        if data and size and os.pread(file, 1, size - 1) != b"\n":
+            self._parse(self.path.read_bytes())  # raises where the last line is cut short
+            data = b"\n" + data
+        try:
+            while data:  # one write, unless the system takes only a part of it
+                data = data[os.write(file, data) :]
+            os.fsync(file)
+        except BaseException:
+            os.ftruncate(file, size)
+            raise
 
     def load(self) -> list[Result]:
         """All records in file order, [] without a file; UserError names a line that is none.
@@ -152,6 +168,10 @@ class Store:
             f"{self.path}, line {number} is cut short (an earlier run was interrupted while "
             "writing): delete that line, the records before it are intact."
         )
+
+
+def _lines(results: Iterable[Result]) -> bytes:
+    return "".join(f"{_readable(r)}\n" for r in results).encode()
 
 
 def _readable(result: Result) -> str:

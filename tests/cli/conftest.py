@@ -21,11 +21,11 @@ def places(tmp_path_factory, images, labelled, tokenizer, dino_run) -> dict[str,
     (root / "flat.py").write_text("method = 'dino'\n")
     (root / "records").mkdir()
     (root / "records" / "records.jsonl").write_text('{"model": {"sha')
-    shutil.copytree(dino_run, root / "unfinished")
-    (root / "unfinished" / checkpoint.WEIGHTS).unlink()
     shutil.copytree(dino_run, root / "cut")
     for state in (checkpoint.STATE, checkpoint.PREVIOUS):
         (root / "cut" / state).write_bytes(b"PK\3\4 and no more")
+    shutil.copytree(root / "cut", root / "cut_run")
+    (root / "cut_run" / checkpoint.WEIGHTS).unlink()
     shutil.copytree(dino_run, root / "cut_weights")
     whole = (dino_run / checkpoint.WEIGHTS).read_bytes()
     (root / "cut_weights" / checkpoint.WEIGHTS).write_bytes(whole[:-10])

@@ -78,7 +78,7 @@ EVALUATE = {
     "benchmark": ("--benchmark knnn", "unknown benchmark 'knnn': did you mean 'knn'"),
     "model": ("--model {root}/nowhere", "model source .*nowhere' does not exist"),
     "no run": ("--model {root}/empty", "holds no weights.safetensors"),
-    "unfinished run": ("--model {root}/unfinished", "has not ended; go on with .*--resume"),
+    "damaged run": ("--model {root}/cut_run", "state.pt is truncated or damaged .* too"),
     "cut weights": ("--model {root}/cut_weights", "truncated or damaged"),
     "random weights": ("--model random-init:vit_small", "not of the form random-init:"),
     "unlabelled": ("--data {images} --split validation", "has no validation split"),

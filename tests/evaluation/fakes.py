@@ -56,8 +56,10 @@ class FakeModel:
     classifier: nn.Linear | None = None
 
 
-def model(sha256: str = "aa", poolings: tuple[str, ...] = ("cls",), **more: object) -> FakeModel:
-    card = ModelCard(sha256, method="fake", arch="tiny", source="fake")
+def model(
+    sha256: str = "aa", poolings: tuple[str, ...] = ("cls",), label: str = "", **more: object
+) -> FakeModel:
+    card = ModelCard(sha256, method="fake", arch="tiny", source="fake", label=label)
     return FakeModel(TinyBackbone(), card, poolings, **more)  # type: ignore[arg-type]
 
 

@@ -1,11 +1,13 @@
 """Benchmarks that work apart: in parallel, resumable, and ended with the suite."""
 
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -121,41 +123,36 @@ def test_a_failing_job_is_named_and_the_others_end(run, stored):
             if context.model.card.sha256 == "bb":
                 raise ZeroDivisionError("oops")
 
-    with pytest.raises(RunError, match=r"1 of 6 .* boxes on fake tiny: ZeroDivisionError: oops\."):
+    with pytest.raises(RunError, match=r"1 of 6 .* boxes on fake tiny: ZeroDivisionError: oops \("):
         run(Failing(), others=[KNN()], models=["aa", "bb", "cc"])
     assert {name for name, value in stored() if value == 31.2} == {"aa", "cc"}
 
 
 @pytest.mark.parametrize("error", [UserError("a broken label."), RunError("the loss is nan.")])
-def test_an_error_of_the_user_s_ends_the_suite_and_what_runs(run, stored, error):
-    begun = threading.Barrier(2, timeout=20)
-
+def test_an_error_costs_one_job_in_one_sentence(run, stored, error):
     class Wrong(Boxes):
         def work(self, context):
-            begun.wait()
             if context.model.card.sha256 == "aa":
                 raise error
-            waiting(context)
 
-    with pytest.raises(type(error), match=str(error)):
+    with pytest.raises(RunError, match=rf"1 of 4 .*boxes on fake tiny: {str(error)[:-1]}\.$"):
         run(Wrong())
-    assert sorted(Wrong.calls) == ["aa", "bb"]  # the others never began
-    assert stored() == []
+    assert {name for name, value in stored() if value == 31.2} == {"bb", "cc", "dd"}
 
 
-def test_what_ends_well_while_the_suite_is_ended_is_kept(run, stored):
-    begun = threading.Barrier(2, timeout=20)
-
+def test_an_unexpected_error_leaves_its_traceback(run, tmp_path):
     class Wrong(Boxes):
         def work(self, context):
-            begun.wait()
             if context.model.card.sha256 == "aa":
-                raise UserError("a broken label.")
-            context.cancelled.wait(20)
+                raise KeyError("lr")
 
-    with pytest.raises(UserError):
-        run(Wrong())
-    assert ("bb", 31.2) in stored()
+    with pytest.raises(
+        RunError, match=r"boxes on fake tiny: KeyError: 'lr' \(see (.+)\)\.$"
+    ) as told:
+        run(Wrong(), models=["aa", "bb"])
+    (place,) = re.findall(r"\(see (.+)\)", str(told.value))
+    assert Path(place).is_relative_to(tmp_path / "work")
+    assert "in work" in Path(place).read_text() and "KeyError: 'lr'" in Path(place).read_text()
 
 
 @pytest.fixture
@@ -164,6 +161,24 @@ def heeded() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeded")
+def test_what_ends_well_while_the_suite_is_ended_is_kept(run, stored):
+    begun = threading.Barrier(2, timeout=20)
+
+    class Interrupted(Boxes):
+        def work(self, context):
+            begun.wait()
+            if context.model.card.sha256 == "aa":
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+                waiting(context)
+            context.cancelled.wait(20)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Interrupted())
+    assert sorted(Interrupted.calls) == ["aa", "bb"]  # the others never began
+    assert stored() == [("bb", 31.2), ("nothing", 1.0)]
 
 
 @pytest.mark.usefixtures("heeded")

@@ -3,14 +3,13 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pytest
 import torch
 
 from sslbench.benchmark import Benchmark
 from sslbench.benchmarks.knn import KNN
 from sslbench.errors import UserError
 from sslbench.evaluation.context import EvalContext
-from sslbench.evaluation.jobs import plan, runnable
+from sslbench.evaluation.jobs import LeftOut, plan, runnable
 from sslbench.evaluation.provenance import Provenance
 from tests.evaluation.fakes import Boxes, Recorder, dense, model, splits
 
@@ -48,7 +47,7 @@ class Uninstalled(Boxes):
 
 def jobs_of(models, benchmarks, watcher=None):
     contexts = [EvalContext(m, 0, CPU, Provenance.here(CPU)) for m in models]
-    return plan(contexts, benchmarks, DATA, watcher or Recorder(), Path("/work"))
+    return plan(contexts, benchmarks, DATA, watcher or Recorder(), Path("/work")).jobs
 
 
 def test_by_default_a_benchmark_has_one_protocol_per_pooling_or_one():
@@ -114,21 +113,49 @@ def test_the_main_values_of_the_model_sum_a_job_up():
     assert job.summary([blank]) == "AP^b none (no boxes)"
 
 
-def test_what_cannot_run_is_said_once_for_each_reason():
+class Choosy(Boxes):
+    """Does not fit one model, and is broken for another."""
+
+    name = "choosy"
+
+    def protocols(self, model, data):
+        if model.card.sha256 == "bad":
+            raise KeyError("arch")
+        raise UserError("there is no config for tiny; name one with --config.")
+
+
+def test_what_will_run_what_not_and_why_is_known_before():
     class More(Uninstalled):
         name = "more"
 
-    watcher = Recorder()
-    asked = [KNN(), Uninstalled(), More(), Boxes(), Masks()]
-    assert runnable(asked, {"images", "ade20k"}, watcher) == [asked[0], asked[4]]
-    assert watcher.said == [
-        "uninstalled and more will not run: boxlib: missing; run `make setup`.",
-        "boxes will not run: no coco data is given; name its folder with --coco DIR.",
+    asked = [KNN(), Uninstalled(), More(), Boxes(), Masks(), Choosy()]
+    data = {k: v for k, v in DATA.items() if k != "coco"}
+    models = [model("aa", label="a"), model("bb", ("mean",), label="b")]
+    contexts = [EvalContext(m, 0, CPU, Provenance.here(CPU)) for m in models]
+    planned = plan(contexts, asked, data, Recorder(), Path("/work"))
+    assert planned.lines({planned.jobs[0].work}) == [
+        "evaluations: 3 will run, 1 done already",
+        "will run on b fake tiny: knn mean, masks large head, masks linear head",
+        "done already on a fake tiny: knn cls",
+        "left out: uninstalled, more: boxlib: missing; run `make setup`.",
+        "left out: boxes, choosy: no coco data is given; name its folder with --coco DIR.",
+        "left out: masks on a fake tiny: it does not apply to this model.",
     ]
+    with_data = plan(contexts, [Choosy()], DATA, Recorder(), Path("/work"))
+    assert with_data.reasons() == [
+        "choosy on a fake tiny, choosy on b fake tiny: there is no config for tiny; name one with "
+        "--config"
+    ]
+    assert not any(one.failed for one in with_data.left_out)
 
 
-def test_nothing_to_run_is_an_error():
-    with pytest.raises(UserError, match=r"^boxes will not run: no coco data .* --coco DIR\.$"):
-        runnable([Boxes()], {"images"}, Recorder())
-    with pytest.raises(UserError, match="no images data is given; name its folder with --data DIR"):
-        runnable([KNN()], {"coco"}, Recorder())
+def test_what_breaks_while_it_is_planned_is_a_failure():
+    contexts = [EvalContext(model("bad"), 0, CPU, Provenance.here(CPU))]
+    (one,) = plan(contexts, [Choosy()], DATA, Recorder(), Path("/work")).left_out
+    assert one == LeftOut("choosy on fake tiny", "KeyError: 'arch'", failed=True)
+
+
+def test_each_benchmark_needs_data_of_its_kind():
+    fit, left = runnable([Boxes(), KNN()], {"coco"})
+    assert [b.name for b in fit] == ["boxes"]
+    assert left == [LeftOut("knn", "no images data is given; name its folder with --data DIR")]

@@ -61,7 +61,7 @@ def test_weights_under_two_names_have_one_row_and_a_word(store):
     results = run(models, store, [KNN()], watcher=watcher)
     rows = {(key.label, key.method, key.pool) for key in group_rows(results)}
     assert rows == {("a", "ibot", "cls"), ("a", "ibot", "mean"), ("", "fake", "cls")}
-    assert watcher.said == ["b and a are the same weights: they are evaluated once, as a."]
+    assert watcher.said[0] == "b and a are the same weights: they are evaluated once, as a."
     assert timeless(run(models[:1], store, [KNN()])) == timeless(
         [r for r in results if r.pool == "cls" and r.model.label == "a"]
     )

@@ -1,16 +1,19 @@
 from dataclasses import dataclass, replace
+from importlib.metadata import EntryPoint
 
 import pytest
 import torch
 
+from sslbench import plugins
 from sslbench.benchmark import Benchmark
 from sslbench.benchmarks.clustering import Clustering
 from sslbench.benchmarks.knn import KNN, KNNProtocol
 from sslbench.benchmarks.linear import Linear, LinearProtocol, Probe
 from sslbench.errors import RunError, UserError
+from sslbench.evaluation.jobs import LeftOut
 from sslbench.evaluation.suite import find_benchmarks, run_suite
 from sslbench.reporting.store import Store
-from tests.evaluation.fakes import Recorder, model, splits
+from tests.evaluation.fakes import Boxes, Images, Recorder, model, splits
 
 CPU = torch.device("cpu")
 QUICK = [KNN(), Linear(LinearProtocol(Probe(epochs=2))), Clustering()]
@@ -53,9 +56,9 @@ def test_every_model_pooling_and_benchmark_has_records(tmp_path):
     assert accuracy.interval[0] < accuracy.value
 
 
-def test_features_are_extracted_once_per_model_and_part():
+def test_features_are_extracted_once_per_model_and_part(tmp_path):
     judged = model(poolings=("cls", "mean", "cls+mean"))
-    run([judged], _Memory())
+    run([judged], Store(tmp_path / "r.jsonl"))
     assert judged.backbone.calls == 2
 
 
@@ -125,23 +128,64 @@ def test_a_failing_benchmark_costs_only_its_own_records(tmp_path):
 
 
 def test_suites_and_names_are_found_through_entry_points():
-    frozen = [b.name for b in find_benchmarks("frozen")]
-    assert {"clustering", "knn", "linear", "semi_supervised"} <= set(frozen)
-    assert set(frozen) <= {b.name for b in find_benchmarks("full")}
-    assert [b.name for b in find_benchmarks(["linear", "knn"])] == ["linear", "knn"]
+    frozen, broken = find_benchmarks("frozen")
+    names = {b.name for b in frozen}
+    assert {"clustering", "knn", "linear", "semi_supervised"} <= names and broken == []
+    assert names <= {b.name for b in find_benchmarks("full")[0]}
+    assert [b.name for b in find_benchmarks(["linear", "knn"])[0]] == ["linear", "knn"]
     with pytest.raises(UserError, match="did you mean 'frozen'"):
         find_benchmarks("frosen")
     with pytest.raises(UserError, match="unknown benchmark 'kn'"):
         find_benchmarks(["kn"])
 
 
-class _Memory:
-    """A store that keeps nothing."""
+@pytest.fixture
+def broken_plugin(monkeypatch):
+    """A benchmark is registered that cannot be imported."""
+    available = plugins.available
+    entry = EntryPoint("broken", "no.such.module:Broken", plugins.BENCHMARKS)
+    monkeypatch.setattr(
+        plugins,
+        "available",
+        lambda group: {**available(group), **({"broken": entry} if "bench" in group else {})},
+    )
 
-    path = "memory"
 
-    def load(self):
-        return []
+def test_a_plugin_that_cannot_be_loaded_costs_its_own_cells(tmp_path, broken_plugin):
+    """E: `--suite` stopped there; by its name it is a failure, in a suite it is left out."""
+    watcher, store = Recorder(), Store(tmp_path / "r.jsonl")
+    fit, left = find_benchmarks("frozen")
+    assert [b.name for b in fit] == ["clustering", "knn", "linear", "semi_supervised"]
+    assert [(one.what, one.failed) for one in left] == [("broken", False)]
+    with pytest.raises(RunError, match=r"1 of 2 evaluations failed.*broken: the benchmark 'broken"):
+        run([model()], store, ["broken", "knn"], watcher=watcher)
+    assert {r.benchmark for r in store.load()} == {"knn"}
+    assert any(line.startswith("left out: broken: the benchmark") for line in watcher.said)
 
-    def append(self, results):
-        list(results)
+
+def test_nothing_to_run_is_wrong_use_and_writes_nothing(tmp_path):
+    with pytest.raises(
+        UserError, match=r"^there is nothing to evaluate: boxes: no coco data .*\.$"
+    ):
+        run([model()], Store(tmp_path / "deep" / "r.jsonl"), [Boxes()])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_cannot_be_loaded_is_named_again_at_the_end(tmp_path):
+    watcher, store = Recorder(), Store(tmp_path / "r.jsonl")
+    gone = LeftOut("every evaluation of gone.pth", "gone.pth does not exist", failed=True)
+    with pytest.raises(
+        RunError, match=r"1 of 2 .*every evaluation of gone\.pth: gone\.pth does not"
+    ):
+        run([model()], store, [KNN()], watcher=watcher, left_out=[gone])
+    assert {r.benchmark for r in store.load()} == {"knn"}
+    assert "left out: every evaluation of gone.pth: gone.pth does not exist." in watcher.said
+
+
+def test_what_breaks_for_all_jobs_of_a_model_is_tried_once(tmp_path):
+    """Features of a broken set: each job says so, none reads it again."""
+    data = {"images": replace(splits(), train=Images(60, 0, "train", broken=tuple(range(40))))}
+    judged, store = model(), Store(tmp_path / "r.jsonl")
+    with pytest.raises(RunError, match=r"2 of 2 .*knn cls .*60 images.*linear cls .*60"):
+        run_suite([judged], data, QUICK[:2], store, device=CPU)
+    assert judged.backbone.calls <= 1
