@@ -18,8 +18,9 @@ from sslbench.reporting.result import digest
 # Sections and settings that must not change the weights, or that are identified otherwise: data by
 # its content, needed modules by what they are, a budget by the settings made of it.
 INDIFFERENT = ("about", "budget", "run", "name", "needs", "data.source", "train.seed")
-# What may change between a run's first step and its last: intervals, and where things are.
-MOVABLE = ("run", "needs", "data.source")
+# What may change between a run's first step and its last: intervals, where things are, and what has
+# become of plain settings.
+MOVABLE = ("run", "needs", "data.source", "budget")
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import ast
 
 import pytest
 
-from sslbench.config import Budget, Recipe, TrainConfig
 from sslbench.fitting import fitted_settings, fitting_batch, fitting_epochs
+from sslbench.recipe import Budget, Recipe, TrainConfig
 
 BUDGET = Budget(
     images=40_000,

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from sslbench import runs
-from sslbench.config import Budget, config_files, recipe_from_dict
+from sslbench.config import config_files, recipe_from_dict
 from sslbench.errors import UserError
 from sslbench.identity import kept_settings
 from sslbench.plugins import METHODS, TOKENIZERS
+from sslbench.recipe import Budget
 from sslbench.training import checkpoint
 from tests.training import small
 

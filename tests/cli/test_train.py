@@ -102,7 +102,7 @@ def test_a_tokenizer_that_nobody_gave_is_trained_first(sslbench, tmp_path, image
     folder = Path("runs/dvae-small-seed2")
     assert (folder / checkpoint.WEIGHTS).exists()
     assert json.loads(Path("runs/mine/config.json").read_text())["needs"] == {
-        "tokenizer": str(folder)
+        "tokenizer": str(tmp_path / folder)
     }
     assert Path("runs/mine", checkpoint.WEIGHTS).exists()
 

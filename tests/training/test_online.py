@@ -12,9 +12,9 @@ from torch import nn
 
 from sslbench.data.images import open_dataset
 from sslbench.training import checkpoint, online
+from sslbench.training.build import build_method
 from sslbench.training.log import LOG, read_log
 from sslbench.training.online import IMAGES, Probe, make_probe, watch
-from sslbench.training.train import build_method
 from tests.pictures import write_images
 
 from . import small
