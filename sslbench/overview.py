@@ -15,7 +15,7 @@ from sslbench import plugins
 from sslbench.backbones.config import SIZES, SWINS
 from sslbench.backbones.manifest import releases
 from sslbench.config import benchmark_configs, config_files, load_recipe
-from sslbench.data.images import home
+from sslbench.data.home import home, kept
 from sslbench.discovery import config_faults
 from sslbench.errors import UserError
 from sslbench.machine import usable_cores
@@ -99,20 +99,28 @@ def _config_line(path: Path) -> str:
     return ""
 
 
+def _disk() -> tuple[bool, str]:
+    """Room for what is kept between commands."""
+    try:
+        with kept(folder := home()):
+            folder.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(folder).free / 2**30
+    except UserError as error:
+        return False, str(error)
+    return free > 2, f"{free:.0f} GiB free for {folder}"
+
+
 def diagnosis() -> dict[str, tuple[bool, str]]:
     """name -> (fine, what was found)."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    folder = home()
-    folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free / 2**30
     found = {
         "python": (sys.version_info >= (3, 11), platform.python_version()),
         "device": (True, ", ".join(gpus) or f"CPU, {usable_cores()} cores, no GPU"),
         "memory": (memory > 4, f"{memory:.0f} GiB"),
         "bf16": (True, "used" if use_bf16("auto", device) else "not on this hardware: fp32"),
-        "disk": (free > 2, f"{free:.0f} GiB free for {folder}"),
+        "disk": _disk(),
     }
     for package in PACKAGES:
         try:

@@ -73,6 +73,12 @@ def utf8_name(path: Path) -> Iterator[Path]:
             yield link
 
 
+def check_regular(path: Path) -> None:
+    """Raises OSError for what is there and no file: reading a pipe or a device may never end."""
+    if path.exists() and not path.is_file():
+        raise OSError("it is no regular file")
+
+
 def parse_json(text: str | bytes, object_hook: Callable[[dict], Any] | None = None) -> Any:
     """`json.loads` for what anybody may have written: ValueError for whatever cannot be used.
 

@@ -6,7 +6,7 @@ import re
 import zipfile
 from pathlib import Path
 
-from sslbench.errors import UserError
+from sslbench.data.home import expanded as expanded
 
 SAFETENSORS = ".safetensors"
 PICKLED = (".pth", ".pt", ".bin", ".pkl", ".ckpt", ".pth.tar")
@@ -17,16 +17,6 @@ WGET = re.compile(
     rb"(--\d{4}-\d\d-\d\d|will not apply hsts|url transformed to https|warning:|saving to:"
     rb"|resolving )"
 )
-
-
-def expanded(source: str | Path) -> Path:
-    """`source` as a path, "~" resolved; UserError for the home of a user who is unknown here."""
-    try:
-        return Path(source).expanduser()
-    except RuntimeError as error:
-        raise UserError(
-            f"{source} lies in the home of a user who is unknown here; give the whole path."
-        ) from error
 
 
 def suffix(path: Path) -> str:

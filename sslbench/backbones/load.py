@@ -12,13 +12,16 @@ pixels:SIZE                     the pixels themselves
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import torch
 from torch import Tensor, nn
 
 from sslbench import plugins
@@ -92,9 +95,8 @@ def load_module(source: str | Path, group: str) -> nn.Module:
     if (foreign := _foreign_module(str(source), group)) is not None:
         return foreign
     recipe, _, tensors = _read(_weights_file(str(source)), group)
-    method = _rebuild(recipe, group)
-    _load_exactly(method.backbone(), _part(tensors, "backbone."), str(source))
-    return method.backbone().eval()
+    make = partial(_rebuild, recipe, group, _needed(recipe))
+    return _fitted(lambda: make().backbone(), _part(tensors, "backbone."), str(source))
 
 
 def needed_identity(source: str | Path, group: str) -> str:
@@ -194,17 +196,15 @@ def _run(path: Path, options: Mapping[str, str]) -> LoadedModel:
     check_arch(recipe.backbone.arch, options.get("arch"), path, "was asked for")
     model = _card(recipe, card, path)
     method_class: type[Method] = plugins.load(plugins.METHODS, recipe.method_name)
-    backbone = build_backbone(recipe.backbone, "backbone.mask_token" in tensors, drop_path=0.0)
-    _load_exactly(backbone, _part(tensors, "backbone."), str(path))
-    head = None
+    masked = "backbone.mask_token" in tensors
+    make = partial(build_backbone, recipe.backbone, masked, drop_path=0.0)
+    backbone, head = _fitted(make, _part(tensors, "backbone."), str(path)), None
     if head_tensors := _part(tensors, "head."):
-        head = _rebuild(recipe, plugins.METHODS).head()
-        assert head is not None, "a run that exported a head rebuilds one"
-        _load_exactly(head, head_tensors, str(path))
-        head.eval()
+        rebuild = partial(_rebuild, recipe, plugins.METHODS, _needed(recipe))
+        head = _fitted(lambda: rebuild().head(), head_tensors, str(path))
     size = recipe.backbone.image_size
     return LoadedModel(
-        backbone.eval(),
+        backbone,
         model,
         method_class.poolings,
         size,
@@ -247,16 +247,34 @@ def _card(recipe: Recipe, card: Mapping[str, Any], path: Path) -> ModelCard:
     )
 
 
-def _rebuild(recipe: Recipe, group: str) -> Method:
-    method_class: type[Method] = plugins.load(group, recipe.method_name)
-    needs = {
+def _needed(recipe: Recipe) -> dict[str, nn.Module]:
+    return {
         name: load_module(source, plugins.group_of(name)) for name, source in recipe.needs.items()
     }
+
+
+def _rebuild(recipe: Recipe, group: str, needs: Mapping[str, nn.Module]) -> Method:
+    method_class: type[Method] = plugins.load(group, recipe.method_name)
     return method_class(recipe.method, partial(build_backbone, recipe.backbone), **needs)
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _fitted(make: Callable[[], Any], tensors: Mapping[str, Tensor], source: str) -> Any:
+    """The module that `make` builds, with `tensors`, in eval mode; UserError if they do not fit.
+
+    It is built with shapes alone first: a card may tell of any size. A plugin's that cannot be is
+    built at once.
+    """
+    with warnings.catch_warnings(), suppress(RuntimeError, NotImplementedError):
+        warnings.simplefilter("ignore")  # that nothing is copied to where there is nothing
+        with torch.device("meta"):
+            _load_exactly(make(), tensors, source)
+    module = make()
+    _load_exactly(module, tensors, source)
+    return module.eval()
 
 
 def _load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:

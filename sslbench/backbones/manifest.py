@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sslbench.backbones.files import not_weights, stem
 from sslbench.backbones.weights import RELEASES, Release
-from sslbench.data.home import home
+from sslbench.data.home import expanded, home, kept
 from sslbench.errors import UserError, nearest
 from sslbench.training.checkpoint import write_atomically
 
@@ -42,7 +42,7 @@ def find(name: str) -> Path:
     release = known[name]
     own = home() / "weights"
     given = os.environ.get(OVERRIDE)
-    for folder in ([Path(given).expanduser()] if given else []) + [own]:
+    for folder in ([expanded(given)] if given else []) + [own]:
         if (folder / release.filename).is_file():
             return folder / release.filename
     path = own / release.filename
@@ -50,6 +50,8 @@ def find(name: str) -> Path:
         raise UserError(
             f"{name} has no lasting link; put the file at {path} or in ${OVERRIDE} under its name."
         )
+    with kept(own):
+        own.mkdir(parents=True, exist_ok=True)
     print(f"downloading {release.url} to {path}", file=sys.stderr)
     write_atomically(path, lambda temporary: _download(release, temporary, path))
     return path

@@ -14,6 +14,7 @@ from PIL import Image
 
 from sslbench.data.contents import content_hashes
 from sslbench.data.dataset import BROKEN_LIMIT
+from sslbench.data.home import kept
 from sslbench.data.reading import (
     TURNS,
     BrokenImage,
@@ -150,12 +151,7 @@ def turned(path: Path) -> str:
 def write_json(path: Path, value: Any) -> None:
     """Writes a file of the cache, all at once, unless it holds just that."""
     text = json.dumps(value)
-    try:
+    with kept(path):
         if not path.is_file() or path.read_bytes() != text.encode():
             with replacing(path) as temporary:
                 temporary.write_text(text)
-    except OSError as error:
-        raise UserError(
-            f"{printable(path)} cannot be written ({error}): free disk space or set SSLBENCH_HOME "
-            "to another folder."
-        ) from error

@@ -15,6 +15,7 @@ from sslbench.data.reading import printable, read_text
 from sslbench.errors import UserError
 from sslbench.storage import parse_json
 
+LONGEST = 4096  # characters of a name
 LARGEST_ID = 2**53  # pycocotools keeps ids in float64
 Entry = dict[str, Any]
 Fault = Callable[[str], UserError]
@@ -53,8 +54,8 @@ def positive(value: Any) -> int | None:
 
 
 def text(value: Any) -> str | None:
-    """`value` where it is a text and not an empty one."""
-    return value if isinstance(value, str) and value else None
+    """`value` where it is a text, not empty and no longer than the path of a file."""
+    return value if isinstance(value, str) and 0 < len(value) <= LONGEST else None
 
 
 def name(value: Any) -> str | None:

@@ -13,7 +13,7 @@ from sslbench.data.checks import Checked
 from sslbench.data.dataset import digest
 from sslbench.data.folders import short_name
 from sslbench.data.generated import read_manifest
-from sslbench.data.home import home
+from sslbench.data.home import expanded, home
 from sslbench.data.reading import printable
 from sslbench.data.splits import EVALUATED, split_named
 from sslbench.errors import UserError, nearest
@@ -85,7 +85,7 @@ def open_dense(kind: str, source: str | Path, split: str = "test") -> DenseData:
     split = split_named(split, EVALUATED)
     if str(source) == EMBEDDED:
         return open_scenes(kind, split, scenes.ScenesConfig())
-    root = Path(source).expanduser().absolute()
+    root = expanded(source).absolute()
     if not root.is_dir():
         raise KINDS[kind].fault(
             f"The folder {printable(root)} does not exist, nor is it {EMBEDDED!r}"

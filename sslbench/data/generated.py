@@ -15,6 +15,7 @@ from typing import Any
 
 from sslbench.data.contents import content_hashes, hashes
 from sslbench.data.dataset import digest
+from sslbench.data.home import kept
 from sslbench.data.reading import printable
 from sslbench.data.walking import files_below
 from sslbench.errors import UserError
@@ -111,7 +112,7 @@ def publish(
         return root
     if not _is_free(root):
         log.warning("%s is damaged, changed or of an older version: it is drawn anew.", root)
-    with draft(root) as new:
+    with kept(root), draft(root) as new:
         new.mkdir()
         manifest = {**wanted, **write(new)}
         names = _names(new)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from sslbench.data.dataset import (
@@ -15,7 +16,7 @@ from sslbench.data.dataset import (
 )
 from sslbench.data.embedded import open_digits, open_shapes
 from sslbench.data.folders import open_folder
-from sslbench.data.home import home
+from sslbench.data.home import expanded, home
 from sslbench.data.lists import open_list
 from sslbench.data.reading import printable
 from sslbench.data.shapes import ShapesConfig
@@ -62,7 +63,7 @@ def open_dataset(
         return open_digits(split)
     if text.startswith(PREFIX):
         return open_torchvision(text.removeprefix(PREFIX), split, root or home() / "torchvision")
-    return _open_path(text, Path(source).expanduser(), split)
+    return _open_path(text, expanded(source), split)
 
 
 def is_named(source: str) -> bool:
@@ -83,6 +84,8 @@ def _open_path(text: str, path: Path, split: str) -> ImageDataset:
     shown = printable(path)
     if path.is_file():
         raise UserError(f"The file {shown} is not a dataset: give a folder or a .txt list.")
+    if os.path.lexists(path):
+        raise UserError(f"The path {shown} is neither a folder nor a regular file: give one.")
     if len(path.parts) > 1 or path.suffix:
         raise UserError(f"The path {shown} does not exist: give a folder, a .txt list or a name.")
     raise UserError(

@@ -26,6 +26,7 @@ from sslbench.printing import printable as printable
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # by content, not by name
+LARGEST = 178_956_970  # pixels: where Pillow refuses an image as a decompression bomb
 # Folders that systems and network drives add, by their names in lower case.
 MADE_BY_SYSTEMS = ["__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin", "lost+found"]
 JUNK = frozenset([*MADE_BY_SYSTEMS, "system volume information"])
@@ -102,9 +103,14 @@ def opened(path: str | Path) -> Iterator[Image.Image]:
         if not status.st_size:
             raise BrokenImage(printable(path), "the file is empty")
         with Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > LARGEST:  # a library may have lifted Pillow's limit
+                raise Image.DecompressionBombError
             yield image
     except BrokenImage:
         raise
+    except Image.DecompressionBombError as error:
+        reason = f"it has more than {LARGEST:,} pixels, which take gigabytes; store it smaller"
+        raise BrokenImage(printable(path), reason) from error
     except Image.UnidentifiedImageError as error:
         reason = f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image that can be read"
         raise BrokenImage(printable(path), reason) from error

@@ -17,8 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from sslbench.data.home import home
+from sslbench.data.home import HOME, home
 from sslbench.data.reading import printable
+from sslbench.errors import UserError
 
 RACY_SECONDS = 2.0  # a file written this recently may be written again under the same mtime
 SAY_SECONDS = 5.0
@@ -84,13 +85,14 @@ def _find_all(paths: Sequence[str], find: Find, base: str) -> Iterator[str]:
 def _memory() -> Iterator[sqlite3.Connection | None]:
     """The file of what was found; None where it cannot be kept."""
     try:
-        home().mkdir(parents=True, exist_ok=True)
-        opened = sqlite3.connect(home() / "remembered.sqlite", timeout=60)
+        folder = home()
+        folder.mkdir(parents=True, exist_ok=True)
+        opened = sqlite3.connect(folder / "remembered.sqlite", timeout=60)
         opened.execute(
             "CREATE TABLE IF NOT EXISTS files (root, what, name, size, mtime, ctime, inode, "
             "device, found, PRIMARY KEY (root, what, name)) WITHOUT ROWID"
         )
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, sqlite3.Error, UserError) as error:
         _complain(error)
         yield None
         return
@@ -136,4 +138,5 @@ def _remember(
 
 
 def _complain(error: Exception) -> None:
-    log.warning("contents of files cannot be remembered in %s (%s)", printable(home()), error)
+    remedy = "" if HOME in str(error) else f"; set {HOME} to a folder that you may write to"
+    log.warning("contents of files cannot be remembered (%s)%s", error, remedy)

@@ -121,7 +121,7 @@ class Store:
             raise UserError(f"{self.path} is no regular file; choose another --out.")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            file = os.open(self.path, flags, 0o644)
+            file = os.open(self.path, flags, 0o666)  # less the umask
             try:
                 fcntl.flock(file, lock)
                 yield file

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from sslbench.data.loader import is_worker_death
 from sslbench.errors import UserError
-from sslbench.storage import parse_json, replacing, utf8_name
+from sslbench.storage import check_regular, parse_json, replacing, utf8_name
 from sslbench.storage import remove as remove
 from sslbench.storage import remove_leftovers as remove_leftovers
 from sslbench.training.distributed import is_first
@@ -206,8 +206,7 @@ def opened_weights(path: Path) -> Iterator[Any]:
     The library holds tensors to the file's size, but takes a header of any length.
     """
     try:
-        if path.exists() and not path.is_file():
-            raise OSError("it is no regular file")
+        check_regular(path)
         with path.open("rb") as file:
             if int.from_bytes(file.read(8), "little") > LONGEST_HEADER:
                 raise OSError("its header does not end")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from torch.utils.flop_counter import flop_registry
 from sslbench import plugins
 from sslbench.config import About, Recipe
 from sslbench.consistency import warnings
+from sslbench.data.home import expanded
 from sslbench.data.images import is_absent, open_dataset
 from sslbench.errors import UserError
 from sslbench.method import Method, Progress, Sample, ViewBatch, Views
@@ -87,7 +87,7 @@ def with_stand_ins(recipe: Recipe, group: str = plugins.METHODS) -> Recipe:
     needs = dict(recipe.needs)
     for kind in method_class.needs:
         source, known = needs.get(kind, ""), plugins.available(plugins.group_of(kind))
-        if not source or not Path(source).expanduser().exists():
+        if not source or not expanded(source).exists():
             needs[kind] = f"random-init:{source if source in known else next(iter(known))}"
     return replace(recipe, needs=needs)
 

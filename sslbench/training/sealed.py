@@ -20,7 +20,7 @@ import torch
 
 from sslbench.backbones.screening import check_stored, screen
 from sslbench.errors import UserError
-from sslbench.storage import parse_json
+from sslbench.storage import check_regular, parse_json
 
 # the last record of an archive without a comment: signature, four counts, two places, length 0
 END, END_SIZE = b"PK\5\6", 22
@@ -52,6 +52,7 @@ def load_checked(path: Path) -> Any:
     Raises DamagedFile for any byte that changed; FileNotFoundError.
     """
     try:
+        check_regular(path)
         with path.open("rb") as file:
             if not _is_sealed(file):
                 _check_parts(file)
@@ -79,8 +80,11 @@ def load_checked_json(path: Path) -> dict[str, Any]:
     Raises DamagedFile or FileNotFoundError.
     """
     try:
+        check_regular(path)
         values = parse_json(path.read_bytes())
-    except ValueError as error:
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
         raise DamagedFile(f"{path} is truncated or damaged ({_told(error)}).") from error
     if not isinstance(values, dict):
         raise DamagedFile(f"{path} is damaged (it holds no object).")

@@ -1,5 +1,6 @@
 """Sources of weights: which are understood, what they give, and how the others are refused."""
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,7 @@ from sslbench.backbones.load import load_backbone, load_module, random_source, r
 from sslbench.config import recipe_from_dict
 from sslbench.errors import UserError
 from sslbench.training.build import build_method
-from sslbench.training.checkpoint import WEIGHTS, save_weights, weights_sha256
+from sslbench.training.checkpoint import WEIGHTS, read_weights, save_weights, weights_sha256
 from tests.methods.small import HEAD
 
 RANDOM = "random-init:vit_nano/4@16"
@@ -228,3 +229,30 @@ def test_the_mask_token_is_a_choice():
     config = BackboneConfig("vit_nano", 4, 16)
     keys = [set(build_backbone(config, flag).state_dict()) for flag in (False, True)]
     assert keys[1] - keys[0] == {"mask_token"}
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value"),
+    [("backbone", "image_size", 16 * 10**7), ("method", "out_dim", 10**12)],
+)
+def test_a_card_that_tells_of_a_giant_is_one_sentence(dino_run, tmp_path, section, name, value):
+    """S1: nothing is allocated for what the card says and the tensors do not have."""
+    tensors, card = read_weights(dino_run / WEIGHTS)
+    card["recipe"][section][name] = value
+    save_weights(tmp_path / WEIGHTS, tensors, {k: v for k, v in card.items() if k != "sha256"})
+    with pytest.raises(UserError, match=r"weights .* do not fit the architecture"):
+        load_backbone(tmp_path)
+
+
+def test_pipes_beside_and_in_place_of_weights_are_not_opened(dino_run, tmp_path):
+    for name in (
+        WEIGHTS,
+        "model.safetensors",
+        "x.pth",
+        "config.json",
+        "model.safetensors.index.json",
+    ):
+        os.mkfifo(tmp_path / name)
+    for place in (tmp_path, *tmp_path.iterdir()):
+        with pytest.raises(UserError):
+            load_backbone(place)

@@ -249,3 +249,34 @@ def test_layouts_of_other_tools_are_read(tree, layout, tmp_path):
     assert (data.train.count, data.test.count, data.split) == (6, 2, "validation")
     assert data.fingerprint == wanted.fingerprint
     assert open_dense("coco", root).test == data.test
+
+
+HUGE = ["1" + "0" * 400, "1" + "0" * 5000, "1e999", "NaN", "[" * 500 + "]" * 500, '"x"', "null"]
+HUGE += ["[" * 100_000 + "]" * 100_000, '{"a":' * 900 + "1" + "}" * 900, '"' + "a" * 100_000 + '"']
+
+
+@pytest.mark.parametrize("value", HUGE, ids=lambda v: f"{v[:8]}*{len(v)}")
+def test_values_of_no_size_that_a_tree_has(tree, value):
+    """S1: deep, long and huge values are one sentence each, or a field that is filled in."""
+    content = json.loads((tree / TRAIN).read_text())
+    places = {"images": ("id", "width", "file_name"), "categories": ("id", "name")}
+    places["annotations"] = ("image_id", "category_id", "bbox", "segmentation")
+    read = []
+    for table, key in ((table, key) for table, keys in places.items() for key in keys):
+        before = content[table][0][key]
+        content[table][0][key] = "@@"
+        (tree / TRAIN).write_text(json.dumps(content).replace('"@@"', value))
+        content[table][0][key] = before
+        try:
+            open_dense("coco", tree)
+            read.append(key)
+        except UserError as error:
+            assert len(str(error)) < 1000 and "\n" not in str(error)
+    # a category may be called anything, and one annotation of many may have no mask
+    assert set(read) <= {"name", "segmentation"}
+
+
+def test_run_lengths_of_a_giant(tree):
+    giant = {"size": [10**9, 10**9], "counts": [10**18]}
+    rewrite(tree, put("annotations", 0, segmentation=giant))
+    refused("coco", tree, "has a mask of 1000000000 x 1000000000 on an image of")

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 from timm.data import ImageNetInfo
@@ -124,3 +126,9 @@ def test_torchvision_sets_by_name(monkeypatch, tmp_path):
         open_dataset("torchvision:CIFAR10", "train", tmp_path)
     with pytest.raises(UserError, match="did you mean 'CIFAR10'"):
         open_dataset("torchvision:CIFR10")
+
+
+def test_a_pipe_is_no_dataset(tmp_path):
+    os.mkfifo(tmp_path / "list.txt")
+    with pytest.raises(UserError, match=r"list\.txt is neither a folder nor a regular file"):
+        open_dataset(tmp_path / "list.txt")

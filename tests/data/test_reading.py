@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sslbench.data.images import open_dataset
+from sslbench.data.label_maps import read_label_map
+from sslbench.data.loader import make_loader
 from sslbench.data.reading import (
     BrokenImage,
     decode,
@@ -19,8 +22,10 @@ from sslbench.data.reading import (
     read_lines,
     upright_size,
 )
+from sslbench.data.views import PlainCrop, PlainCropConfig
 from sslbench.errors import UserError
 from tests.data.files import STORED, chunk
+from tests.pictures import write_images
 
 
 def test_the_content_counts_and_not_the_name(tmp_path):
@@ -134,3 +139,45 @@ def test_what_is_no_text_is_named(tmp_path, content):
     (tmp_path / "l.txt").write_bytes(content)
     with pytest.raises(UserError, match=r"l\.txt .*: save it as UTF-8"):
         read_lines(tmp_path / "l.txt")
+
+
+def giant(width, height, pixels=b""):
+    """A PNG of a few bytes that says to be so large."""
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    whole = chunk(b"IHDR", head) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + whole
+
+
+BOMBS = {
+    "x.png": giant(100_000, 100_000),
+    "y.png": giant(20_000, 20_000, zlib.compress(bytes(2**24), 9)),
+    "z.png": giant(2**31 - 1, 2**31 - 1),
+    "x.ppm": b"P6 1000000 1000000 255\n",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+@pytest.mark.parametrize("lifted", [False, True])
+def test_a_decompression_bomb_is_a_broken_image(tmp_path, monkeypatch, name, lifted):
+    """S1: whatever limit a library has set for Pillow."""
+    if lifted:
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    (tmp_path / name).write_bytes(BOMBS[name])
+    for read in (decode, read_label_map):
+        with pytest.raises(BrokenImage, match=r"it has more than 178,956,970 pixels, which take"):
+            read(tmp_path / name)
+
+
+def test_a_bomb_in_a_folder_is_skipped_and_named(tmp_path):
+    write_images(tmp_path / "images", 12)
+    (tmp_path / "images" / "bomb.png").write_bytes(BOMBS["x.png"])
+    named = [
+        text
+        for _, names in make_loader(
+            open_dataset(tmp_path / "images"), PlainCrop(PlainCropConfig(size=8)), 0, 4, 12,
+            mean=(0.5,) * 3, std=(0.5,) * 3,
+        )
+        for text in names
+    ]  # fmt: skip
+    assert len(named) == 1 and "bomb.png: it has more than 178,956,970 pixels" in named[0]

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from sslbench.errors import UserError
 from sslbench.training import checkpoint
 from sslbench.training.log import LOG
-from sslbench.training.sealed import DamagedFile, load_checked
+from sslbench.training.sealed import DamagedFile, load_checked, load_checked_json
 
 from . import small
 
@@ -324,3 +324,14 @@ def test_tensors_that_the_file_does_not_hold(tmp_path):
     path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
     with pytest.raises(UserError, match="truncated or damaged"):
         checkpoint.read_weights(path)
+
+
+def test_a_pipe_in_place_of_a_state_gives_way_to_the_one_before(tmp_path):
+    for step in (3, 6):
+        checkpoint.save_state(tmp_path, {"step": step})
+    (tmp_path / checkpoint.STATE).unlink()
+    os.mkfifo(tmp_path / checkpoint.STATE)
+    assert checkpoint.load_state(tmp_path)["step"] == 3
+    os.mkfifo(tmp_path / "metrics.json")
+    with pytest.raises(DamagedFile, match="no regular file"):
+        load_checked_json(tmp_path / "metrics.json")
