@@ -31,23 +31,23 @@ from sslbench.methods.losses import (
     temperature,
     unreached_temperature,
 )
-from sslbench.settings import setting
+from sslbench.settings import Epochs, Width, setting
 
 
 @dataclass(frozen=True)
 class DINOConfig:
     """As main_dino.py. head_batch_norm_apart: the official head takes one set over all crops."""
 
-    out_dim: Annotated[int, setting("prototypes", ge=2)] = 65536
-    hidden_dim: Annotated[int, setting("width of the head", ge=1)] = 2048
-    bottleneck_dim: Annotated[int, setting("width before the prototypes", ge=1)] = 256
+    out_dim: Annotated[Width, setting("prototypes", ge=2)] = 65536
+    hidden_dim: Annotated[Width, setting("width of the head")] = 2048
+    bottleneck_dim: Annotated[Width, setting("width before the prototypes")] = 256
     norm_last_layer: Annotated[bool, setting("whether prototypes keep length 1")] = False
     head_batch_norm: Annotated[bool, setting("batch norm in the head")] = False
     head_batch_norm_apart: Annotated[
         bool, setting("crops of each size take batch statistics of their own")
     ] = False
     freeze_last_layer: Annotated[
-        float, setting("prototypes stay as they are at first", "epochs", ge=0)
+        Epochs, setting("prototypes stay as they are at first", "epochs")
     ] = 1.0
     student_temp: Annotated[float, setting("temperature of the student", gt=0)] = 0.1
     teacher_temp: Annotated[float, setting("final temperature of the teacher", gt=0)] = 0.07
@@ -55,7 +55,7 @@ class DINOConfig:
         0.04
     )
     warmup_teacher_temp_epochs: Annotated[
-        float, setting("linear change of the teacher's temperature", "epochs", ge=0)
+        Epochs, setting("linear change of the teacher's temperature", "epochs")
     ] = 30.0
     momentum: Annotated[float, setting("momentum of the teacher, rising to 1", ge=0, lt=1)] = 0.996
     centre_momentum: Annotated[float, setting("momentum of the centre", ge=0, le=1)] = 0.9

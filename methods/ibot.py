@@ -37,7 +37,7 @@ from sslbench.methods.losses import (
     temperature,
     unreached_temperature,
 )
-from sslbench.settings import setting
+from sslbench.settings import Epochs, Width, setting
 
 PROBES = 8  # patches a crop whose entropy is logged
 
@@ -51,23 +51,23 @@ class IBOTConfig:
     head_batch_norm_apart: the official head takes one set of statistics over both.
     """
 
-    out_dim: Annotated[int, setting("prototypes of [CLS]", ge=2)] = 8192
+    out_dim: Annotated[Width, setting("prototypes of [CLS]", ge=2)] = 8192
     patch_out_dim: Annotated[
-        int, setting("prototypes of patches that have a head of their own", ge=2)
+        Width, setting("prototypes of patches that have a head of their own", ge=2)
     ] = 8192
     shared_head: Annotated[bool, setting("whether the student has one head for both")] = True
     shared_head_teacher: Annotated[bool, setting("whether the teacher has one head for both")] = (
         True
     )
-    hidden_dim: Annotated[int, setting("width of the head", ge=1)] = 2048
-    bottleneck_dim: Annotated[int, setting("width before the prototypes", ge=1)] = 256
+    hidden_dim: Annotated[Width, setting("width of the head")] = 2048
+    bottleneck_dim: Annotated[Width, setting("width before the prototypes")] = 256
     norm_last_layer: Annotated[bool, setting("whether prototypes keep length 1")] = False
     head_batch_norm: Annotated[bool, setting("batch norm in the head")] = False
     head_batch_norm_apart: Annotated[
         bool, setting("[CLS] and patches are normalised apart, by norms of their own")
     ] = False
     freeze_last_layer: Annotated[
-        float, setting("prototypes stay as they are at first", "epochs", ge=0)
+        Epochs, setting("prototypes stay as they are at first", "epochs")
     ] = 1.0
     student_temp: Annotated[float, setting("temperature of the student", gt=0)] = 0.1
     teacher_temp: Annotated[float, setting("final temperature of the teacher's [CLS]", gt=0)] = 0.07
@@ -78,7 +78,7 @@ class IBOTConfig:
         0.04
     )
     warmup_teacher_temp_epochs: Annotated[
-        float, setting("linear change of the teacher's temperatures", "epochs", ge=0)
+        Epochs, setting("linear change of the teacher's temperatures", "epochs")
     ] = 30.0
     momentum: Annotated[float, setting("momentum of the teacher, rising to 1", ge=0, lt=1)] = 0.996
     centre_momentum: Annotated[float, setting("momentum of the centres", ge=0, le=1)] = 0.9

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from sslbench.backbones.config import BackboneConfig
-from sslbench.settings import setting
+from sslbench.settings import Epochs, setting
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -50,11 +50,11 @@ class OptimConfig:
     BEiT.
     """
 
-    lr: Annotated[float, setting("peak learning rate, before scale_lr", gt=0)] = 5e-4
+    lr: Annotated[float, setting("peak learning rate, before scale_lr", gt=0, le=1e3)] = 5e-4
     scale_lr: Annotated[bool, setting("whether lr is multiplied by batch_size / 256")] = True
     min_lr: Annotated[float, setting("final learning rate, never scaled", ge=0)] = 1e-6
     warmup_epochs: Annotated[
-        float, setting("linear rise of the learning rate from 0", "epochs", ge=0)
+        Epochs, setting("linear rise of the learning rate from 0", "epochs")
     ] = 10.0
     weight_decay: Annotated[float, setting("weight decay at the start", ge=0)] = 0.04
     weight_decay_end: Annotated[float, setting("weight decay at the end", ge=0)] = 0.4
@@ -75,10 +75,12 @@ class OptimConfig:
 class TrainConfig:
     """What decides the result besides the method, the backbone and the optimiser."""
 
-    epochs: Annotated[float, setting("passes over the data", gt=0)] = 100.0
+    epochs: Annotated[Epochs, setting("passes over the data", gt=0)] = 100.0
     batch_size: Annotated[
         int,
-        setting("images of an optimiser step, over all processes and micro-batches", ge=1),
+        setting(
+            "images of an optimiser step, over all processes and micro-batches", ge=1, le=2**20
+        ),
     ] = 1024
     accumulate: Annotated[int, setting("micro-batches of an optimiser step", ge=1)] = 1
     seed: Annotated[int, setting("seed of weights, order, crops, masks and drop path", ge=0)] = 0

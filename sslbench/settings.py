@@ -49,6 +49,8 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Scale = Annotated[tuple[Share, Share], AfterValidator(_ascending)]  # lowest, highest
 Side = Annotated[int, Field(ge=1, le=8192)]  # of an image or a crop in pixels
+Width = Annotated[int, Field(ge=1, le=2**20)]  # of a layer; a larger one fits no memory
+Epochs = Annotated[float, Field(ge=0, le=1e6)]
 
 
 def typed(cls: type, values: Mapping[str, Any], where: str) -> Any:
@@ -214,8 +216,12 @@ def _interval(schema: Mapping[str, Any]) -> str:
     if (low, over) == (None, None) and (high, under) == (None, None):
         return ", not empty" if schema.get("minLength") else ""
     if (high, under) == (None, None):
-        return f" >= {low:g}" if over is None else f" > {over:g}"
+        return f" >= {_number(low)}" if over is None else f" > {_number(over)}"
     if (low, over) == (None, None):
-        return f" <= {high:g}" if under is None else f" < {under:g}"
-    left = f"[{low:g}" if over is None else f"({over:g}"
-    return f" in {left},{high:g}]" if under is None else f" in {left},{under:g})"
+        return f" <= {_number(high)}" if under is None else f" < {_number(under)}"
+    left = f"[{_number(low)}" if over is None else f"({_number(over)}"
+    return f" in {left},{_number(high)}]" if under is None else f" in {left},{_number(under)})"
+
+
+def _number(value: Any) -> str:
+    return str(int(value)) if float(value).is_integer() else str(value)

@@ -23,7 +23,7 @@ from sslbench.data.views import PlainCrop, PlainCropConfig
 from sslbench.method import Method, Progress, ViewBatch
 from sslbench.methods.losses import cosine
 from sslbench.sampling import PerSample
-from sslbench.settings import setting
+from sslbench.settings import Width, setting
 
 
 def _halvings(downsample: int) -> int:
@@ -42,13 +42,13 @@ def _checked(downsample: int) -> int:
 class DVAEConfig:
     """Of a small tokenizer, ours and no paper's."""
 
-    num_codes: Annotated[int, setting("codes of the codebook", ge=2)] = 8192
+    num_codes: Annotated[Width, setting("codes of the codebook", ge=2)] = 8192
     downsample: Annotated[
         int,
-        setting("side that one code stands for, a power of two", "pixels", ge=2),
+        setting("side that one code stands for, a power of two", "pixels", ge=2, le=1024),
         AfterValidator(_checked),
     ] = 8
-    hidden_dim: Annotated[int, setting("width of the widest layer", ge=1)] = 256
+    hidden_dim: Annotated[Width, setting("width of the widest layer")] = 256
     kl_weight: Annotated[float, setting("beta, the weight of the KL divergence a code", ge=0)] = (
         1e-3
     )

@@ -46,7 +46,7 @@ class BackboneConfig:
     drop_path: Annotated[
         float, setting("residual branches dropped in the last block, fewer before", ge=0, lt=1)
     ] = 0.1
-    window: Annotated[int, setting("side of Swin's attention windows", "tokens", ge=1)] = 7
+    window: Annotated[Side, setting("side of Swin's attention windows", "tokens")] = 7
     positions: Annotated[
         Positions,
         setting("beit_* only; relative: a bias table in every block, shared: one for all"),
@@ -55,7 +55,7 @@ class BackboneConfig:
         float, setting("initial factor of residual branches, 0: none; not Swin", ge=0)
     ] = 0.0
     registers: Annotated[
-        int, setting("tokens that are neither [CLS] nor patches; vit_* only", ge=0)
+        int, setting("tokens that are neither [CLS] nor patches; vit_* only", ge=0, le=1024)
     ] = 0
     norm_eps: Annotated[float, setting("epsilon of the LayerNorms", ge=0)] = 1e-6
     resampling: Annotated[

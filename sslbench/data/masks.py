@@ -14,7 +14,7 @@ from typing import Annotated, Literal, Protocol
 import numpy as np
 from pydantic import AfterValidator
 
-from sslbench.settings import Probability, setting
+from sslbench.settings import Epochs, Probability, setting
 
 Grid = tuple[int, int]
 
@@ -118,7 +118,7 @@ class MaskConfig:
         tuple[Ratio, ...],
         setting("mean and spread of the masked share; one pair is drawn", min_length=1),
     ] = ((0.0, 0.0), (0.3, 0.2))
-    start_epoch: Annotated[float, setting("nothing is masked before it", "epochs", ge=0)] = 0
+    start_epoch: Annotated[Epochs, setting("nothing is masked before it", "epochs")] = 0
     ratio_per: Annotated[Literal["view", "image"], setting("what has a share of its own")] = "view"
 
     def ratio(self, rng: np.random.Generator, epoch: int) -> float:

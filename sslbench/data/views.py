@@ -59,8 +59,8 @@ class MultiCropConfig:
 
     global_size: Annotated[Side, setting("side of the global crops", "pixels")] = 224
     local_size: Annotated[Side, setting("side of the local crops", "pixels")] = 96
-    global_crops: Annotated[int, setting("global crops of an image", ge=1)] = 2
-    local_crops: Annotated[int, setting("local crops of an image", ge=0)] = 10
+    global_crops: Annotated[int, setting("global crops of an image", ge=1, le=1000)] = 2
+    local_crops: Annotated[int, setting("local crops of an image", ge=0, le=1000)] = 10
     global_scale: Annotated[Scale, setting("smallest and largest share of the area")] = (0.25, 1.0)
     local_scale: Annotated[Scale, setting("smallest and largest share of the area")] = (0.05, 0.25)
     flip: Flip = 0.5

@@ -76,3 +76,9 @@ def test_equal_seeds_give_equal_records():
     assert figures(Clustering().run(None, splits(6), context)) == figures(
         Clustering().run(None, splits(6), context)
     )
+
+
+def test_p21_any_seed_starts_k_means():
+    context = FakeContext(blobs(5, 6, 8, 1), blobs(120, 6, 8, 2, 0.1))
+    for context.seed in (2**32 - 2, 202611251333, 2**70):  # scikit-learn takes 32 bits
+        assert figures(Clustering().run(None, splits(6), context))["k-means", "NMI"] > 50

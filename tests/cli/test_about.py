@@ -36,3 +36,15 @@ def test_list_of_one_kind(sslbench) -> None:
     assert listed.out.startswith("configs\n  matched/")
     assert "methods" not in listed.out.splitlines()
     assert_one_sentence(sslbench("list", "config"), "kind 'config': did you mean 'configs'")
+
+
+def test_settings_of_a_recipe(sslbench) -> None:
+    listed = sslbench("settings", "shapes/dino", "--set", "optim.clip=0")
+    assert listed.code == 0, listed.err
+    assert "optim.clip=0.0\n    largest gradient norm; 0 or None: no clipping" in listed.out
+    assert "set by shapes/_base.py:6\n" in listed.out
+    assert_one_sentence(sslbench("settings", "shapes/dinno"), "did you mean 'shapes/dino'")
+    assert_one_sentence(
+        sslbench("settings", "shapes/dino", "--set", "optim.lr=0"),
+        r"optim.lr=0: must be greater than 0 .* `sslbench settings shapes/dino` lists",
+    )

@@ -165,3 +165,22 @@ def test_two_processes_from_the_command_line(tmp_path, places, labelled) -> None
     assert "already holds" not in done.stderr
     assert [record["step"] for record in read_log(run)] == [1, 2, 3, 4, 5]
     assert (run / checkpoint.WEIGHTS).exists()
+
+
+def test_p10_a_warm_up_that_never_ends_is_told_before_training(sslbench, places) -> None:
+    given = ("pretrain", "--config", places["config"], "--set", "optim.warmup_epochs=4")
+    told = "warning: optim.warmup_epochs=4 is longer than train.epochs=0.2: the learning rate never"
+    dry = sslbench(*given, "--set", "train.epochs=0.2", "--dry-run")
+    assert dry.code == 0 and dry.out.startswith(told)
+    ended = sslbench(*given, "--set", "train.epochs=0.2", "--out", "run")
+    assert ended.code == 0, ended.err
+    assert told in ended.out and ended.out.index(told) < ended.out.index("-> run")
+
+
+def test_p21_a_large_seed_is_trained_and_evaluated(sslbench, places, labelled) -> None:
+    seed = ("--set", f"train.seed={2**70}", "--set", "train.epochs=0.4", "--data", labelled)
+    trained = sslbench("pretrain", "--config", places["config"], "--out", "run", *seed)
+    assert trained.code == 0, trained.err
+    ended = sslbench("evaluate", "--benchmark", "knn", "--model", "run", "--data", labelled)
+    assert ended.code == 0, ended.err
+    assert "random-init" in ended.out

@@ -194,3 +194,26 @@ def test_a_method_without_its_tokenizer_says_how_to_get_one(images) -> None:
 def test_a_method_that_cannot_be_built_says_why(images) -> None:
     with pytest.raises(UserError, match="downsample 6 is not a power of two"):
         build_method(small.recipe("dvae", images, method={"downsample": 6}), plugins.TOKENIZERS)
+
+
+def test_p12_clip_0_trains_as_without_clipping(images, tmp_path) -> None:
+    told = {}
+    for clip in (None, 0.0):
+        optim, train = {"clip": clip}, {"epochs": 0.4}
+        out = small.train(
+            small.recipe("dino", images, optim=optim, train=train), tmp_path / f"{clip}"
+        )
+        told[clip] = checkpoint.read_weights(out / checkpoint.WEIGHTS)[0]
+    for name, tensor in told[0.0].items():
+        assert torch.equal(tensor, told[None][name])
+
+
+def test_p21_any_seed_trains_its_own_weights(images, tmp_path) -> None:
+    hashes = set()
+    for seed in (0, 202611251333, 2**64, 2**70):
+        recipe = small.recipe("dino", images, train={"epochs": 0.4, "seed": seed})
+        out = small.train(recipe, tmp_path / str(seed))
+        model = load_backbone(str(out))
+        assert model.card.seed == seed
+        hashes.add(model.card.sha256)
+    assert len(hashes) == 4
