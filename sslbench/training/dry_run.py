@@ -18,12 +18,13 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import flop_registry
 
 from sslbench import plugins
-from sslbench.config import About, Recipe
+from sslbench.config import About, Recipe, load_recipe
 from sslbench.consistency import warnings
 from sslbench.data.home import expanded
 from sslbench.data.images import is_absent, open_dataset
 from sslbench.errors import UserError
 from sslbench.method import Method, Progress, Sample, ViewBatch, Views
+from sslbench.runs import to_train_first
 from sslbench.training.build import build_method
 from sslbench.training.optim import peak_lr
 from sslbench.training.run import images_each, length
@@ -84,9 +85,11 @@ def report(recipe: Recipe, processes: int = 1, group: str = plugins.METHODS) -> 
 def with_stand_ins(recipe: Recipe, group: str = plugins.METHODS) -> Recipe:
     """`recipe` with fresh weights for every frozen module that it needs and that is not there."""
     method_class: type[Method] = plugins.load(group, recipe.method_name)
-    needs = dict(recipe.needs)
+    needs, trained = dict(recipe.needs), to_train_first(recipe)
     for kind in method_class.needs:
         source, known = needs.get(kind, ""), plugins.available(plugins.group_of(kind))
+        if kind in trained:
+            source = load_recipe(trained[kind], group=plugins.group_of(kind)).method_name
         if not source or not expanded(source).exists():
             needs[kind] = f"random-init:{source if source in known else next(iter(known))}"
     return replace(recipe, needs=needs)

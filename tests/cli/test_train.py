@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sslbench.cli import train
-from sslbench.training import checkpoint
+from sslbench.training import checkpoint, distributed
 from sslbench.training.log import LOG, read_log
 from tests.cli.ended import assert_one_sentence
 from tests.training import small
@@ -105,6 +105,20 @@ def test_a_tokenizer_that_nobody_gave_is_trained_first(sslbench, tmp_path, image
         "tokenizer": str(tmp_path / folder)
     }
     assert Path("runs/mine", checkpoint.WEIGHTS).exists()
+
+
+def test_all_processes_are_told_of_the_tokenizer(sslbench, tmp_path, images, monkeypatch) -> None:
+    told = []
+    monkeypatch.setattr(distributed, "relaunch", lambda arguments, _: told.append(arguments) or 0)
+    dvae = small.write_config(tmp_path / "dvae.py", "dvae", tmp_path, train={"epochs": 1})
+    needs = {"tokenizer": f"train:{dvae}"}
+    beit = small.write_config(tmp_path / "beit.py", "beit", images, needs=needs)
+    ended = sslbench("pretrain", "--config", beit, "--nproc", "2", "--out", "runs/mine")
+    assert (ended.code, ended.err) == (0, "")
+    place = "needs.tokenizer='runs/dvae-small-seed0'"
+    expected = ["pretrain", "--config", str(beit), "--out", "runs/mine", "--set", place]
+    assert told == [expected]
+    assert Path("runs/dvae-small-seed0", checkpoint.WEIGHTS).exists()
 
 
 def test_under_torchrun_nothing_is_trained_first(sslbench, tmp_path, images, monkeypatch) -> None:

@@ -156,3 +156,9 @@ def test_stand_ins_take_the_place_of_what_is_missing_only(tokenizer) -> None:
 @pytest.mark.parametrize(("patch", "patches"), [(16, 2 * 196 + 10 * 36), (8, 2 * 784 + 10 * 144)])
 def test_patches_of_multi_crop(patch, patches) -> None:
     assert MultiCropConfig().patches(patch) == patches
+
+
+def test_what_is_trained_first_is_stood_in_for_by_its_own_kind() -> None:
+    needs = {"tokenizer": "train:photos/dvae"}
+    recipe = small.recipe("beit", Path("nowhere"), needs=needs)
+    assert dry_run.with_stand_ins(recipe).needs == {"tokenizer": "random-init:dvae"}
