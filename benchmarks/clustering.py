@@ -14,15 +14,17 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from sklearn.cluster import KMeans
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from sslbench.backbones.base import Backbone
 from sslbench.benchmark import Benchmark, Context, Features, FeatureSpec, Splits
+from sslbench.benchmarks.blanks import blanks
 from sslbench.benchmarks.partitions import scores
 from sslbench.data.rng import fitting
 from sslbench.reporting.result import Result
 
+METRICS = ("ACC", "ARI", "NMI", "FMI")
 SPREAD = "sd of"  # in the setting of a spread
 
 
@@ -47,7 +49,7 @@ class Clustering(Benchmark):
     suites = ("frozen", "full")
     Protocol = ClusteringProtocol
     main = (("k-means", "NMI"), ("k-means", "ACC"))
-    directions = dict.fromkeys(("ACC", "ARI", "NMI", "FMI"), "higher")
+    directions = dict.fromkeys(METRICS, "higher")
     headings = {("k-means", "NMI"): "NMI", ("k-means", "ACC"): "ACC"}
 
     @classmethod
@@ -58,25 +60,32 @@ class Clustering(Benchmark):
     def run(self, backbone: Backbone, data: Splits, context: Context) -> list[Result]:
         p = self.protocol
         test = context.features(backbone, data, "test", FeatureSpec(p.layers, p.pool, p.norm))
-        runs = [
-            scores(test.y.numpy(), self._kmeans(test, len(data.classes), context.seed + start))
-            for start in range(p.starts)
+        reason = without_clusters(data, test.y)
+        groups = {} if reason else self._groups(test, len(data.classes), context.seed)
+        head = context.head()
+        if (
+            head is not None and p.pool == "cls" and len(test.y.unique()) > 1
+        ):  # the head knows the [CLS] token only
+            cls = context.features(backbone, data, "test", FeatureSpec())
+            clusters, width = head_clusters(head, cls, context.device)
+            groups[f"argmax of {width}-d head"] = scores(cls.y.numpy(), clusters)
+        missing = blanks(self, data, context, ["k-means"], reason, METRICS) if reason else []
+        return missing + [
+            context.result(self, data, setting, metric, value, len(test.y))
+            for setting, figures in groups.items()
+            for metric, value in figures.items()
         ]
+
+    def _groups(self, test: Features, classes: int, seed: int) -> dict[str, dict[str, float]]:
+        """The means over the starts, and their spread."""
+        p, y = self.protocol, test.y.numpy()
+        runs = [scores(y, self._kmeans(test, classes, seed + start)) for start in range(p.starts)]
         by_metric = {metric: np.array([run[metric] for run in runs]) for metric in runs[0]}
         groups = {"k-means": {metric: float(v.mean()) for metric, v in by_metric.items()}}
         if p.starts > 1:
             spread = {metric: float(v.std(ddof=1)) for metric, v in by_metric.items()}
             groups[f"k-means, {SPREAD} {p.starts} starts"] = spread
-        head = context.head()
-        if head is not None and p.pool == "cls":  # the head knows the [CLS] token only
-            cls = context.features(backbone, data, "test", FeatureSpec())
-            clusters, width = head_clusters(head, cls, context.device)
-            groups[f"argmax of {width}-d head"] = scores(cls.y.numpy(), clusters)
-        return [
-            context.result(self, data, setting, metric, value, len(test.y))
-            for setting, figures in groups.items()
-            for metric, value in figures.items()
-        ]
+        return groups
 
     def _kmeans(self, features: Features, classes: int, seed: int) -> np.ndarray:
         p = self.protocol
@@ -86,6 +95,18 @@ class Clustering(Benchmark):
             random_state=fitting(seed, bits=32),
         )  # fmt: skip
         return kmeans.fit_predict(x)
+
+
+def without_clusters(data: Splits, y: Tensor) -> str:
+    """Why clusters of the judged images, of classes `y`, say nothing; "" where they do."""
+    if len(y.unique()) < 2:
+        return f"The {data.split} split of {data.name} holds one class, which is one cluster."
+    if len(y) <= len(data.classes):
+        return (
+            f"The {data.split} split of {data.name} has {len(y)} images for {len(data.classes)} "
+            "clusters: each is one of its own."
+        )
+    return ""
 
 
 @torch.inference_mode()

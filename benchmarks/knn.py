@@ -17,8 +17,8 @@ from torch.nn.functional import normalize
 
 from sslbench.backbones.base import Backbone
 from sslbench.benchmark import Benchmark, Context, Features, FeatureSpec, Splits
+from sslbench.benchmarks.blanks import blanks, one_class
 from sslbench.benchmarks.topk import accuracy_results, ranked
-from sslbench.errors import UserError
 from sslbench.reporting.result import Result
 
 SIMILARITIES = 2**26  # similarities held at once (256 MiB): bounds the memory, not the result
@@ -36,7 +36,7 @@ class KNNProtocol:
 
 
 class KNN(Benchmark):
-    """Weighted k-NN; a k larger than the bank is left out, a blank rather than another number."""
+    """Weighted k-NN; a k larger than the bank has a blank rather than another number."""
 
     name = "knn"
     version = "1"
@@ -51,24 +51,17 @@ class KNN(Benchmark):
         spec = FeatureSpec(p.layers, p.pool, p.norm)
         bank = context.features(backbone, data, "train", spec)
         test = context.features(backbone, data, "test", spec)
-        ks = fitting(p.k, len(bank.y), data.name)
+        reason, size = one_class(data), len(bank.y)
+        ks = sorted(k for k in p.k if k <= size and not reason)
         votes = nearest_votes(bank, test, len(data.classes), ks, p.temperature, context.device)
-        return [
+        records = [
             record
             for k, ranks in votes.items()
             for record in accuracy_results(self, data, context, f"k={k}", ranks, test.y)
         ]
-
-
-def fitting(ks: Sequence[int], bank: int, name: str) -> tuple[int, ...]:
-    """The ks that a bank of `bank` images can answer, ascending; UserError if there is none."""
-    fit = tuple(sorted(k for k in ks if k <= bank))
-    if not fit:
-        raise UserError(
-            f"k-NN on {name!r}: the bank has {bank} images, fewer than the smallest k={min(ks)}; "
-            f"give more training images or a smaller k."
-        )
-    return fit
+        reason = reason or f"The bank has {size} images, fewer than k."
+        unfit = [f"k={k}" for k in sorted(p.k) if k not in ks]
+        return [*records, *blanks(self, data, context, unfit, reason)]
 
 
 @torch.inference_mode()
@@ -88,6 +81,8 @@ def nearest_votes(
     keys = normalize(bank.x.to(device)).T
     labels = bank.y.to(device)
     ks = sorted(ks)
+    if not ks:
+        return {}
     found: dict[int, list[Tensor]] = {k: [] for k in ks}
     chunk = max(1, min(1024, SIMILARITIES // len(labels)))
     for x in test.x.split(chunk):

@@ -20,6 +20,7 @@ from sslbench.backbones.base import Backbone
 from sslbench.backbones.classifier import RELEASED
 from sslbench.backbones.load import LoadedModel
 from sslbench.benchmark import Benchmark, Context, Features, Splits
+from sslbench.benchmarks.blanks import blanks, one_class
 from sslbench.benchmarks.taps import Taps
 from sslbench.benchmarks.topk import accuracy_results, ranked
 from sslbench.data.rng import fitting
@@ -120,7 +121,12 @@ def probe_results(
     test: Features,
     probe: Probe,
 ) -> list[Result]:
-    """Trains the grid and records the best head's accuracies and its learning rate ("lr")."""
+    """Trains the grid and records the best head's accuracies and its learning rate ("lr").
+
+    A blank where the data have one class.
+    """
+    if reason := one_class(data):
+        return blanks(benchmark, data, context, [setting], reason)
     weight, bias = train_grid(train, len(data.classes), probe, context.seed, context.device)
     best = best_head(weight, bias, test)
     ranks = ranked(test.x @ weight[:, best].cpu() + bias[best].cpu())

@@ -17,6 +17,7 @@ from torch.optim import AdamW, Optimizer
 from sslbench.backbones.base import Backbone
 from sslbench.backbones.load import LoadedModel
 from sslbench.benchmark import Benchmark, Context, FeatureSpec, Splits
+from sslbench.benchmarks.blanks import blanks, one_class
 from sslbench.benchmarks.online import Online, best_results, train
 from sslbench.evaluation.features import combine
 from sslbench.reporting.result import Result
@@ -52,6 +53,8 @@ class LinearLayers(Benchmark):
     def run(self, backbone: Backbone, data: Splits, context: Context) -> list[Result]:
         p = self.protocol
         spec = FeatureSpec(1, p.pool, p.norm)
+        if reason := one_class(data):
+            return blanks(self, data, context, ["best block"], reason)
 
         @torch.no_grad()
         def features(images: Tensor) -> list[Tensor]:

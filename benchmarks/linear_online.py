@@ -14,6 +14,7 @@ from torch.optim import SGD, Optimizer
 
 from sslbench.backbones.base import Backbone
 from sslbench.benchmark import Benchmark, Context, Splits
+from sslbench.benchmarks.blanks import blanks, one_class
 from sslbench.benchmarks.linear import RATES
 from sslbench.benchmarks.online import Online, best_results, train
 from sslbench.benchmarks.taps import Taps
@@ -47,7 +48,9 @@ class LinearOnline(Benchmark):
 
     def run(self, backbone: Backbone, data: Splits, context: Context) -> list[Result]:
         p = self.protocol
-        spec = p.taps.spec(context.model, p.pool)
+        spec, setting = p.taps.spec(context.model, p.pool), f"best of {len(p.rates)} lr"
+        if reason := one_class(data):
+            return blanks(self, data, context, [setting], reason)
 
         def features(images: Tensor) -> list[Tensor]:
             return [tap(backbone, images, spec)] * len(p.rates)
@@ -60,5 +63,4 @@ class LinearOnline(Benchmark):
             return SGD(groups, momentum=p.momentum)
 
         history = train(features, optimiser, p.online, data, context)
-        setting = f"best of {len(p.rates)} lr"
         return best_results(self, data, context, setting, history, {"lr": p.rates})

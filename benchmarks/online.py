@@ -210,12 +210,18 @@ def _crops(
 
 
 def _judge(classifiers: Classifiers, data: Splits, context: Context) -> tuple[Tensor, int]:
-    """Hits, int64 (layers, 2), and how many images of the judged split could be read."""
+    """Hits, int64 (layers, 2), and how many images of the judged split could be read.
+
+    Too many broken ones are a UserError.
+    """
     transform = EvalTransform.of(context.model, data.test)
     assert data.test.labels is not None, "splits have labels"
     labels = torch.from_numpy(data.test.labels)
     hits, judged = torch.zeros(len(classifiers.layers), 2, dtype=torch.int64), 0
-    for pixels, index, _ in batches(data.test, transform):
+    broken, seen = BrokenLog(data.test), 0
+    for pixels, index, bad in batches(data.test, transform):
+        seen += len(index) + len(bad)
+        broken.record(index, bad, complete=seen == len(data.test))
         if index:
             images = transform.normalise(pixels.to(context.device, non_blocking=True))
             hits += classifiers.hits(images, labels[index].to(context.device))

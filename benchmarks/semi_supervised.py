@@ -9,7 +9,6 @@ the labels, the same for every model.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -20,6 +19,7 @@ from torch.nn.functional import normalize
 from sslbench.backbones.base import Backbone
 from sslbench.backbones.load import LoadedModel
 from sslbench.benchmark import Benchmark, Context, Features, FeatureSpec, Splits
+from sslbench.benchmarks.blanks import blanks, one_class
 from sslbench.benchmarks.knn import nearest_votes
 from sslbench.benchmarks.linear import Probe, probe_results
 from sslbench.benchmarks.logistic import fit_logistic
@@ -83,7 +83,8 @@ class SemiSupervised(Benchmark):
         lists = {f: self._list(data, train, f) for f in p.fractions}
         for fraction, few in lists.items():
             label = f"{fraction:.0%}"
-            if reason := dishonest(fraction, lists, len(train.y), label in p.files):
+            own = label in p.files
+            if reason := one_class(data) or dishonest(fraction, lists, len(train.y), own):
                 records += self._blanks(data, context, label, reason)
                 continue
             records += self._logistic(data, context, label, take(train, few), test)
@@ -111,11 +112,7 @@ class SemiSupervised(Benchmark):
             f"{label} logreg, best of {len(p.strengths)} lambda",
             f"{label} linear, best of {len(p.probe.rates)} lr",
         )
-        n = len(data.test)
-        return [
-            context.result(self, data, setting, "top1", math.nan, n, missing=reason)
-            for setting in settings
-        ]
+        return blanks(self, data, context, settings, reason)
 
     def _logistic(
         self, data: Splits, context: Context, label: str, few: Features, test: Features

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,6 @@ from torch.nn.functional import normalize
 from sslbench.benchmark import Features
 from sslbench.benchmarks import knn
 from sslbench.benchmarks.knn import KNN, KNNProtocol, nearest_votes
-from sslbench.errors import UserError
 from tests.benchmarks.fakes import FakeContext, blobs, figures, splits
 
 CPU = torch.device("cpu")
@@ -38,7 +39,8 @@ def test_a_class_without_votes_is_no_prediction():
 
 def test_records_every_k_that_fits_and_no_other():
     context = FakeContext(blobs(60, 50, 8, 1), blobs(50, 50, 8, 2))
-    found = figures(KNN().run(None, splits(50), context))
+    records = KNN().run(None, splits(50), context)
+    found = figures([r for r in records if not r.missing])
     assert set(found) == {(f"k={k}", m) for k in (10, 20) for m in ("top1", "top5")}
     assert all(found[k, "top1"] <= found[k, "top5"] for k in ("k=10", "k=20"))
     assert ("k=20", "top1") in KNN.main
@@ -49,8 +51,11 @@ def test_top5_is_left_out_below_fifty_classes():
     assert {m for _, m in figures(KNN().run(None, splits(4), context))} == {"top1"}
 
 
-def test_a_bank_too_small_for_every_k_is_refused():
+def test_a_k_larger_than_the_bank_is_a_blank_with_a_reason():
     context = FakeContext(blobs(9, 2, 4, 1), blobs(5, 2, 4, 2))
-    with pytest.raises(UserError, match="9 images, fewer than the smallest k=10"):
-        KNN().run(None, splits(2), context)
-    assert KNN(KNNProtocol(k=(3,))).run(None, splits(2), context)
+    found = KNN().run(None, splits(2), context)
+    assert [r.setting for r in found] == ["k=10", "k=20", "k=100", "k=200"]
+    assert {r.missing for r in found} == {"The bank has 9 images, fewer than k."}
+    assert all(math.isnan(r.value) for r in found)
+    (number,) = KNN(KNNProtocol(k=(3,))).run(None, splits(2), context)
+    assert number.value >= 0 and not number.missing

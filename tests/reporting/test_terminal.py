@@ -77,7 +77,7 @@ k-NN = knn k=20 top1.
 [1] No boxes.
 """
     )
-    assert sheet_to_terminal(sheet, 20).splitlines()[2:5] == [
+    assert sheet_to_terminal(sheet, 18).splitlines()[2:5] == [
         "method dino",
         "    k-NN: *88.2 ±",
         "    0.4*",
