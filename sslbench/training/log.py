@@ -129,8 +129,16 @@ class RunLog:
 
 
 def keep_until(path: Path, step: int) -> None:
-    """Drops records after `step`, which a resumed run is about to write again."""
+    """Drops records after `step`, which a resumed run is about to write again.
+
+    What lies there and is no file is set aside.
+    """
     if not path.exists():
+        return
+    if not path.is_file():
+        aside = path.with_name(f"{path.name}.damaged")
+        logger.warning("%s is no file; it is now %s.", path, aside.name)
+        path.replace(aside)
         return
     kept = []
     for line, record in _sound_lines(path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from sslbench import plugins
 from sslbench.config import Recipe, recipe_from_dict
 from sslbench.errors import UserError
+from sslbench.storage import check_regular, parse_json
 from sslbench.training.checkpoint import CONFIG, has_state, load_state
 
 log = logging.getLogger(__name__)
@@ -23,13 +23,14 @@ def stored_values(out: Path) -> dict[str, Any]:
     """
     path = out / CONFIG
     try:
-        values = json.loads(path.read_text())
+        check_regular(path)
+        values = parse_json(path.read_bytes())
         if not isinstance(values, dict):
             raise ValueError("it holds no object")
         return values
     except FileNotFoundError:
         found, told = "missing", f"{out} holds no run ({CONFIG} is missing)"
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         found, told = "damaged", f"{path} is damaged ({error})"
     if has_state(out) and (values := load_state(out, repair=False).get("recipe")):
         log.warning("%s is %s; the checkpoint says what it held.", path, found)

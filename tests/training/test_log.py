@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -86,3 +88,12 @@ def test_a_damaged_line_costs_no_other(tmp_path, damage) -> None:
     assert read_log(tmp_path) == [{"step": 1}, {"step": 2}, {"step": 3}]
     keep_until(path, 2)
     assert path.read_bytes() == b'{"step": 1}\n{"step": 2}\n'
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_what_is_no_file_is_set_aside(tmp_path, caplog, make) -> None:
+    make(tmp_path / LOG)
+    with RunLog(tmp_path, 3, 5, Console(quiet=True)) as log:
+        log.write({"step": 4, "loss": 1.0})
+    assert [record["step"] for record in read_log(tmp_path)] == [4]
+    assert "log.jsonl is no file; it is now log.jsonl.damaged." in caplog.text
