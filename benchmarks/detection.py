@@ -52,6 +52,14 @@ class Detection(Benchmark):
 
     diagnosis = staticmethod(diagnosis)
 
+    def configured(self, config: str) -> Detection | None:
+        """This benchmark set to a config of configs/detection or a .py file for mmdet."""
+        from sslbench.benchmarks.dense.prepare import is_for
+
+        if not is_for(self.name, config):
+            return None
+        return self.under(replace(self.protocol, config=config))
+
     def protocols(self, model: LoadedModel, data: DenseData) -> list[DetectionProtocol]:
         """The config made for the data and the architecture; none for a backbone without maps."""
         from sslbench.benchmarks.dense.prepare import choose_config, config_hash, read_config

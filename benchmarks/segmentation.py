@@ -55,6 +55,19 @@ class Segmentation(Benchmark):
     def variant(self) -> str:
         return HEADS.get(self.protocol.head, "")
 
+    def configured(self, config: str) -> Segmentation | None:
+        """This benchmark set to a config of configs/segmentation or a .py file for mmseg.
+
+        Its head is the linear one where the config freezes the backbone.
+        """
+        from sslbench.benchmarks.dense.prepare import is_for, read_config
+
+        if not is_for(self.name, config):
+            return None
+        frozen = read_config(self.name, config).model.backbone.get("frozen", False)
+        head = "linear" if frozen else "upernet"
+        return self.under(replace(self.protocol, head=head, config=config))
+
     def protocols(self, model: LoadedModel, data: DenseData) -> list[SegmentationProtocol]:
         """One per head, with the config made for the data and the architecture."""
         from sslbench.benchmarks.dense.prepare import choose_config, config_hash, read_config

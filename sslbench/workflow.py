@@ -122,7 +122,8 @@ def configured(benchmarks: Sequence[Benchmark], configs: Sequence[str]) -> list[
     found: list[Benchmark] = []
     unused = list(dict.fromkeys(configs))
     for benchmark in benchmarks:
-        made = {c: b for c in configs if (b := benchmark.configured(c)) is not None}
+        fit = [] if lacking(benchmark) else configs
+        made = {c: b for c in fit if (b := benchmark.configured(c)) is not None}
         unused = [c for c in unused if c not in made]
         found += made.values() or [benchmark]
     if unused:

@@ -37,6 +37,46 @@ def read_config(benchmark: str, name: str) -> Config:
     return deepcopy(_read(path))
 
 
+SCOPES = {"mmdet": "detection", "mmseg": "segmentation"}  # default_scope -> benchmark
+PARTS = ("model", "train_dataloader", "test_dataloader", "train_cfg", "optim_wrapper")
+
+
+def is_for(benchmark: str, name: str) -> bool:
+    """Whether a config's name, or a .py file of the user's, is for a benchmark.
+
+    A file is for the benchmark that its folder is called like, else for the one of its
+    `default_scope`. Raises UserError for a file that cannot be used.
+    """
+    if not name.endswith(".py"):
+        return name in benchmark_configs(benchmark)
+    path = Path(name)
+    if not path.is_file():
+        raise UserError(f"--config {name}: there is no such file; check the path.")
+    try:
+        config = read_config(benchmark, name)
+    except UserError:
+        raise
+    except Exception as error:  # it is a program of the user's
+        raise UserError(
+            f"--config {name} cannot be read, {type(error).__name__}: {error}; correct the file."
+        ) from error
+    folder, scope = path.resolve().parent.name, config.get("default_scope")
+    owner = folder if folder in SCOPES.values() else SCOPES.get(scope)
+    if owner is None:
+        raise UserError(
+            f"--config {name} does not say whether it is for detection or segmentation; set "
+            "default_scope to 'mmdet' or 'mmseg' in it."
+        )
+    if lacks := [part for part in PARTS if part not in config]:
+        raise UserError(f"--config {name} has no {' and no '.join(lacks)}; add what is missing.")
+    kind = config.model.get("backbone", {}).get("type")
+    if kind != "SSLBackbone":
+        raise UserError(
+            f"--config {name} has the backbone {kind!r}; set model.backbone.type='SSLBackbone'."
+        )
+    return owner == benchmark
+
+
 @cache
 def _read(path: Path) -> Config:
     return Config.fromfile(path, lazy_import=False)
@@ -53,7 +93,8 @@ def choose_config(data: DenseData, arch: str, published: dict[str, str], embedde
     if (size := arch.removesuffix(" rel")) not in published:
         raise UserError(
             f"there is no published config for {arch} on {data.name}, only for "
-            f"{', '.join(published)}; judge one of these or add a config to configs/."
+            f"{', '.join(published)}; name one with --config NAME|FILE, such as --config "
+            f"{next(iter(published.values()))}."
         )
     return published[size]
 
@@ -83,6 +124,11 @@ def prepare(config: Config, model: LoadedModel, data: DenseData, seed: int) -> C
 
 def fit_detector(config: Config, dim: int, patch: int, classes: int) -> None:
     """Channels, strides and class counts; the pyramid lies at p/4, p/2, p and 2p, FPN adds 4p."""
+    if patch % 4:
+        raise UserError(
+            f"the maps of a backbone with patches of {patch} pixels lie at strides that detectors "
+            "cannot use; evaluate one whose patches are a multiple of 4."
+        )
     strides = [patch // 4, patch // 2, patch, 2 * patch, 4 * patch]
     detector, heads = config.model, config.model.roi_head
     detector.neck.in_channels = [dim] * 4

@@ -8,6 +8,7 @@ from sslbench.backbones.load import load_backbone
 from sslbench.benchmarks.dense import installation, job
 from sslbench.benchmarks.dense.prepare import config_hash, read_config
 from sslbench.benchmarks.detection import CONFIGS, Detection, DetectionProtocol
+from sslbench.benchmarks.segmentation import Segmentation
 from sslbench.config import benchmark_configs
 from sslbench.data.dense import open_scenes
 from sslbench.data.scenes import ScenesConfig
@@ -110,6 +111,41 @@ def test_an_architecture_without_a_published_config_is_named(nano):
     with pytest.raises(UserError, match="no published config for ViT-Nano/8 on coco") as error:
         Detection().protocols(nano, COCO)
     assert str(error.value).count(".") == 1
+
+
+def test_a_config_is_asked_for_by_name_or_file(nano, tmp_path):
+    """E1: the sentence names --config, which can be followed."""
+    with pytest.raises(UserError, match=r"name one with --config NAME\|FILE, such as "):
+        Detection().protocols(nano, COCO)
+    (protocol,) = Detection().configured("coco_vits16").protocols(nano, COCO)
+    assert protocol.config == "coco_vits16"
+    assert Detection().configured("ade20k_upernet_vits16") is None
+    base = str(benchmark_configs("detection")["shapes"])
+    mine = tmp_path / "mine.py"
+    mine.write_text(f"_base_ = [{base!r}]\n")
+    (own,) = Detection().configured(str(mine)).protocols(nano, COCO)
+    assert own.config == str(mine)
+    assert Segmentation().configured(str(mine)) is None
+    linear = Segmentation().configured("ade20k_linear_vits16")
+    assert (linear.protocol.head, linear.protocol.config) == ("linear", "ade20k_linear_vits16")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x = (", "cannot be read, "),
+        ("model = dict()", "whether it is for detection or segmentation"),
+        ("default_scope = 'mmdet'", "has no model and no train_dataloader"),
+        ("{base}model = dict(backbone=dict(type='ResNet'))", "has the backbone 'ResNet'"),
+    ],
+)
+def test_a_file_that_is_no_config_is_one_sentence(tmp_path, text, said):
+    base = f"_base_ = [{str(benchmark_configs('detection')['shapes'])!r}]\n"
+    (tmp_path / "mine.py").write_text(text.replace("{base}", base))
+    with pytest.raises(UserError, match=said):
+        Detection().configured(str(tmp_path / "mine.py"))
+    with pytest.raises(UserError, match="no such file"):
+        Detection().configured(str(tmp_path / "none.py"))
 
 
 def test_pixels_are_not_tuned():

@@ -44,6 +44,12 @@ def test_a_detector_fits_backbone_and_data(models, name: str, patch: int):
     assert [head.num_classes for head in (*heads.bbox_head, heads.mask_head)] == [2] * 4
 
 
+def test_strides_that_are_no_whole_pixels_are_refused():
+    model = load_backbone("random-init:vit_nano/14@56")
+    with pytest.raises(UserError, match="patches of 14 pixels"):
+        prepared("detection", "shapes", model)
+
+
 @pytest.mark.parametrize("name", SEGMENTATION)
 def test_a_segmenter_fits_backbone_and_data(models, name: str):
     model = prepared("segmentation", name, models[16]).model
