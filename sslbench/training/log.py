@@ -175,7 +175,9 @@ def _tensorboard(folder: Path):  # type: ignore[no-untyped-def]
     try:
         str(folder).encode()
     except UnicodeEncodeError:
-        logger.warning("%s has a name that TensorBoard cannot open; curves are in %s.", folder, LOG)
+        logger.warning(
+            "%s has a name that TensorBoard cannot open; curves are in %s.", printable(folder), LOG
+        )
         return None
     from mmengine.visualization import TensorboardVisBackend  # seconds to import
 
