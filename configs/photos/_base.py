@@ -1,4 +1,9 @@
-"""What the recipes for one's own photographs share: a 64-px ViT, minutes on two CPU cores."""
+"""What the recipes for one's own photographs share: a 64-px ViT, minutes on two CPU cores.
+
+Chosen on 600 of 720 photographs of flowers, judged on all 720 of them. epochs, batch_size and
+warm-up give way to what `budget` makes of the images there are. A GPU sees five times as many
+images; larger networks and crops are left to --set, as none was tried.
+"""
 
 backbone = dict(name="vit_nano", patch_size=8, image_size=64, drop_path=0.0)
 optim = dict(

@@ -13,6 +13,7 @@ UNIFORM, STUCK, LONG = 0.005, 0.025, 20_000
 START = "_start"  # KEY_start: what KEY was before the first step
 HOPE = 1 / 3  # share of the run after which a measure should be better than at its start
 FULL = 90.0  # percent at the start that leave no room to rise
+RISEN = 5.0  # percent above the start, two standard errors: something is learnt, whatever the loss
 
 
 class Health:
@@ -24,11 +25,15 @@ class Health:
     def __init__(self, bounds: Mapping[str, float], total_steps: int) -> None:
         self.bounds, self.total_steps = dict(bounds), total_steps
         self.streaks: dict[tuple[str, str], int] = {}
+        self.learns = False  # by the newest measure, which keeps the band from widening
         self.due: set[str] = set()  # measures that were looked at when they should have risen
 
     def check(self, values: Mapping[str, float]) -> list[str]:
         """Warnings due now, each given once per streak; values: a record, with its "step"."""
         step = values["step"]
+        for key, value in values.items():
+            if key + START in values:
+                self.learns = value >= values[key + START] + RISEN
         found = {
             (key, kind): text
             for key, bound in self.bounds.items()
@@ -50,6 +55,8 @@ class Health:
         return []
 
     def _band(self, step: float) -> float:
+        if self.learns:
+            return UNIFORM
         gone = min(1.0, max(step / self.total_steps, step / LONG))
         return UNIFORM + (STUCK - UNIFORM) * gone
 
