@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from sslbench.backbones.config import BackboneConfig
-from sslbench.settings import Epochs, setting
+from sslbench.settings import Epochs, Share, setting
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -75,7 +75,7 @@ class OptimConfig:
 class TrainConfig:
     """What decides the result besides the method, the backbone and the optimiser."""
 
-    epochs: Annotated[Epochs, setting("passes over the data", gt=0)] = 100.0
+    epochs: Annotated[float, setting("passes over the data", gt=0, le=1e6)] = 100.0
     batch_size: Annotated[
         int,
         setting(
@@ -141,9 +141,9 @@ class Budget:
     epochs: Annotated[float, setting("at most", "epochs", gt=0)] = 400.0
     batches: Annotated[int, setting("of an epoch, at least; smaller ones if need be", ge=1)] = 4
     shares: Annotated[
-        tuple[tuple[str, float], ...], setting("settings that are this share of the epochs")
+        tuple[tuple[str, Share], ...], setting("settings that are this share of the epochs")
     ] = ()
-    starts: Annotated[tuple[tuple[str, float], ...], setting("the same, in whole epochs")] = ()
+    starts: Annotated[tuple[tuple[str, Share], ...], setting("the same, in whole epochs")] = ()
     gpu: Annotated[tuple[str, ...], setting("changes as of --set where there is a GPU")] = ()
 
 

@@ -8,7 +8,7 @@ import torch
 from sslbench import machine
 from sslbench.evaluation.features import workers_for
 from sslbench.machine import limit_threads, usable_cores
-from sslbench.training import train
+from sslbench.training import run
 from sslbench.training.distributed import World
 from tests.training import small
 
@@ -96,7 +96,7 @@ def test_training_takes_what_there_is(place, monkeypatch, tmp_path, images):
     place(V2, **{"cpu.max": "600000 100000"})
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     asked = []
-    monkeypatch.setattr(train, "make_loader", lambda *a, **k: asked.append(k["workers"]))
+    monkeypatch.setattr(run, "make_loader", lambda *a, **k: asked.append(k["workers"]))
     recipe = small.recipe("dino", images, run={"workers": 8})
-    train.load_views(train.set_up(recipe, tmp_path, World(0, 1, torch.device("cpu"))), 0)
+    run.load_views(run.set_up(recipe, tmp_path, World(0, 1, torch.device("cpu"))), 0)
     assert asked == [3]

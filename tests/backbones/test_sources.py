@@ -65,8 +65,9 @@ def test_a_card_keeps_what_the_user_wrote_and_the_files_hash(tmp_path, monkeypat
     torch.save(vit(**TINY), "x.pth")
     write_run(tmp_path / "run", name="dino", **HEAD)
     files = {"./x.pth?arch=ViT-Nano/16": "x.pth", "run": f"run/{WEIGHTS}"}
-    models = workflow.load_models([f"mine={source}" for source in files], None)
-    for model, (source, file) in zip(models, files.items(), strict=True):
+    models, broken = workflow.load_models([f"mine={source}" for source in files], None)
+    assert not broken
+    for model, (source, file) in zip(models.values(), files.items(), strict=True):
         sha = hashlib.sha256((tmp_path / file).read_bytes()).hexdigest()
         card = model.card
         assert (card.label, card.source, card.file_sha256) == ("mine", source, sha)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sslbench.cli import train
-from sslbench.training import checkpoint, distributed
+from sslbench.training import checkpoint, launch
 from sslbench.training.log import LOG, read_log
 from tests.cli.ended import assert_one_sentence
 from tests.training import small
@@ -109,20 +109,22 @@ def test_a_tokenizer_that_nobody_gave_is_trained_first(sslbench, tmp_path, image
 
 def test_all_processes_are_told_of_the_tokenizer(sslbench, tmp_path, images, monkeypatch) -> None:
     told = []
-    monkeypatch.setattr(distributed, "relaunch", lambda arguments, _: told.append(arguments) or 0)
+    monkeypatch.setattr(launch, "launch", lambda arguments, _: told.append(arguments))
     dvae = small.write_config(tmp_path / "dvae.py", "dvae", tmp_path, train={"epochs": 1})
     needs = {"tokenizer": f"train:{dvae}"}
     beit = small.write_config(tmp_path / "beit.py", "beit", images, needs=needs)
     ended = sslbench("pretrain", "--config", beit, "--nproc", "2", "--out", "runs/mine")
     assert (ended.code, ended.err) == (0, "")
     place = "needs.tokenizer='runs/dvae-small-seed0'"
-    expected = ["pretrain", "--config", str(beit), "--out", "runs/mine", "--set", place]
+    command = ["-m", "sslbench.cli", "pretrain", "--config", str(beit)]
+    expected = [*command, "--out", "runs/mine", "--set", place]
     assert told == [expected]
     assert Path("runs/dvae-small-seed0", checkpoint.WEIGHTS).exists()
 
 
 def test_under_torchrun_nothing_is_trained_first(sslbench, tmp_path, images, monkeypatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr("sslbench.cli.leave", sys.exit)
     needs = {"tokenizer": "train:photos/dvae"}
     beit = small.write_config(tmp_path / "beit.py", "beit", images, needs=needs)
     ended = sslbench("pretrain", "--config", beit, "--out", "run")

@@ -12,7 +12,8 @@ from sslbench.config import load_recipe
 from sslbench.plugins import METHODS, TOKENIZERS
 from sslbench.training import checkpoint
 from sslbench.training.log import read_log
-from sslbench.training.train import length, pretrain
+from sslbench.training.run import length
+from sslbench.training.train import pretrain
 from tests.training.small import ALONE
 
 GROUPS = {"dino": METHODS, "ibot": METHODS, "beit": METHODS, "dvae": TOKENIZERS}
