@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import os
+import shlex
 import time
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -94,7 +95,7 @@ class RunLog:
         took = timedelta(seconds=round(time.monotonic() - self._began))
         self.say(
             f"done in {took}; weights: {weights}; evaluate them with `sslbench evaluate --model "
-            f"{weights.parent}`"
+            f"{shlex.quote(str(weights.parent))}`"
         )
 
     def skipped(self, text: str) -> None:

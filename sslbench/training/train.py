@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import time
 from collections.abc import Iterator, Mapping
@@ -27,7 +28,7 @@ from sslbench.training.log import RunLog
 from sslbench.training.meter import Meter
 from sslbench.training.online import Online, watch
 from sslbench.training.run import Run, begin, load_views, restore, save, set_up
-from sslbench.training.step import take_step
+from sslbench.training.step import Taken, take_step
 
 STOP_AFTER = 3  # non-finite steps in a row
 ESTIMATE_AFTER = 10  # steps timed before the time left is estimated
@@ -87,10 +88,8 @@ def train(run: Run, loader: ViewLoader, start: int, log: RunLog, online: Online)
             done = step + 1
             last = done == run.total_steps
             if done % recipe.run.log_every == 0 or last:
-                record = {"step": done, "epoch": done / run.steps_per_epoch}
-                record |= {"lr": taken.lr, "decay": taken.decay, "grad_norm": float(taken.norm)}
-                record |= {**_mean_values(taken.values, world), **meter.read()}
-                record |= online.values(done, recipe.run.log_every, run.total_steps)
+                measured = online.values(done, recipe.run.log_every, run.total_steps)
+                record = {**_record(run, taken, done), **meter.read(), **measured}
                 log.write(record)
                 for text in loader.exchange():
                     log.skipped(text)
@@ -114,7 +113,7 @@ def train(run: Run, loader: ViewLoader, start: int, log: RunLog, online: Online)
 def how_to_resume(run: Run) -> str:
     tokenizer = run.method.name in plugins.available(plugins.TOKENIZERS)
     command = "tokenizer train" if tokenizer else "pretrain"
-    return f"go on with `sslbench {command} --resume --out {run.out}`"
+    return f"go on with `sslbench {command} --resume --out {shlex.quote(str(run.out))}`"
 
 
 @contextmanager
@@ -162,6 +161,13 @@ def _count_bad(run: Run, bad: int, step: int, values: Mapping[str, Tensor], log:
             "numbers: start a new run with a lower optim.lr or train.precision=fp32."
         )
     return bad
+
+
+def _record(run: Run, taken: Taken, done: int) -> dict[str, float]:
+    """What is logged of a step, `done` steps being done."""
+    record = {"step": done, "epoch": done / run.steps_per_epoch}
+    record |= {"lr": taken.lr, "decay": taken.decay, "grad_norm": float(taken.norm)}
+    return record | _mean_values(taken.values, run.world)
 
 
 def _mean_values(values: Mapping[str, Tensor], world: World) -> dict[str, float]:
