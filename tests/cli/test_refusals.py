@@ -143,7 +143,7 @@ def test_commands_refuse(sslbench, tmp_path, places, typed, pattern) -> None:
         ("run", "--method dino", "already holds a run; add --resume"),
         ("run", "--method ibot --resume", "is a run of 'dino', not 'ibot'; pass --method dino"),
         ("run", "--method dino --resume --set train.epochs=9", "only run.* may change"),
-        ("run", "--method dino --resume --data shapes", "on other data than 'shapes' holds"),
+        ("run", "--method dino --resume --data digits", "on other data than 'digits' holds"),
         ("cut", "--method dino --resume", r"state\.pt is truncated or damaged .* too; remove"),
         ("records", "--method dino --resume", r"config\.json is missing"),
     ],
