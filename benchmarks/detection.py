@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from sslbench.backbones.base import Backbone
 from sslbench.backbones.load import LoadedModel
 from sslbench.benchmark import Benchmark, Context
-from sslbench.benchmarks.dense.installation import LIBRARIES, diagnosis
+from sslbench.benchmarks.dense.installation import LIBRARIES, check_maps, diagnosis
 from sslbench.data.dense import DenseData
 from sslbench.reporting.result import Result
 
@@ -25,7 +25,6 @@ METRICS = {
 }
 # what mmdet leaves unsaid when there is no detection at all
 NOTHING_DETECTED = {name: 0.0 for name in METRICS if name[-2:] not in ("_s", "_m", "_l")}
-CONFIGS = {"ViT-S/16": "coco_vits16", "ViT-B/16": "coco_vitb16"}  # arch -> config for COCO
 
 
 @dataclass(frozen=True)
@@ -61,12 +60,11 @@ class Detection(Benchmark):
         return self.under(replace(self.protocol, config=config))
 
     def protocols(self, model: LoadedModel, data: DenseData) -> list[DetectionProtocol]:
-        """The config made for the data and the architecture; none for a backbone without maps."""
+        """The config made for the data and the architecture."""
         from sslbench.benchmarks.dense.prepare import choose_config, config_hash, read_config
 
-        if not model.backbone.dense:
-            return []
-        name = self.protocol.config or choose_config(data, model.card.arch, CONFIGS, "shapes")
+        check_maps(model)
+        name = self.protocol.config or choose_config(data, model.card.arch, "coco", "shapes")
         protocol = replace(self.protocol, config=name)
         return [replace(protocol, config_hash=config_hash(read_config(self.name, name)))]
 

@@ -13,13 +13,12 @@ from dataclasses import dataclass, replace
 from sslbench.backbones.base import Backbone
 from sslbench.backbones.load import LoadedModel
 from sslbench.benchmark import Benchmark, Context
-from sslbench.benchmarks.dense.installation import LIBRARIES, diagnosis
+from sslbench.benchmarks.dense.installation import LIBRARIES, check_maps, diagnosis
 from sslbench.data.dense import DenseData
 from sslbench.reporting.result import ModelCard, Result
 
 METRICS = ("mIoU", "mAcc", "aAcc")
 HEADS = {"upernet": "UPerNet", "linear": "linear"}
-SIZES = {"ViT-S/16": "vits16", "ViT-B/16": "vitb16", "ViT-L/16": "vitl16"}
 FLOOR = ModelCard(sha256="all-background", method="all-background", arch="none")
 
 
@@ -72,13 +71,11 @@ class Segmentation(Benchmark):
         """One per head, with the config made for the data and the architecture."""
         from sslbench.benchmarks.dense.prepare import choose_config, config_hash, read_config
 
+        check_maps(model)
         chosen: list[SegmentationProtocol] = []
-        if not model.backbone.dense:
-            return chosen
         for head in [self.protocol.head] if self.protocol.head else HEADS:
-            published = {arch: f"ade20k_{head}_{size}" for arch, size in SIZES.items()}
             name = self.protocol.config or choose_config(
-                data, model.card.arch, published, f"shapes_{head}"
+                data, model.card.arch, f"ade20k_{head}", f"shapes_{head}"
             )
             found = config_hash(read_config(self.name, name))
             chosen.append(replace(self.protocol, head=head, config=name, config_hash=found))

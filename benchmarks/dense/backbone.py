@@ -3,6 +3,9 @@
 Taps and pyramid are the papers' (`ibot/evaluation/object_detection/mmcv_custom/
 register_backbone.py:70-87,174-193`). The strides follow the patch size p: p/4, p/2, p, 2p; a patch
 of 8 gets maps twice as fine as one of 16, where the papers' code would give both the same strides.
+Patches of 14 are read as patches of 16 there: images are made smaller by 14/16, so that weights
+stay as they are. Swin has maps of four strides itself: the outputs of its stages, each through a
+LayerNorm of its own (mmdet/models/backbones/swin.py).
 """
 
 from __future__ import annotations
@@ -38,8 +41,9 @@ class SSLBackbone(BaseModule):
     checkpoint replaces (exactly one of the two). sha256: what the weights behind `source` are,
     where that is known. out_indices: 0-based blocks that are tapped; what only later blocks use is
     dropped. out_norm: every tap through the final norm.
-    pyramid: four maps at strides p/4, p/2, p, 2p instead of all at p. frozen: the backbone (not
-    the pyramid) stays in eval mode and gets no gradient. norm_cfg: the norm inside the pyramid.
+    pyramid: four maps at strides p/4, p/2, p, 2p instead of all at p; of Swin, whose strides
+    differ anyway, maps through norms that are trained. frozen: the backbone (not the pyramid)
+    stays in eval mode and gets no gradient. norm_cfg: the norm inside a ViT's pyramid.
     """
 
     def __init__(
@@ -60,17 +64,21 @@ class SSLBackbone(BaseModule):
         self.model = _backbone(source, arch, sha256)
         self.out_indices, self.out_norm = tuple(out_indices), out_norm
         self.pyramid, self.frozen = pyramid, frozen
-        _check_taps(self.out_indices, self.model.depth, pyramid)
+        _check_taps(self.out_indices, self.model, pyramid)
+        maps = map_shapes(self.model, self.out_indices, pyramid)
+        self.stride = stride_of(self.model, pyramid)
         self.model.set_drop_path(drop_path)  # before blocks are dropped: over the whole depth
         self.model.prune(max(self.out_indices) + 1, out_norm)
         self.model.checkpointing = checkpointing
         self.model.requires_grad_(not frozen)
-        if pyramid:
+        if pyramid and self.model.stage_ends:
+            self.norms = nn.ModuleList(nn.LayerNorm(channels) for channels, _ in maps)
+        elif pyramid:
             self._add_pyramid(self.model.embed_dim, norm_cfg or {"type": "BN"})
         self.train()
 
     def _add_pyramid(self, dim: int, norm_cfg: dict[str, Any]) -> None:
-        """The four layers under the names they have in the papers' checkpoints."""
+        """The four layers of a ViT under the names they have in the papers' checkpoints."""
         first, second, third = (nn.ConvTranspose2d(dim, dim, 2, stride=2) for _ in range(3))
         norm = build_norm_layer(norm_cfg, dim)[1]
         self.fpn1 = nn.Sequential(first, norm, nn.GELU(), second)
@@ -81,18 +89,31 @@ class SSLBackbone(BaseModule):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """(B, 3, H, W) normalised -> one (B, D, h, w) map per tap.
 
-        An H or W that is no multiple of the patch is padded with zeros on the right and below, so
-        at stride p, h is H / p rounded up.
+        An H or W that is no multiple of `stride` is padded with zeros on the right and below, so
+        the map of that stride has h = H / stride rounded up.
         """
-        height, width = images.shape[-2:]
-        patch = self.model.patch_size
-        images = F.pad(images, (0, -width % patch, 0, -height % patch))
+        images = self._fitting(images)
         with torch.no_grad() if self.frozen else nullcontext():
             maps = self.model.feature_pyramid(images, self.out_indices, self.out_norm)
-        if self.pyramid:
+        if self.pyramid and self.model.stage_ends:
+            maps = [
+                norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+                for norm, x in zip(self.norms, maps, strict=True)
+            ]
+        elif self.pyramid:
             layers = (self.fpn1, self.fpn2, self.fpn3, self.fpn4)
             maps = [layer(x) for layer, x in zip(layers, maps, strict=True)]
         return tuple(maps)
+
+    def _fitting(self, images: Tensor) -> Tensor:
+        """Padded to whole patches, and made smaller where a patch is to stand for more pixels."""
+        height, width = images.shape[-2:]
+        images = F.pad(images, (0, -width % self.stride, 0, -height % self.stride))
+        patch = self.model.patch_size
+        if patch == self.stride:
+            return images
+        size = [side // self.stride * patch for side in images.shape[-2:]]
+        return F.interpolate(images, size, mode="bilinear", antialias=True)
 
     def train(self, mode: bool = True) -> SSLBackbone:
         super().train(mode)
@@ -101,12 +122,28 @@ class SSLBackbone(BaseModule):
         return self
 
 
-def taps(depth: int) -> tuple[int, ...]:
-    """The four blocks (0-based) a backbone of `depth` blocks is tapped at.
+def taps(backbone: Backbone) -> tuple[int, ...]:
+    """The four blocks (0-based) a backbone is tapped at: the ends of its stages, if it has any."""
+    return backbone.stage_ends or spread_taps(backbone.depth)
 
-    The papers' for 12 and 24; otherwise evenly spaced up to the last.
-    """
+
+def spread_taps(depth: int) -> tuple[int, ...]:
+    """The papers' four for 12 and 24 blocks; otherwise evenly spaced up to the last."""
     return TAPS.get(depth) or tuple(-(-k * depth // 4) - 1 for k in (1, 2, 3, 4))
+
+
+def stride_of(backbone: Backbone, pyramid: bool) -> int:
+    """Pixels a side that a patch stands for: in a pyramid, a multiple of 4."""
+    patch = backbone.patch_size
+    return patch + -patch % 4 if pyramid else patch
+
+
+def map_shapes(backbone: Backbone, blocks: Sequence[int], pyramid: bool) -> list[tuple[int, int]]:
+    """(channels, stride) of the maps that `SSLBackbone` makes of these taps."""
+    if not pyramid or backbone.stage_ends:
+        return [backbone.map_shape(i) for i in blocks]
+    stride = stride_of(backbone, pyramid)
+    return [(backbone.embed_dim, s) for s in (stride // 4, stride // 2, stride, 2 * stride)]
 
 
 def arch_of(backbone: Backbone) -> Arch:
@@ -147,14 +184,15 @@ def _backbone(source: str | None, arch: Arch | None, sha256: str | None) -> Back
     return backbone
 
 
-def _check_taps(blocks: tuple[int, ...], depth: int, pyramid: bool) -> None:
+def _check_taps(blocks: tuple[int, ...], backbone: Backbone, pyramid: bool) -> None:
+    depth, fitting = backbone.depth, taps(backbone)
     if not blocks or not all(0 <= i < depth for i in blocks):
         raise UserError(
             f"out_indices={blocks} do not name blocks 0 to {depth - 1} of a backbone with {depth} "
-            f"blocks; use out_indices={taps(depth)}."
+            f"blocks; use out_indices={fitting}."
         )
     if pyramid and len(blocks) != 4:
         raise UserError(
             f"out_indices={blocks} are {len(blocks)} taps but the pyramid has 4 levels; use "
-            f"out_indices={taps(depth)} or pyramid=False."
+            f"out_indices={fitting} or pyramid=False."
         )

@@ -16,7 +16,7 @@ from mmengine.config import Config
 
 from sslbench.backbones.load import LoadedModel
 from sslbench.benchmarks.dense import install
-from sslbench.benchmarks.dense.backbone import taps
+from sslbench.benchmarks.dense.backbone import map_shapes, taps
 from sslbench.benchmarks.dense.reading import with_our_readers
 from sslbench.config import benchmark_configs
 from sslbench.data.dense import DenseData, DenseSplit
@@ -37,6 +37,18 @@ def read_config(benchmark: str, name: str) -> Config:
     return deepcopy(_read(path))
 
 
+# how the names of configs end; patches of 14 are read as patches of 16 (`backbone`)
+SIZES = {
+    "ViT-Ti/16": "vitti16",
+    "ViT-S/16": "vits16",
+    "ViT-B/16": "vitb16",
+    "ViT-L/16": "vitl16",
+    "ViT-S/14": "vits16",
+    "ViT-B/14": "vitb16",
+    "ViT-L/14": "vitl16",
+    "Swin-T/7": "swint",
+    "Swin-T/14": "swint",
+}
 SCOPES = {"mmdet": "detection", "mmseg": "segmentation"}  # default_scope -> benchmark
 PARTS = ("model", "train_dataloader", "test_dataloader", "train_cfg", "optim_wrapper")
 
@@ -82,21 +94,20 @@ def _read(path: Path) -> Config:
     return Config.fromfile(path, lazy_import=False)
 
 
-def choose_config(data: DenseData, arch: str, published: dict[str, str], embedded: str) -> str:
+def choose_config(data: DenseData, arch: str, kind: str, embedded: str) -> str:
     """The config's name for a dataset and an architecture.
 
-    published: architecture -> config; embedded: the config of the embedded scenes. Relative
-    positions (" rel") take the config of their size. UserError where none was published.
+    kind: how the configs' names begin, e.g. "coco"; embedded: the config of the embedded scenes.
+    Relative positions (" rel") take the config of their size. UserError where there is none.
     """
     if data.embedded:
         return embedded
-    if (size := arch.removesuffix(" rel")) not in published:
+    if (size := arch.removesuffix(" rel")) not in SIZES:
         raise UserError(
-            f"there is no published config for {arch} on {data.name}, only for "
-            f"{', '.join(published)}; name one with --config NAME|FILE, such as --config "
-            f"{next(iter(published.values()))}."
+            f"there is no config for {arch} on {data.name}, only for {', '.join(SIZES)}; name one "
+            f"with --config NAME|FILE, such as --config {kind}_vits16."
         )
-    return published[size]
+    return f"{kind}_{SIZES[size]}"
 
 
 def config_hash(config: Config) -> str:
@@ -106,13 +117,14 @@ def config_hash(config: Config) -> str:
 
 def prepare(config: Config, model: LoadedModel, data: DenseData, seed: int) -> Config:
     """`config` for one backbone on one dataset, ready to be written into a run directory."""
-    weights = {"source": model.source, "sha256": model.card.sha256}
-    config.model.backbone.update(**weights, out_indices=taps(model.backbone.depth))
+    blocks, weights = taps(model.backbone), {"source": model.source, "sha256": model.card.sha256}
+    config.model.backbone.update(**weights, out_indices=blocks)
+    maps = map_shapes(model.backbone, blocks, config.model.backbone.get("pyramid", True))
     config.model.data_preprocessor.update(
         mean=[255.0 * value for value in model.mean], std=[255.0 * value for value in model.std]
     )
     fit = {"coco": fit_detector, "ade20k": fit_segmenter}[data.kind]
-    fit(config, model.backbone.embed_dim, model.backbone.patch_size, len(data.classes))
+    fit(config, maps, len(data.classes))
     _read_from(config.train_dataloader, data.kind, data.train, data.classes)
     _read_from(config.test_dataloader, data.kind, data.test, data.classes)
     for loader in ("train_dataloader", "test_dataloader"):
@@ -122,31 +134,27 @@ def prepare(config: Config, model: LoadedModel, data: DenseData, seed: int) -> C
     return _under_our_runner(config, seed)
 
 
-def fit_detector(config: Config, dim: int, patch: int, classes: int) -> None:
-    """Channels, strides and class counts; the pyramid lies at p/4, p/2, p and 2p, FPN adds 4p."""
-    if patch % 4:
-        raise UserError(
-            f"the maps of a backbone with patches of {patch} pixels lie at strides that detectors "
-            "cannot use; evaluate one whose patches are a multiple of 4."
-        )
-    strides = [patch // 4, patch // 2, patch, 2 * patch, 4 * patch]
+def fit_detector(config: Config, maps: list[tuple[int, int]], classes: int) -> None:
+    """Channels, strides and class counts; maps: (channels, stride), to which FPN adds a coarser."""
+    strides = [stride for _, stride in maps]
     detector, heads = config.model, config.model.roi_head
-    detector.neck.in_channels = [dim] * 4
-    detector.rpn_head.anchor_generator.strides = strides
+    detector.neck.in_channels = [channels for channels, _ in maps]
+    detector.rpn_head.anchor_generator.strides = [*strides, 2 * strides[-1]]
     for extractor in (heads.bbox_roi_extractor, heads.mask_roi_extractor):
-        extractor.featmap_strides = strides[:4]
+        extractor.featmap_strides = strides
     for head in (*heads.bbox_head, heads.mask_head):
         head.num_classes = classes
 
 
-def fit_segmenter(config: Config, dim: int, patch: int, classes: int) -> None:
+def fit_segmenter(config: Config, maps: list[tuple[int, int]], classes: int) -> None:
     """Channels and class counts; the linear head (no pyramid) is as wide as its maps together."""
     head, auxiliary = config.model.decode_head, config.model.get("auxiliary_head")
-    head.update(in_channels=[dim] * len(head.in_channels), num_classes=classes)
+    channels = [channels for channels, _ in maps]
+    head.update(in_channels=channels, num_classes=classes)
     if not config.model.backbone.get("pyramid", True):
-        head.channels = dim * len(head.in_channels)
+        head.channels = sum(channels)
     if auxiliary:
-        auxiliary.update(in_channels=dim, num_classes=classes)
+        auxiliary.update(in_channels=channels[auxiliary.in_index], num_classes=classes)
 
 
 def _read_from(loader: Any, kind: str, split: DenseSplit, classes: tuple[str, ...]) -> None:

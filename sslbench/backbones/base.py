@@ -29,8 +29,9 @@ class Backbone(nn.Module):
 
     patch_size: pixels a side of an output patch token (32 for Swin, whose input patches are 4).
     dense: whether it can be fine-tuned for detection and segmentation: only then do the methods
-    below `intermediate` work. checkpointing: while training, blocks keep their inputs only and
-    are computed a second time in the backward pass (less memory, about a third more time).
+    below `intermediate` work. stage_ends: the last block of each stage (0-based) where stages have
+    maps of their own (Swin). checkpointing: while training, blocks keep their inputs only and are
+    computed a second time in the backward pass (less memory, about a third more time).
     """
 
     embed_dim: int
@@ -38,6 +39,7 @@ class Backbone(nn.Module):
     depth: int
     init_std: float
     dense: bool = False
+    stage_ends: tuple[int, ...] = ()
     checkpointing: bool = False
 
     def forward(self, images: Tensor, mask: Tensor | None = None) -> Tokens:
@@ -59,9 +61,14 @@ class Backbone(nn.Module):
     ) -> list[Tensor]:
         """Patch tokens after the named blocks (0-based), in the order named, as (B, D, h, w) maps.
 
-        norm: each through the final norm. Nothing after the last named block is computed.
+        norm: each through the final norm, but for blocks of an earlier stage, which have none.
+        Nothing after the last named block is computed.
         """
         raise NotImplementedError(f"{type(self).__name__} gives no feature maps")
+
+    def map_shape(self, block: int) -> tuple[int, int]:
+        """Of the map after a block (0-based): its channels D, and the pixels a side of an entry."""
+        return self.embed_dim, self.patch_size
 
     def set_drop_path(self, rate: float) -> None:
         """Drop path rising linearly over depth from 0 to `rate`, as if it had been built so."""
@@ -78,6 +85,10 @@ class Backbone(nn.Module):
         the identity. What is left gets a gradient from the last block's map.
         """
         raise NotImplementedError(f"{type(self).__name__} cannot be pruned")
+
+    def _check_blocks(self, blocks: Sequence[int]) -> None:
+        if not all(0 <= i < self.depth for i in blocks):
+            raise ValueError(f"blocks {tuple(blocks)} of a backbone with {self.depth} blocks")
 
     def _run(self, block: nn.Module, *inputs: Tensor | None) -> Tensor:
         """One block, computed again in the backward pass where `checkpointing` says so."""

@@ -4,13 +4,14 @@ Equals ibot/models/swin_transformer.py: merging at the *end* of a stage, [CLS] =
 final tokens. The windows are fixed by `image_size`: a stage no larger than its window has one
 window and no shift (stages 3 and 4 of window 14 at 224 px). Other input sizes keep these windows,
 padded where they do not fit; a shifted block does not attend across the border of its padding, an
-unshifted one does.
+unshifted one does. For dense tasks see `prune`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from itertools import accumulate, islice
 from typing import Any, cast
 
 import torch
@@ -35,6 +36,8 @@ class SwinTransformer(Backbone):
     The mask token replaces them after the norm of the embedding (iBOT's `mask_model`).
     """
 
+    dense = True
+
     def __init__(self, config: BackboneConfig, mask_token: bool = False) -> None:
         super().__init__()
         self.config = config
@@ -42,6 +45,7 @@ class SwinTransformer(Backbone):
         norm: Any = partial(nn.LayerNorm, eps=config.norm_eps)
         self.embed_dim, self.depth = width * 2 ** (len(depths) - 1), sum(depths)
         self.patch_size = config.stride
+        self.stage_ends = tuple(end - 1 for end in accumulate(depths))
         self.patch_embed = PatchEmbed(
             None, config.patch_size, embed_dim=width, norm_layer=norm, output_fmt="NHWC"
         )
@@ -72,6 +76,58 @@ class SwinTransformer(Backbone):
             _tokens(self.norm(x) if norm and at_end else x)
             for x, at_end in zip(outputs, last, strict=True)
         ]
+
+    def feature_pyramid(
+        self, images: Tensor, blocks: Sequence[int], norm: bool = False
+    ) -> list[Tensor]:
+        self._check_blocks(blocks)
+        outputs = enumerate(islice(self._through_blocks(images, None), max(blocks) + 1))
+        kept = {
+            i: self.norm(x) if norm and x.shape[-1] == self.embed_dim else x
+            for i, x in outputs
+            if i in blocks
+        }
+        return [kept[i].permute(0, 3, 1, 2).contiguous() for i in blocks]
+
+    def map_shape(self, block: int) -> tuple[int, int]:
+        stage, (width, *_) = self._stage_of(block), SWINS[self.config.name]
+        return width << stage, self.config.patch_size << stage
+
+    def layer_of(self, parameter: str) -> int:
+        """A merging belongs to the block before it, as in SimMIM's `get_swin_layer`."""
+        first, *rest = parameter.split(".")
+        if first in ("patch_embed", "mask_token"):
+            return 0
+        if first != "layers":
+            return self.depth + 1
+        stage = int(rest[0])
+        if rest[1] == "downsample":
+            return self.stage_ends[stage] + 1
+        return self._first_of(stage) + int(rest[2]) + 1
+
+    def prune(self, depth: int, norm: bool) -> None:
+        """Also shifts every second block of all stages, as mmdet's and mmseg's Swin do.
+
+        Stages that had but one window at `image_size` have several of the images of dense tasks
+        (mmdet/models/backbones/swin.py, `SwinBlockSequence`).
+        """
+        last = self._stage_of(depth - 1)
+        for stage in self._stages():
+            stage.shift()
+        ended = list(self._stages())[last]
+        ended.blocks = ended.blocks[: depth - self._first_of(last)]
+        ended.downsample = None
+        norm = norm and last + 1 == len(self.layers)
+        self.layers, self.depth, self.mask_token = self.layers[: last + 1], depth, None
+        self.stage_ends = (*self.stage_ends[:last], depth - 1)
+        if not norm:
+            self.norm = nn.Identity()
+
+    def _stage_of(self, block: int) -> int:
+        return next(i for i, end in enumerate(self.stage_ends) if block <= end)
+
+    def _first_of(self, stage: int) -> int:
+        return self.stage_ends[stage - 1] + 1 if stage else 0
 
     def set_drop_path(self, rate: float) -> None:
         spread_drop_path((block for stage in self._stages() for block in stage.blocks), rate)
@@ -126,6 +182,12 @@ class Stage(nn.Module):
             for i in range(depth)
         )
         self.downsample = PatchMerging(width, norm_layer=norm) if merge else None
+
+    def shift(self) -> None:
+        """Shifts every second block by half a window, whatever the size the stage was made for."""
+        for i, block in enumerate(cast("Iterable[Block]", self.blocks)):
+            height, width = block.window_size
+            block.shift_size = (height // 2, width // 2) if i % 2 else (0, 0)
 
 
 class Block(SwinTransformerBlock):

@@ -87,8 +87,7 @@ class VisionTransformer(Backbone):
     def feature_pyramid(
         self, images: Tensor, blocks: Sequence[int], norm: bool = False
     ) -> list[Tensor]:
-        if not all(0 <= i < self.depth for i in blocks):
-            raise ValueError(f"blocks {tuple(blocks)} of a backbone with {self.depth} blocks")
+        self._check_blocks(blocks)
         x, grid = self._embed(images, None)
         outputs = enumerate(islice(self._through_blocks(x, grid), max(blocks) + 1))
         kept = {i: x for i, x in outputs if i in blocks}

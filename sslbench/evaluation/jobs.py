@@ -102,7 +102,7 @@ class Plan:
         found: dict[str, list[str]] = {}
         for one in self.left_out:
             found.setdefault(sentence(one.why), []).append(one.what)
-        return [f"{', '.join(names)}: {why}" for why, names in found.items()]
+        return [f"{', '.join(dict.fromkeys(names))}: {why}" for why, names in found.items()]
 
 
 def sentence(error: object) -> str:

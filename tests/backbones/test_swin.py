@@ -148,6 +148,61 @@ def test_intermediate_spans_stages_and_norms_the_last_one_only():
     assert len(model.intermediate(images, 99)) == model.depth == 8
 
 
+def test_maps_are_those_of_the_blocks():
+    model, images = make_swin(), torch.randn(2, 3, 96, 160)
+    assert model.stage_ends == (1, 3, 5, 7)
+    blocks = (7, 0, 3, 4)
+    for norm in (False, True):
+        tokens = model.intermediate(images, 8, norm)
+        for i, found in zip(blocks, model.feature_pyramid(images, blocks, norm), strict=True):
+            expected = tokens[i].patches.transpose(1, 2).unflatten(2, tokens[i].grid)
+            assert torch.equal(found, expected) and found.is_contiguous()
+            channels, stride = model.map_shape(i)
+            assert found.shape == (2, channels, 96 // stride, 160 // stride)
+    assert [model.map_shape(i) for i in model.stage_ends] == [(8, 4), (16, 8), (32, 16), (64, 32)]
+    for wrong in (8, -1):
+        with pytest.raises(ValueError, match="backbone with 8 blocks"):
+            model.feature_pyramid(images, (wrong,))
+
+
+@pytest.mark.parametrize("depth, norm", [(8, True), (8, False), (7, True), (5, True), (4, False)])
+def test_what_is_pruned_was_not_used(depth, norm):
+    model, images = make_swin(mask_token=True), torch.randn(2, 3, 96, 64)
+    for stage in model.layers:  # as `prune` does
+        stage.shift()
+    ends = (*(i for i in model.stage_ends if i < depth - 1), depth - 1)
+    expected = model.feature_pyramid(images, ends, norm)
+    model.prune(depth, norm)
+    assert (model.depth, model.stage_ends, model.mask_token) == (depth, ends, None)
+    found = model.feature_pyramid(images, ends, norm)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    sum(x.square().sum() for x in found).backward()
+    unused = [name for name, p in model.named_parameters() if p.grad is None]
+    assert unused == []
+
+
+def test_a_backbone_for_dense_tasks_is_shifted_in_all_stages():
+    model = make_swin(14)
+    model.prune(8, norm=False)
+    found = [[(b.window_size[0], b.shift_size) for b in stage.blocks] for stage in model.layers]
+    wide = [(14, (0, 0)), (14, (7, 7))]
+    assert found == [wide, wide, wide, [(7, (0, 0)), (7, (3, 3))]]
+
+
+def test_layers_are_blocks_and_a_merging_goes_with_the_block_before_it():
+    model = make_swin(mask_token=True)
+    layers = {name: model.layer_of(name) for name, _ in model.named_parameters()}
+    embeddings = {name for name, layer in layers.items() if layer == 0}
+    assert embeddings == {name for name in layers if name.startswith(("patch_embed", "mask_token"))}
+    for stage in range(4):
+        for i in range(2):
+            own = {layers[n] for n in layers if n.startswith(f"layers.{stage}.blocks.{i}.")}
+            assert own == {2 * stage + i + 1}
+        merging = {layers[n] for n in layers if n.startswith(f"layers.{stage}.downsample.")}
+        assert merging == ({2 * stage + 2} if stage < 3 else set())
+    assert layers["norm.weight"] == layers["norm.bias"] == 9
+
+
 def test_no_size_leaves_a_trace():
     """Trap T39 in reverse: a mask kept from another size would be wrong, not slow."""
     model, images = make_swin(), torch.randn(1, 3, 96, 96)
@@ -221,7 +276,7 @@ def test_the_named_size_is_the_papers():
     with torch.device("meta"):
         model = build_backbone(BackboneConfig("swin_tiny", 4))
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(27.5, rel=0.01)
-    assert (model.embed_dim, model.depth, model.patch_size, model.dense) == (768, 12, 32, False)
+    assert (model.embed_dim, model.depth, model.patch_size, model.dense) == (768, 12, 32, True)
     norms = [m for m in model.modules() if isinstance(m, torch.nn.LayerNorm)]
     assert len(norms) == 2 * 12 + 3 + 2 and {m.eps for m in norms} == {1e-6}
 

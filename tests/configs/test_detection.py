@@ -8,10 +8,11 @@ import pytest
 from mmengine.config import Config
 
 from sslbench.backbones.config import SIZES
-from sslbench.benchmarks.dense.backbone import taps
+from sslbench.benchmarks.dense.backbone import spread_taps
 from sslbench.config import benchmark_configs
 from tests.configs.reading import differences, load, pick
 
+OPTIMIZER = {"type": "AdamW", "lr": 1e-4, "betas": (0.9, 0.999), "weight_decay": 0.05}
 COMMON = {
     "default_scope": "mmdet",
     "model.type": "CascadeRCNN",
@@ -81,12 +82,7 @@ COMMON = {
     "optim_wrapper.constructor": "SSLLayerDecay",
     "optim_wrapper.paramwise_cfg.decay_positions": "absent",  # the default, as in the papers (T29)
     "optim_wrapper.clip_grad": None,
-    "optim_wrapper.optimizer": {
-        "type": "AdamW",
-        "lr": 1e-4,
-        "betas": (0.9, 0.999),
-        "weight_decay": 0.05,
-    },
+    "optim_wrapper.optimizer": OPTIMIZER,
 }
 STAGE = {
     "type": "Shared4Conv1FCBBoxHead",
@@ -112,21 +108,35 @@ STAGES = [  # IoU threshold, spread of the box offsets
 SIZED = {  # model, drop path, layer decay (README), images a GPU, images a step
     "coco_vits16": ("vit_small", 0.1, 0.8, 4, 32),
     "coco_vitb16": ("vit_base", 0.2, 0.75, 2, 16),
+    "coco_vitti16": ("vit_tiny", 0.1, 0.8, 4, 32),  # as ViT-S
+    "coco_vitl16": ("vit_large", 0.2, 0.85, 2, 16),  # CAE's
+}
+SWIN = "coco_swint"
+OTHER: dict[str, dict[str, Any]] = {  # than COMMON
+    "coco_vitl16": {"optim_wrapper.optimizer": OPTIMIZER | {"lr": 2e-4}},
+    SWIN: {
+        "optim_wrapper.constructor": "DefaultOptimWrapperConstructor",
+        "model.backbone.checkpointing": False,
+    },
 }
 SIDES = [480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800]
 
 
-@pytest.fixture(scope="module", params=SIZED)
+@pytest.fixture(scope="module", params=[*SIZED, SWIN])
 def config(request) -> Config:
     return load("detection", request.param)
 
 
 def test_every_published_config_is_in_the_tables() -> None:
-    assert {n for n in benchmark_configs("detection") if n.startswith("coco")} == set(SIZED)
+    assert {n for n in benchmark_configs("detection") if n.startswith("coco")} == {
+        *SIZED,
+        SWIN,
+    }
 
 
-def test_common_values(config: Config) -> None:
-    assert differences(config, COMMON) == {}
+@pytest.mark.parametrize("name", [*SIZED, SWIN])
+def test_common_values(name: str) -> None:
+    assert differences(load("detection", name), COMMON | OTHER.get(name, {})) == {}
 
 
 def test_stages_of_the_cascade(config: Config) -> None:
@@ -148,7 +158,7 @@ def test_values_of_each_size(name: str) -> None:
     width, depth = SIZES[model][:2]
     expected: dict[str, Any] = {
         "model.neck.in_channels": [width] * 4,
-        "model.backbone.out_indices": taps(depth),
+        "model.backbone.out_indices": spread_taps(depth),
         "model.backbone.drop_path": drop_path,
         "optim_wrapper.paramwise_cfg.layer_decay": decay,
         "train_dataloader.batch_size": images,
@@ -156,6 +166,25 @@ def test_values_of_each_size(name: str) -> None:
         "auto_scale_lr.enable": False,
     }
     assert differences(load("detection", name), expected) == {}
+
+
+def test_values_of_swin() -> None:
+    """iBOT's swin_small_giou_4conv1f_coco_3x.py."""
+    expected: dict[str, Any] = {
+        "model.neck.in_channels": [96, 192, 384, 768],
+        "model.backbone.out_indices": (1, 3, 9, 11),
+        "model.backbone.drop_path": 0.2,
+        "model.backbone.checkpointing": False,
+        "optim_wrapper.paramwise_cfg": {
+            "custom_keys": {
+                "relative_position_bias_table": {"decay_mult": 0.0},
+                "norm": {"decay_mult": 0.0},
+            }
+        },
+        "train_dataloader.batch_size": 2,
+        "auto_scale_lr.base_batch_size": 16,
+    }
+    assert differences(load("detection", SWIN), expected) == {}
 
 
 def test_training_images(config: Config) -> None:

@@ -22,6 +22,8 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from sslbench import plugins
+from sslbench.backbones.build import build_backbone
+from sslbench.backbones.config import SWIN_PATCH, SWINS, BackboneConfig
 from sslbench.config import recipe_from_dict
 from sslbench.training.checkpoint import WEIGHTS, save_weights
 from tests.configs.reading import load
@@ -47,6 +49,8 @@ class Case:
 CASES = [
     Case("detection", "coco_vits16", "vit_small", 1),
     Case("detection", "coco_vitb16", "vit_base", 1, shrink=4),
+    Case("detection", "coco_swint", "swin_tiny", 1, shrink=4),
+    Case("segmentation", "ade20k_upernet_swint", "swin_tiny", 2, shrink=4),
     Case("segmentation", "ade20k_upernet_vits16", "vit_small", 2),
     Case("segmentation", "ade20k_upernet_vitb16", "vit_base", 2, shrink=4),
     Case("segmentation", "ade20k_linear_vits16", "vit_small", 1, steps=2),
@@ -54,19 +58,22 @@ CASES = [
 
 
 def official_weights(arch: str) -> dict[str, Tensor]:
-    """Random weights under the names and in the shapes of DINO's and iBOT's files."""
+    """Random weights in the shapes of DINO's and iBOT's files, under the names of a run."""
     torch.manual_seed(0)
-    return timm.create_model(f"{arch}_patch16_224", num_classes=0).state_dict()
+    if arch in SWINS:
+        return build_backbone(BackboneConfig(arch, SWIN_PATCH)).state_dict()
+    official = timm.create_model(f"{arch}_patch16_224", num_classes=0).state_dict()
+    return {k.replace("patch_embed.proj", "patch_embed"): v for k, v in official.items()}
 
 
 def write_run(folder: Path, arch: str, official: dict[str, Tensor]) -> str:
-    """A run directory that holds `official`; only the patch projection has another name there."""
-    own = {k.replace("patch_embed.proj", "patch_embed"): v for k, v in official.items()}
-    backbone = {"name": arch, "patch_size": 16, "image_size": 224}
+    """A run directory that holds `official`."""
+    patch = SWIN_PATCH if arch in SWINS else 16
+    backbone = {"name": arch, "patch_size": patch, "image_size": 224}
     recipe = recipe_from_dict({"method": {"name": "dino"}, "backbone": backbone}, plugins.METHODS)
     card = {"recipe": recipe.to_dict(), "data": "none", "steps": 0}
     folder.mkdir()
-    tensors = {f"backbone.{k}": v for k, v in own.items()}
+    tensors = {f"backbone.{k}": v for k, v in official.items()}
     save_weights(folder / WEIGHTS, tensors, {**card, "epochs": 0.0, "effective_epochs": 0.0})
     return str(folder)
 
@@ -141,15 +148,15 @@ def test_a_step_or_two_and_a_test(case: Case, tmp_path: Path) -> None:
 def check_weights(backbone: torch.nn.Module, official: dict[str, Tensor]) -> None:
     """Every tensor was loaded; the norm is dropped where the taps do not use it."""
     own = backbone.state_dict()
-    official = {k.replace("patch_embed.proj", "patch_embed"): v for k, v in official.items()}
     assert set(official) - set(own) <= {"norm.weight", "norm.bias"}
     assert all(torch.equal(own[name], official[name]) for name in own)
 
 
 def check_groups(runner: Runner) -> None:
-    """Rates and decays as recipes.md says (trap T29); every trained parameter got a gradient."""
+    """Rates and decays as published (trap T29; Swin's); every trained parameter got a gradient."""
     settings, optimizer = runner.cfg.optim_wrapper, runner.optim_wrapper.optimizer
-    decay = settings.get("paramwise_cfg", {}).get("layer_decay")
+    paramwise = settings.get("paramwise_cfg", {})
+    decay, exempt = paramwise.get("layer_decay"), paramwise.get("custom_keys", {})
     names = {id(p): name for name, p in runner.model.named_parameters()}
     trained = {name for name, p in runner.model.named_parameters() if p.requires_grad}
     stepped = set()
@@ -165,8 +172,12 @@ def check_groups(runner: Runner) -> None:
                     weight_decay = 0.0
                 assert group["initial_lr"] == pytest.approx(rate), name
                 assert group["weight_decay"] == weight_decay, name
+            elif exempt:
+                free = any(key in name for key in exempt)
+                assert group["weight_decay"] == (0.0 if free else settings.optimizer.weight_decay)
     assert stepped == trained
-    assert any(name.startswith("backbone.") for name in trained) == (decay is not None)
+    frozen = runner.cfg.model.backbone.get("frozen", False)
+    assert any(name.startswith("backbone.") for name in trained) == (not frozen)
 
 
 def scale(name: str, decay: float, depth: int = 12) -> float:

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import PARAM_SCHEDULERS
 
 from sslbench.backbones.config import SIZES
-from sslbench.benchmarks.dense.backbone import taps
+from sslbench.benchmarks.dense.backbone import spread_taps
 from sslbench.config import benchmark_configs
 from tests.configs.reading import differences, load
 
@@ -99,20 +99,25 @@ UPERNETS = {
     "ade20k_upernet_vits16": ("vit_small", 512, True, 0.1, 3e-5, 0.9),
     "ade20k_upernet_vitb16": ("vit_base", 512, True, 0.1, 8e-5, 0.65),
     "ade20k_upernet_vitl16": ("vit_large", 512, True, 0.2, 2e-5, 0.95),
+    "ade20k_upernet_vitti16": ("vit_tiny", 512, True, 0.1, 3e-5, 0.9),  # as ViT-S
     "ade20k_upernet_vitb16_640": ("vit_base", 640, False, 0.1, 3e-5, 0.9),
 }
 LINEARS = {
     "ade20k_linear_vits16": "vit_small",
     "ade20k_linear_vitb16": "vit_base",
     "ade20k_linear_vitl16": "vit_large",
+    "ade20k_linear_vitti16": "vit_tiny",
 }
+SWINS = {"ade20k_upernet_swint", "ade20k_linear_swint"}
+TESTED_AT_SIX_SCALES = [name for name in UPERNETS if "vitti" not in name]  # figures are published
 STRIDES = {512: 341, 640: 426}
 SCALES = {512: [512, 512, 512, 640, 768, 896], 640: [640, 640, 640, 800, 960, 1120]}
 
 
 def test_every_published_config_is_in_the_tables() -> None:
     names = {n for n in benchmark_configs("segmentation") if n.startswith("ade20k")}
-    assert names == {*UPERNETS, *LINEARS, *(f"{name}_ms" for name in UPERNETS)}
+    multi = {f"{name}_ms" for name in TESTED_AT_SIX_SCALES}
+    assert names == {*UPERNETS, *LINEARS, *SWINS, *multi}
 
 
 @pytest.mark.parametrize("name", UPERNETS)
@@ -120,7 +125,7 @@ def test_upernet(name: str) -> None:
     model, crop, norm, drop_path, rate, decay = UPERNETS[name]
     width, depth = SIZES[model][:2]
     sized: dict[str, Any] = {
-        "model.backbone.out_indices": taps(depth),
+        "model.backbone.out_indices": spread_taps(depth),
         "model.backbone.out_norm": norm,
         "model.backbone.drop_path": drop_path,
         "model.decode_head.in_channels": [width] * 4,
@@ -140,7 +145,7 @@ def test_linear(name: str) -> None:
     """in_channels are the backbone's (recipe trap T31: iBOT's file for ViT-L has 512)."""
     width, depth = SIZES[LINEARS[name]][:2]
     sized: dict[str, Any] = {
-        "model.backbone.out_indices": taps(depth),
+        "model.backbone.out_indices": spread_taps(depth),
         "model.decode_head.in_channels": [width] * 4,
         "model.decode_head.channels": 4 * width,
     }
@@ -149,7 +154,36 @@ def test_linear(name: str) -> None:
     check_sizes(config, 512)
 
 
-@pytest.mark.parametrize("name", UPERNETS)
+def test_swin() -> None:
+    """mmseg's swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k_ade20k-512x512.py."""
+    maps = {
+        "model.backbone.out_indices": (1, 3, 9, 11),
+        "model.decode_head.in_channels": [96, 192, 384, 768],
+    }
+    upernet = UPERNET | {
+        "model.backbone.checkpointing": False,
+        "model.backbone.out_norm": False,
+        "model.backbone.drop_path": 0.3,
+        "model.decode_head.channels": 512,
+        "model.auxiliary_head.in_channels": 384,
+        "optim_wrapper.constructor": "absent",
+        "optim_wrapper.optimizer.lr": 6e-5,
+        "optim_wrapper.optimizer.weight_decay": 0.01,
+        "optim_wrapper.paramwise_cfg.custom_keys": {
+            "relative_position_bias_table": {"decay_mult": 0.0},
+            "norm": {"decay_mult": 0.0},
+        },
+    }
+    for name, own in (
+        ("ade20k_upernet_swint", upernet),
+        ("ade20k_linear_swint", LINEAR | {"model.decode_head.channels": 1440}),
+    ):
+        config = load("segmentation", name)
+        assert differences(config, COMMON | maps | own) == {}
+        check_sizes(config, 512)
+
+
+@pytest.mark.parametrize("name", TESTED_AT_SIX_SCALES)
 def test_multi_scale_differs_in_the_test_alone(name: str) -> None:
     plain, multi = load("segmentation", name), load("segmentation", f"{name}_ms")
     changed = {key for key in multi if multi[key] != plain.get(key)}

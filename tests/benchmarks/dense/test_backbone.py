@@ -12,7 +12,7 @@ from mmengine.registry import MODELS, DefaultScope
 
 from sslbench.backbones.load import load_backbone
 from sslbench.benchmarks.dense import register  # noqa: F401 (fills the registries)
-from sslbench.benchmarks.dense.backbone import SSLBackbone, arch_of, taps
+from sslbench.benchmarks.dense.backbone import SSLBackbone, arch_of, spread_taps, taps
 from sslbench.errors import UserError
 
 SOURCE = "random-init:vit_nano/8@64"  # depth 4, width 128
@@ -36,6 +36,53 @@ def test_the_pyramid_has_four_strides(height, width):
     shapes = [tuple(x.shape) for x in make()(images(height, width))]
     sides = [(4 * rows, 4 * columns), (2 * rows, 2 * columns), (rows, columns)]
     assert shapes == [(2, 128, *side) for side in [*sides, (rows // 2, columns // 2)]]
+
+
+SWIN = "random-init:swin_nano/4@128"  # 24 wide, two blocks a stage
+
+
+@pytest.mark.parametrize("height, width", [(64, 96), (57, 90)])
+def test_swin_is_a_pyramid_itself(height, width):
+    """Each stage's output through a norm of its own, as in mmdet's and mmseg's Swin."""
+    model, batch = make(SWIN, (1, 3, 5, 7)).eval(), images(height, width)
+    for i, norm in enumerate(model.norms):
+        torch.nn.init.normal_(norm.weight), torch.nn.init.normal_(norm.bias, std=i + 1.0)
+    found = model(batch)
+    raw = make(SWIN, (1, 3, 5, 7), pyramid=False).eval()(
+        F.pad(batch, (0, 96 - width, 0, 64 - height))
+    )
+    shapes = [(2, 24 << i, 16 >> i, 24 >> i) for i in range(4)]
+    assert [tuple(x.shape) for x in found] == [tuple(x.shape) for x in raw] == shapes
+    for x, y, norm in zip(found, raw, model.norms, strict=True):
+        mean, spread = y.mean(1, keepdim=True), y.var(1, keepdim=True, unbiased=False)
+        expected = (y - mean) / (spread + 1e-5).sqrt()
+        expected = expected * norm.weight[:, None, None] + norm.bias[:, None, None]
+        torch.testing.assert_close(x, expected)
+
+
+def test_patches_of_14_are_read_as_16_in_a_pyramid():
+    """Images are made smaller, so that weights and strides (4, 8, 16, 32) stay."""
+    model, batch = make("random-init:vit_nano/14@56").eval(), images(100, 64)
+    found = model(batch)
+    assert [tuple(x.shape[2:]) for x in found] == [(28, 16), (14, 8), (7, 4), (3, 2)]
+    padded = F.pad(batch, (0, 0, 0, 112 - 100))
+    smaller = F.interpolate(padded, (98, 56), mode="bilinear", antialias=True)
+    expected = model.model.feature_pyramid(smaller, TAPS)
+    assert torch.equal(found[2], expected[2])
+    # a linear layer has no stride to keep: native patches
+    plain = make("random-init:vit_nano/14@56", pyramid=False).eval()(batch)
+    assert [tuple(x.shape[2:]) for x in plain] == [(8, 5)] * 4
+
+
+def test_a_patch_of_14_sees_what_lies_under_it():
+    """What changes in one 16 x 16 square changes the embeddings of that square and its rim."""
+    model, batch = make("random-init:vit_nano/14@56").eval(), images(64, 64, 1)
+    other = batch.clone()
+    other[:, :, 16:32, 32:48] += 1
+    seen = [model.model.patch_embed(model._fitting(x))[0] for x in (batch, other)]
+    change = (seen[0] - seen[1]).detach().abs().sum(0)
+    assert change.argmax() == 1 * 4 + 2
+    assert float(change[1, 2]) > 10 * float(change.sum() - change[1, 2])
 
 
 @pytest.mark.parametrize("norm", [True, False])
@@ -80,15 +127,18 @@ def test_incomplete_patches_are_filled_with_zeros():
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("pyramid", [True, False])
 @pytest.mark.parametrize("out_norm", [True, False])
-@pytest.mark.parametrize("out_indices", [TAPS, (0, 0, 1, 2)])
-def test_every_parameter_is_trained(out_indices, out_norm, pyramid, checkpointing):
+@pytest.mark.parametrize(
+    "source, out_indices",
+    [(SOURCE, TAPS), (SOURCE, (0, 0, 1, 2)), (SWIN, (1, 3, 5, 7)), (SWIN, (0, 1, 2, 4))],
+)
+def test_every_parameter_is_trained(source, out_indices, out_norm, pyramid, checkpointing):
     """DDP stops at a parameter that gets no gradient."""
     settings = {"out_norm": out_norm, "pyramid": pyramid, "checkpointing": checkpointing}
-    model = make(out_indices=out_indices, **settings)
+    model = make(source, out_indices, **settings)
     loss = sum(x.square().sum() for x in model(images(32, 48)))
     loss.backward()
     assert [n for n, p in model.named_parameters() if p.grad is None] == []
-    assert len(model.model.blocks) == model.model.depth == max(out_indices) + 1
+    assert model.model.depth == max(out_indices) + 1
 
 
 def test_frozen_means_no_gradient_and_eval_mode():
@@ -124,6 +174,14 @@ def test_mm_libraries_initialise_nothing_anew():
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
+def test_a_swin_takes_the_weights_of_a_checkpoint():
+    model, batch = make(f"{SWIN}?seed=1", (1, 3, 5, 7), drop_path=0.2).eval(), images(32, 64)
+    again = make(None, (1, 3, 5, 7), arch=arch_of(model.model)).eval()
+    again.load_state_dict(model.state_dict())
+    for a, b in zip(again(batch), model(batch), strict=True):
+        assert torch.equal(a, b)
+
+
 def test_an_arch_takes_the_weights_of_a_checkpoint():
     model, batch = make(f"{SOURCE}?seed=1", drop_path=0.2, out_norm=True), images(32, 48)
     model.eval()
@@ -153,6 +211,10 @@ def test_a_backbone_without_an_arch_is_named():
         ({"out_indices": (3, 5, 7, 11)}, r"\(3, 5, 7, 11\) .* 4 blocks; use .*\(0, 1, 2, 3\)"),
         ({"out_indices": (0, 1, 2, -1)}, "do not name blocks 0 to 3"),
         ({"out_indices": (), "pyramid": False}, "do not name blocks"),
+        (
+            {"source": SWIN, "out_indices": (3, 5, 7, 11)},
+            r"blocks 0 to 7 .* use out_indices=\(1, 3, 5, 7\)",
+        ),
         ({"out_indices": (3,)}, "1 taps but the pyramid has 4 levels.*pyramid=False"),
     ],
 )
@@ -162,12 +224,18 @@ def test_what_cannot_be_built_is_one_sentence(settings, message):
 
 
 def test_taps_are_the_papers():
-    assert taps(12) == (3, 5, 7, 11) and taps(24) == (7, 11, 15, 23) and taps(4) == TAPS
+    assert taps(load_backbone(SOURCE).backbone) == TAPS
+    assert taps(load_backbone(SWIN).backbone) == (1, 3, 5, 7)
+    assert (
+        spread_taps(12) == (3, 5, 7, 11)
+        and spread_taps(24) == (7, 11, 15, 23)
+        and spread_taps(4) == TAPS
+    )
     for depth in range(1, 40):
-        found = taps(depth)
+        found = spread_taps(depth)
         assert len(found) == 4 and list(found) == sorted(found)
         assert found[0] >= 0 and found[-1] == depth - 1
-    assert taps(8) == (1, 3, 5, 7) and taps(2) == (0, 0, 1, 1)
+    assert spread_taps(8) == (1, 3, 5, 7) and spread_taps(2) == (0, 0, 1, 1)
 
 
 @pytest.mark.slow  # imports mmdet and mmseg

@@ -88,6 +88,19 @@ def test_a_few_rates_written_out():
     assert found["decode_head.bias"] == (1.0, 0.0)
 
 
+def test_swin_s_layers_are_its_blocks():
+    """SimMIM's get_swin_layer: embeddings 0, block i at i + 1, merging with the block before it."""
+    swin = {"name": "swin_tiny", "patch_size": 4, "image_size": 224}
+    found = settings_of(make_model(swin, (1, 3, 9, 11)), layer_decay=0.9)
+    near, model = pytest.approx, "backbone.model"
+    assert found[f"{model}.patch_embed.proj.weight"] == (near(0.9**13), DECAY)
+    assert found[f"{model}.layers.0.blocks.0.mlp.fc1.weight"] == (near(0.9**12), DECAY)
+    assert found[f"{model}.layers.0.downsample.reduction.weight"] == (near(0.9**11), DECAY)
+    assert found[f"{model}.layers.2.blocks.5.norm1.bias"] == (near(0.9**3), 0.0)
+    assert found[f"{model}.layers.3.blocks.1.attn.qkv.weight"] == (near(0.9), DECAY)
+    assert found["backbone.norms.3.weight"] == (1.0, 0.0)
+
+
 def test_positions_can_be_exempt():
     model = make_model(SMALL)
     decayed, exempt = (

@@ -20,10 +20,25 @@ DETECTION = sorted(benchmark_configs("detection"))
 SEGMENTATION = sorted(benchmark_configs("segmentation"))
 
 
+SOURCES = {
+    8: "random-init:vit_nano/8@64",
+    14: "random-init:vit_nano/14@56",
+    16: "random-init:vit_nano/16@64",
+    "swin": "random-init:swin_nano/4@64",
+}
+# what is evaluated -> (channels, strides) of the maps
+PYRAMIDS = {
+    8: ([128] * 4, [2, 4, 8, 16]),
+    14: ([128] * 4, [4, 8, 16, 32]),
+    16: ([128] * 4, [4, 8, 16, 32]),
+    "swin": ([24, 48, 96, 192], [4, 8, 16, 32]),
+}
+
+
 @pytest.fixture(scope="module")
-def models() -> dict[int, LoadedModel]:
-    """By patch size; 128 wide, 4 blocks deep."""
-    return {patch: load_backbone(f"random-init:vit_nano/{patch}@64") for patch in (8, 16)}
+def models() -> dict[int | str, LoadedModel]:
+    """By patch size; 128 wide, 4 blocks deep; and a Swin."""
+    return {key: load_backbone(source) for key, source in SOURCES.items()}
 
 
 def prepared(benchmark: str, name: str, model: LoadedModel, **changes: Any) -> Config:
@@ -31,35 +46,30 @@ def prepared(benchmark: str, name: str, model: LoadedModel, **changes: Any) -> C
     return prepare(read_config(benchmark, name), model, dense(kind, **changes), seed=3)
 
 
-@pytest.mark.parametrize("patch", [8, 16])
+@pytest.mark.parametrize("key", PYRAMIDS)
 @pytest.mark.parametrize("name", DETECTION)
-def test_a_detector_fits_backbone_and_data(models, name: str, patch: int):
-    model = prepared("detection", name, models[patch]).model
-    heads, strides = model.roi_head, [patch // 4, patch // 2, patch, 2 * patch, 4 * patch]
-    assert list(model.backbone.out_indices) == [0, 1, 2, 3]
-    assert model.neck.in_channels == [128] * 4
-    assert model.rpn_head.anchor_generator.strides == strides
-    assert heads.bbox_roi_extractor.featmap_strides == strides[:4]
-    assert heads.mask_roi_extractor.featmap_strides == strides[:4]
+def test_a_detector_fits_backbone_and_data(models, name: str, key: int | str):
+    model, (channels, strides) = prepared("detection", name, models[key]).model, PYRAMIDS[key]
+    heads, blocks = model.roi_head, [1, 3, 5, 7] if key == "swin" else [0, 1, 2, 3]
+    assert list(model.backbone.out_indices) == blocks
+    assert model.neck.in_channels == channels
+    assert model.rpn_head.anchor_generator.strides == [*strides, 2 * strides[-1]]
+    assert heads.bbox_roi_extractor.featmap_strides == strides
+    assert heads.mask_roi_extractor.featmap_strides == strides
     assert [head.num_classes for head in (*heads.bbox_head, heads.mask_head)] == [2] * 4
 
 
-def test_strides_that_are_no_whole_pixels_are_refused():
-    model = load_backbone("random-init:vit_nano/14@56")
-    with pytest.raises(UserError, match="patches of 14 pixels"):
-        prepared("detection", "shapes", model)
-
-
+@pytest.mark.parametrize("key", PYRAMIDS)
 @pytest.mark.parametrize("name", SEGMENTATION)
-def test_a_segmenter_fits_backbone_and_data(models, name: str):
-    model = prepared("segmentation", name, models[16]).model
-    assert model.decode_head.in_channels == [128] * 4
+def test_a_segmenter_fits_backbone_and_data(models, name: str, key: int | str):
+    model, (channels, _) = prepared("segmentation", name, models[key]).model, PYRAMIDS[key]
+    assert model.decode_head.in_channels == channels
     assert model.decode_head.num_classes == 2
     if "linear" in name:
-        assert model.decode_head.channels == 4 * 128
+        assert model.decode_head.channels == sum(channels)
         assert "auxiliary_head" not in model and model.backbone.frozen
     else:
-        assert model.auxiliary_head.in_channels == 128
+        assert model.auxiliary_head.in_channels == channels[2]
         assert model.auxiliary_head.num_classes == 2
 
 
@@ -202,12 +212,33 @@ def test_an_unknown_config_is_one_sentence(name: str, said: str):
     assert str(error.value).endswith(".")
 
 
-def test_the_config_follows_data_and_architecture():
-    published = {"ViT-S/16": "coco_vits16"}
-    for arch in ("ViT-S/16", "ViT-S/16 rel"):
-        assert choose_config(dense(name="coco"), arch, published, "shapes") == "coco_vits16"
+@pytest.mark.parametrize(
+    ("arch", "size"),
+    [
+        ("ViT-Ti/16", "vitti16"),
+        ("ViT-S/16", "vits16"),
+        ("ViT-B/16 rel", "vitb16"),
+        ("ViT-L/16", "vitl16"),
+        ("ViT-S/14", "vits16"),
+        ("ViT-B/14", "vitb16"),
+        ("ViT-L/14", "vitl16"),
+        ("Swin-T/7", "swint"),
+        ("Swin-T/14", "swint"),
+    ],
+)
+def test_the_config_follows_the_architecture(arch: str, size: str):
+    for benchmark, kind in (
+        ("detection", "coco"),
+        ("segmentation", "ade20k_upernet"),
+        ("segmentation", "ade20k_linear"),
+    ):
+        found = choose_config(dense(name="coco"), arch, kind, "shapes")
+        assert found == f"{kind}_{size}" and found in benchmark_configs(benchmark)
+
+
+def test_the_config_follows_the_data():
     scenes = dense(name="shapes-coco", embedded=True)
-    assert choose_config(scenes, "ViT-T/8", published, "shapes") == "shapes"
+    assert choose_config(scenes, "ViT-T/8", "coco", "shapes") == "shapes"
     for name in ("coco", "shapes of leaves"):  # the recipe of the scenes is for the scenes alone
-        with pytest.raises(UserError, match=f"no published config for ViT-T/8 on {name}, only for"):
-            choose_config(dense(name=name), "ViT-T/8", published, "shapes")
+        with pytest.raises(UserError, match=f"no config for ViT-T/8 on {name}, only for ViT-Ti/16"):
+            choose_config(dense(name=name), "ViT-T/8", "coco", "shapes")
