@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 
 from sslbench.reporting.columns import HIGHER, ColumnKey
 from sslbench.reporting.result import Result, digest
-from sslbench.reporting.rows import FLOORS, INPUT, RowKey, trained_only
+from sslbench.reporting.rows import FLOORS, INPUT, RowKey, is_stand_in, trained_only
 
 MOST_DIGITS = 8  # decimals of a column
 HUGE, NOISE = 1e9, 1e-12  # numbers beyond get an exponent, numbers within are roundings of 0
@@ -67,7 +67,8 @@ def measure(members: list[Result], column: ColumnKey) -> Measure | None:
         means,
         newest,
         repeats,
-        len(current) < len(found),
+        # of the same data a stand-in is the same number beside every model
+        len(current) < len(found) and not is_stand_in(current[0]),
         current[0].interval if len(current) == 1 else None,
         tuple(sorted({r.missing for r in current if r.missing})),
         all(name in r.protocol for r in current for name in INPUT),

@@ -93,10 +93,14 @@ def repetitions(members: Iterable[Result]) -> bool:
     return len(seeds) == len(cards) and None not in seeds and known
 
 
+def is_stand_in(result: Result) -> bool:
+    """Whether no model was shown anything: a floor that the data alone make."""
+    return result.model.method in FLOORS and not result.model.source
+
+
 def normalisation_of(result: Result) -> str:
     """Mean and std of what the model was shown, "" where the record does not say them."""
-    stand_in = result.model.method in FLOORS and not result.model.source
-    if stand_in or not all(name in result.protocol for name in INPUT):
+    if is_stand_in(result) or not all(name in result.protocol for name in INPUT):
         return ""
     return ", ".join(f"{name} {_numbers(result.protocol[name])}" for name in INPUT)
 

@@ -132,6 +132,17 @@ def test_a_record_of_an_older_version_is_no_second_evaluation() -> None:
     assert "Records of an older protocol exist and are left out." in s.notes
 
 
+def test_a_floor_of_the_data_alone_is_one_beside_two_architectures() -> None:
+    floor = record("all-background", 7.8, arch="none")
+    s = section(
+        read_as("vit_nano/8@64", floor, date="2026-01-01T00:00:00"),
+        read_as("swin_nano/4@128", floor, date="2026-02-01T00:00:00"),
+        record("alpha", 9.0),
+    )
+    assert [row.cells[0].text for row in s.rows] == ["7.8", "9.0"]
+    assert not [note for note in s.notes if "older protocol" in note]
+
+
 def shown(*values: float) -> list[str]:
     return [row.cells[0].value for row in section(*map(record, "abcdef", values)).rows]
 
