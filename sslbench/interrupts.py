@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 IMPATIENT = 1.0  # seconds: one Ctrl-C may arrive twice, from the terminal and from a parent
+AGAIN = 0.1  # seconds until a signal is raised anew whose exception somebody swallowed
 LINGER = 30.0  # seconds that a data worker goes on when a signal meant for its parent reaches it
 
 
@@ -50,15 +53,71 @@ class Request:
             self.number, self._when = number, time.monotonic()
 
 
+class _Alarm:
+    """Raises Interrupted for a signal, and anew as long as somebody swallows it.
+
+    Finalisers do, and C code that clears errors, such as torch's import of numpy. An exception that
+    is gone while its block still runs was swallowed: one that unwinds it is referred to.
+    """
+
+    def __init__(self) -> None:
+        self.number, self.over, self._when = 0, False, 0.0
+
+    def raise_(self, number: int, _: FrameType | None) -> None:
+        """The signal handler; what arrives twice is raised once."""
+        if not self.number or time.monotonic() - self._when > IMPATIENT:
+            self.number, self._when = number, time.monotonic()
+            raise self._watched()  # no name here may hold it
+
+    def _watched(self) -> Interrupted:
+        end = Interrupted(self.number)
+        weakref.finalize(end, self._gone).atexit = False
+        return end
+
+    def _gone(self) -> None:
+        if not self.over:  # later, for nothing can be raised in a finaliser
+            timer = threading.Timer(AGAIN, self._send)
+            timer.daemon = True
+            timer.start()
+
+    def _send(self) -> None:
+        if not self.over:
+            self._when = 0.0
+            signal.pthread_kill(threading.main_thread().ident or 0, self.number)
+
+
 @contextmanager
 def raised() -> Iterator[None]:
-    """Within it each signal raises Interrupted in the main thread."""
+    """Within it a signal raises Interrupted in the main thread, and ends the block by nothing else.
 
-    def interrupt(number: int, _: FrameType | None) -> None:
-        raise Interrupted(number)
+    An error that comes after the signal is its doing, e.g. of a module that it left half imported.
+    """
+    alarm = _Alarm()
+    with _handled(alarm.raise_), _swallowed_in_silence():
+        try:
+            yield
+        except Exception as error:
+            if alarm.number:
+                raise Interrupted(alarm.number) from error
+            raise
+        finally:
+            alarm.over = True
 
-    with _handled(interrupt):
+
+@contextmanager
+def _swallowed_in_silence() -> Iterator[None]:
+    """Python does not print what finalisers swallow, since it is raised again."""
+    former = sys.unraisablehook
+
+    def hook(told: sys.UnraisableHookArgs) -> None:
+        if not isinstance(told.exc_value, Interrupted):
+            former(told)
+
+    sys.unraisablehook = hook
+    try:
         yield
+    finally:
+        sys.unraisablehook = former
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -44,6 +45,54 @@ def test_a_second_ctrl_c_is_in_a_hurry_but_one_that_arrives_twice_is_not(monkeyp
         with pytest.raises(Interrupted, match="second Ctrl-C"):
             send(signal.SIGINT)
     assert asked.number == signal.SIGINT
+
+
+class Finalised:
+    """Its finaliser swallows what a signal raises there, as Python makes it."""
+
+    def __del__(self) -> None:
+        send(signal.SIGTERM)
+
+
+def swallow() -> None:
+    """As C code does that clears errors."""
+    with contextlib.suppress(Interrupted):
+        send(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("swallows", [Finalised, swallow])
+def test_a_signal_that_is_swallowed_is_raised_again(swallows, capfd) -> None:
+    with pytest.raises(Interrupted) as end, interrupts.raised():
+        swallows()
+        time.sleep(5)
+    assert end.value.number == signal.SIGTERM
+    assert capfd.readouterr().err == ""
+
+
+def test_an_error_after_a_signal_is_its_doing() -> None:
+    with pytest.raises(Interrupted) as end, interrupts.raised():
+        swallow()
+        raise RecursionError("numpy is half imported")
+    assert isinstance(end.value.__cause__, RecursionError)
+
+
+def test_a_signal_that_was_dealt_with_does_not_come_back() -> None:
+    with pytest.raises(Interrupted), interrupts.raised():
+        send(signal.SIGTERM)
+    with interrupts.noted() as asked:
+        time.sleep(3 * interrupts.AGAIN)
+    assert asked.number == 0
+
+
+def test_what_arrives_twice_does_not_break_the_end() -> None:
+    ended = []
+    with pytest.raises(Interrupted), interrupts.raised():
+        try:
+            send(signal.SIGINT)
+        finally:
+            send(signal.SIGINT)
+            ended.append("in peace")
+    assert ended
 
 
 def test_nohup_is_respected() -> None:

@@ -1,49 +1,55 @@
-"""The commands; thin, no logic. Wrong use ends with one sentence and exit code 2."""
+"""The command line. Wrong use ends with one sentence and exit code 2."""
 
 from __future__ import annotations
 
 import sys
 
-import typer
-
-from sslbench.cli import (  # noqa: F401  (they add their commands to the app)
-    about,
-    judge,
-    tokenizer,
-    train,
-    weights,
-)
-from sslbench.cli.app import app
 from sslbench.errors import RunError, UserError
-from sslbench.interrupts import Interrupted, raised
-from sslbench.printing import printable, speak_safely, start_in_utf8
+from sslbench.interrupts import Interrupted, noted, raised
 from sslbench.processes import end_with_parent, leave, report
 
 
 def main() -> None:
     """Runs the command line and turns errors into one sentence and an exit code."""
-    start_in_utf8()
-    speak_safely()
-    end_with_parent()
-    with raised():
+    with noted():  # what arrives while it says how it ended changes nothing
         leave(_run())
 
 
 def _run() -> int:
     try:
-        return app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0
+        with raised():
+            return _command()
     except Interrupted as end:
-        kind, sentence, code = type(end).__name__, end.told, end.code
-        shown = end.sentence
-    except typer.Abort:  # a question was left unanswered
-        return 1
+        return _tell(type(end).__name__, end.told, end.code, end.sentence)
     except Exception as error:
         told = _told(error)
         if told is None or "--debug" in sys.argv:
             raise
-        (sentence, code), kind = told, type(error).__name__
-        shown = f"error: {' '.join(sentence.split())}"
-    if not report(kind, sentence, code):  # else the process that launched this one says it
+        return _tell(type(error).__name__, *told, f"error: {' '.join(told[0].split())}")
+
+
+def _command() -> int:
+    # imported here, for a signal may arrive meanwhile
+    from sslbench.printing import speak_safely, start_in_utf8
+
+    start_in_utf8()
+    speak_safely()
+    end_with_parent()
+    from typer import Abort
+
+    from sslbench.cli.commands import app
+
+    try:
+        return app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0
+    except Abort:  # a question was left unanswered
+        return 1
+
+
+def _tell(kind: str, sentence: str, code: int, shown: str) -> int:
+    """Tells the process that launched this one, which says it, or else whoever looks."""
+    from sslbench.printing import printable
+
+    if not report(kind, sentence, code):
         print(printable(shown), file=sys.stderr)
     return code
 

@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,12 @@ def stopped(tmp_path, dino_run) -> Path:
 
 def sha256(run: Path) -> str:
     return checkpoint.read_weights(run / checkpoint.WEIGHTS)[1]["sha256"]
+
+
+def test_signals_are_heeded_before_anything_slow_is_imported() -> None:
+    """A command that was mistyped is ended at once; Python would show a traceback."""
+    code = "import sys, sslbench.cli; sys.exit(bool({'typer', 'rich'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP"])

@@ -1,0 +1,12 @@
+"""All commands; thin, no logic."""
+
+from sslbench.cli import (  # noqa: F401  (they add their commands to the app)
+    about,
+    judge,
+    tokenizer,
+    train,
+    weights,
+)
+from sslbench.cli.app import app
+
+__all__ = ["app"]
