@@ -112,7 +112,7 @@ def run(jobs: Sequence[Job], at_once: int, console: Console) -> None:
                     del running[job.out]
                     display.ended(job)
                     if process.returncode:
-                        raise RunError(_failure(job))
+                        raise RunError(_failure(job, process.returncode))
         finally:
             processes.end([process for _, process in running.values()])
 
@@ -133,9 +133,10 @@ def _start(job: Job) -> subprocess.Popen[bytes]:
         return processes.start(job.arguments(), environment, stdout=log, stderr=log)
 
 
-def _failure(job: Job) -> str:
+def _failure(job: Job, code: int) -> str:
     lines = (job.out / "console.log").read_text().strip().splitlines()
     said = lines[-1] if lines else "it said nothing"
+    said = f"it {processes.killed(code)}" if code < 0 else said
     return f"training {job.out} failed ({said}); see {job.out / 'console.log'} and run this again."
 
 

@@ -72,6 +72,13 @@ class Ending:
     code: int
 
 
+def killed(code: int) -> str:
+    """In words, how a process ended whose exit code is negative."""
+    name = signal.Signals(-code).name
+    hint = " (by hand, or because memory ran out)" if name == "SIGKILL" else ""
+    return f"was killed by {name}{hint}"
+
+
 def report(kind: str, told: str, code: int) -> bool:
     """Tells the parent how this process ends; False if it did not ask."""
     path = os.environ.get(REPORT)

@@ -138,6 +138,13 @@ def test_a_run_that_says_nothing(job) -> None:
         run([job("bad", "raise SystemExit(1)")])
 
 
+def test_a_run_that_is_killed(job) -> None:
+    """Its last words tell of a step."""
+    killed = job("one", "import os; print('step 3', flush=True); os.kill(os.getpid(), 9)")
+    with pytest.raises(RunError, match=r"failed \(it was killed by SIGKILL .*run this again"):
+        run([killed])
+
+
 def test_progress_is_read_from_a_log_that_is_being_written(job) -> None:
     record = '{"step": 7, "epoch": 1.5, "loss": 2.0, "images_per_s": 100.0}'
     write = f"open(OUT + '/log.jsonl', 'w').write({record!r} + chr(10) + '{{\"step\": ')"

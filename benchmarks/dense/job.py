@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import time
 from functools import partial
 from pathlib import Path
@@ -13,8 +14,10 @@ from mmengine.config import Config
 
 from sslbench.benchmark import Context
 from sslbench.errors import RunError, UserError
+from sslbench.interrupts import Interrupted
+from sslbench.processes import Ending
 from sslbench.training.checkpoint import write_atomically
-from sslbench.training.launch import Team
+from sslbench.training.launch import KILLED, Team
 from sslbench.training.log import LOG, read_log
 from sslbench.training.sealed import DamagedFile, load_checked_json
 
@@ -74,15 +77,25 @@ def _follow(team: Team, folder: Path, total: int, context: Context) -> None:
     if context.cancelled.is_set():
         raise RunError(f"{folder} was interrupted; repeat the command to go on with it.")
     if worst is not None:
-        raise _failure(worst.code, folder)
+        raise _failure(worst, folder)
 
 
-def _failure(code: int, folder: Path) -> Exception:
-    """What this attempt said last."""
+def _failure(ending: Ending, folder: Path) -> Exception:
+    """What ended this attempt from outside, or what it said last."""
+    if ending.kind in (KILLED, Interrupted.__name__):
+        return RunError(f"{_stopped(ending)}; repeat the command to go on with it.")
     lines = (folder / CONSOLE).read_text(errors="replace").rpartition(STARTED)[2].split("\n")
     lines = [line.strip() for line in lines if line.strip()]
     sentences = [line.removeprefix(ERROR) for line in lines if line.startswith(ERROR)]
-    if code == 2 and sentences:
+    if ending.code == 2 and sentences:
         return UserError(sentences[-1])
-    said = [*lines, *sentences][-1] if lines else f"it ended with code {code} and said nothing"
+    silent = f"it ended with code {ending.code} and said nothing"
+    said = [*lines, *sentences][-1] if lines else silent
     return RuntimeError(f"{said} (see {folder / CONSOLE})")
+
+
+def _stopped(ending: Ending) -> str:
+    if ending.kind == KILLED:
+        return ending.told
+    name = signal.Signals(ending.code - 128).name
+    return f"stopped by {name}{', ' * bool(ending.told)}{ending.told}"

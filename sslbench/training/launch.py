@@ -5,7 +5,6 @@ Each is told its place as torchrun tells it, so that a cluster may start the sam
 
 from __future__ import annotations
 
-import signal
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -99,6 +98,8 @@ class Team:
             return None
         if worst.kind == Interrupted.__name__:
             return Interrupted(worst.code - 128, worst.told)
+        if worst.kind == KILLED:
+            return RunError(f"{worst.told}; go on from the last checkpoint with --resume.")
         return (UserError if worst.kind == UserError.__name__ else RunError)(worst.told)
 
 
@@ -133,10 +134,5 @@ def _ending(rank: int, count: int, code: int, path: Path) -> Ending:
     if -code in interrupts.SIGNALS:  # before it could handle it
         return Ending(Interrupted.__name__, "before training began", 128 - code)
     if code < 0:
-        name = signal.Signals(-code).name
-        hint = " (by hand, or because memory ran out)" if name == "SIGKILL" else ""
-        sentence = (
-            f"{who} was killed by {name}{hint}; go on from the last checkpoint with --resume."
-        )
-        return Ending(KILLED, sentence, code)
+        return Ending(KILLED, f"{who} {processes.killed(code)}", code)
     return Ending(UNKNOWN, f"{who} ended with exit code {code}; its last lines say why.", code)

@@ -24,6 +24,7 @@ from sslbench.training.checkpoint import save_json
 from sslbench.training.sealed import sealed_json
 from tests.benchmarks.dense.small import LINEAR, metrics_of, small_config, steps_of, write_config
 
+SAVED = '{"kind": "Interrupted", "told": "saved", "code": 143}'
 CONFIG = Config({"train_cfg": {"max_iters": 4}})
 
 
@@ -93,7 +94,13 @@ def test_each_process_is_told_its_place(child, context, count: int):
         ("echo 'error: name this.' >&2; echo; exit 2", UserError, "name this."),
         ("echo 'error: not finite.'; echo =====; exit 1", RuntimeError, "not finite. (see"),
         ("echo 'usage: python'; exit 2", RuntimeError, "usage: python (see"),
-        ("kill -9 $$", RuntimeError, "it ended with code -9 and said nothing (see"),
+        ("exit 3", RuntimeError, "it ended with code 3 and said nothing (see"),
+        ("kill -9 $$", RunError, "process 1 of 1 was killed by SIGKILL (by hand, or because "),
+        (
+            f"echo '{SAVED}' > $SSLBENCH_REPORT; exit 143",
+            RunError,
+            "stopped by SIGTERM, saved; rep",
+        ),
     ],
 )
 def test_a_failure_says_the_last_words(child, context, does: str, error, said: str):
@@ -144,7 +151,7 @@ def test_a_killed_process_is_gone_on_with(tmp_path: Path, context, monkeypatch):
     monkeypatch.setattr(job, "_start", lambda *a: started.append(start(*a)) or started[-1])
     monkeypatch.setattr(job, "POLL_SECONDS", 0.01)
     context.progress = kill
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RunError, match="was killed by SIGKILL"):
         train_and_test(config, context, processes=1)
     assert refused and started[0].members[0].returncode == -signal.SIGKILL
     assert not (folder / "detector.pth").exists(), "killed while it trained"
