@@ -135,20 +135,20 @@ def load_views(run: Run, start: int) -> ViewLoader:
 
 
 def begin(run: Run, start: int, resume: bool) -> None:
-    """Writes the recipe and a first checkpoint and reads it back: better to fail now than later.
+    """Writes a first checkpoint and the recipe and reads back: better to fail now than later.
 
-    A run that is resumed has them; only where its data and modules are may have changed.
+    A run that is resumed has them; only where its data and modules are may have changed. A run that
+    is killed in between has a checkpoint, which holds its recipe, or nothing that is in the way.
     """
-    if run.world.main and resume:
-        checkpoint.save_json(run.out / checkpoint.CONFIG, run.recipe.to_dict())
-    elif run.world.main:
-        config = run.out / checkpoint.CONFIG
+    if run.world.main:
         try:
-            checkpoint.save_json(config, run.recipe.to_dict())
-            save(run, start)
-            checkpoint.load_state(run.out)
+            if not resume:
+                save(run, start)
+                checkpoint.load_state(run.out)
+            checkpoint.save_json(run.out / checkpoint.CONFIG, run.recipe.to_dict())
         except UserError:
-            checkpoint.remove(config)  # no run has begun
+            if not resume:  # no run has begun
+                checkpoint.remove(run.out / checkpoint.STATE)
             raise
     barrier(run.world)
 

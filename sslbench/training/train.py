@@ -52,17 +52,18 @@ def pretrain(
     online = watch(run.method, recipe, run.dataset, world.main)  # while weights are untrained
     start = restore(run) if resume else 0
     loader = load_views(run, start)  # refuses impossible data before anything is written
-    begin(run, start, resume)
     console = (console or Console()) if world.main else Console(quiet=True)
     folder = out if world.main else None
-    with worker_deaths(run), RunLog(folder, start, run.total_steps, console) as log:
-        if resume:
-            log.say(f"resuming after step {start} of {run.total_steps}")
-        train(run, loader, start, log, online)
-        if world.main:
-            export(run.trained(run.total_steps), out / checkpoint.WEIGHTS)
-            log.ended(out / checkpoint.WEIGHTS)
-    barrier(world)
+    with resumable(run):
+        begin(run, start, resume)
+        with worker_deaths(run), RunLog(folder, start, run.total_steps, console) as log:
+            if resume:
+                log.say(f"resuming after step {start} of {run.total_steps}")
+            train(run, loader, start, log, online)
+            if world.main:
+                export(run.trained(run.total_steps), out / checkpoint.WEIGHTS)
+                log.ended(out / checkpoint.WEIGHTS)
+        barrier(world)
     return out
 
 
@@ -114,6 +115,17 @@ def how_to_resume(run: Run) -> str:
     tokenizer = run.method.name in plugins.available(plugins.TOKENIZERS)
     command = "tokenizer train" if tokenizer else "pretrain"
     return f"go on with `sslbench {command} --resume --out {shlex.quote(str(run.out))}`"
+
+
+@contextmanager
+def resumable(run: Run) -> Iterator[None]:
+    """What a signal ends before or after the steps says how to go on, too."""
+    try:
+        yield
+    except Interrupted as end:
+        if not end.told and checkpoint.has_state(run.out):
+            end.told = f"the newest checkpoint is kept; {how_to_resume(run)}"
+        raise
 
 
 @contextmanager

@@ -22,6 +22,10 @@ WHOLE = ("pretrain", "--out", "run", "--set", "train.epochs=1")
 GO_ON = ("pretrain", "--out", "run", "--resume")
 
 
+class Killed(BaseException):
+    """Stands for SIGKILL: nobody catches it."""
+
+
 @pytest.fixture
 def at_step(monkeypatch):
     """at_step(n, act): `act()` once the log has a line of step n."""
@@ -75,6 +79,39 @@ def test_a_signal_saves_the_step_it_meets(
     assert again.code == 0, again.err
     assert "resuming after step 3 of 5\n" in again.out
     assert [record["step"] for record in read_log(tmp_path / "run")] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("place", ["training.train.train", "training.train.export"])
+def test_a_signal_beside_the_steps_says_how_to_go_on(
+    sslbench, tmp_path, places, monkeypatch, dino_run, place
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(f"sslbench.{place}", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        ended = sslbench(*WHOLE, "--config", places["config"], "--data", places["labelled"])
+    told = "the newest checkpoint is kept; go on with `sslbench pretrain --resume --out run`"
+    assert (ended.code, ended.err) == (143, f"stopped by SIGTERM: {told}\n")
+    again = sslbench(*GO_ON)
+    assert again.code == 0, again.err
+    assert sha256(tmp_path / "run") == sha256(dino_run)
+
+
+@pytest.mark.parametrize("writes", ["run.save", "checkpoint.save_json"])
+def test_a_run_that_is_killed_while_it_begins_is_in_nobody_s_way(
+    sslbench, tmp_path, places, monkeypatch, writes
+) -> None:
+    """Neither for the same command nor, once there is a checkpoint, for --resume."""
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"sslbench.training.{writes}", killed)
+        with pytest.raises(Killed):
+            sslbench(*WHOLE, "--config", places["config"])
+    begun = (tmp_path / "run" / checkpoint.STATE).exists()
+    assert begun == (writes == "checkpoint.save_json")
+    again = sslbench(*(GO_ON if begun else (*WHOLE, "--config", places["config"])))
+    assert again.code == 0, again.err
 
 
 def test_a_run_says_how_long_it_took_where_its_weights_are_and_what_comes_next(

@@ -238,7 +238,7 @@ def test_a_disk_that_fills_during_the_run(tmp_path, images, monkeypatch) -> None
 
 def test_an_out_that_is_a_file(tmp_path, images) -> None:
     (tmp_path / "run").write_text("mine")
-    with pytest.raises(UserError, match=r"config\.json cannot be written"):
+    with pytest.raises(UserError, match=r"state\.pt cannot be written"):
         small.train(small.recipe("dino", images), tmp_path / "run")
     assert (tmp_path / "run").read_text() == "mine"
 
