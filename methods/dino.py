@@ -31,7 +31,7 @@ from sslbench.methods.losses import (
     temperature,
     unreached_temperature,
 )
-from sslbench.settings import Epochs, Width, setting
+from sslbench.settings import Epochs, Temperature, Width, setting
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ class DINOConfig:
     freeze_last_layer: Annotated[
         Epochs, setting("prototypes stay as they are at first", "epochs")
     ] = 1.0
-    student_temp: Annotated[float, setting("temperature of the student", gt=0)] = 0.1
-    teacher_temp: Annotated[float, setting("final temperature of the teacher", gt=0)] = 0.07
-    warmup_teacher_temp: Annotated[float, setting("teacher's temperature at the start", gt=0)] = (
+    student_temp: Annotated[Temperature, setting("temperature of the student")] = 0.1
+    teacher_temp: Annotated[Temperature, setting("final temperature of the teacher")] = 0.07
+    warmup_teacher_temp: Annotated[Temperature, setting("teacher's temperature at the start")] = (
         0.04
     )
     warmup_teacher_temp_epochs: Annotated[

@@ -37,7 +37,7 @@ from sslbench.methods.losses import (
     temperature,
     unreached_temperature,
 )
-from sslbench.settings import Epochs, Width, setting
+from sslbench.settings import Epochs, Factor, Temperature, Width, setting
 
 PROBES = 8  # patches a crop whose entropy is logged
 
@@ -69,12 +69,12 @@ class IBOTConfig:
     freeze_last_layer: Annotated[
         Epochs, setting("prototypes stay as they are at first", "epochs")
     ] = 1.0
-    student_temp: Annotated[float, setting("temperature of the student", gt=0)] = 0.1
-    teacher_temp: Annotated[float, setting("final temperature of the teacher's [CLS]", gt=0)] = 0.07
+    student_temp: Annotated[Temperature, setting("temperature of the student")] = 0.1
+    teacher_temp: Annotated[Temperature, setting("final temperature of the teacher's [CLS]")] = 0.07
     teacher_patch_temp: Annotated[
-        float, setting("final temperature of the teacher's patches", gt=0)
+        Temperature, setting("final temperature of the teacher's patches")
     ] = 0.07
-    warmup_teacher_temp: Annotated[float, setting("teacher's temperatures at the start", gt=0)] = (
+    warmup_teacher_temp: Annotated[Temperature, setting("teacher's temperatures at the start")] = (
         0.04
     )
     warmup_teacher_temp_epochs: Annotated[
@@ -82,8 +82,8 @@ class IBOTConfig:
     ] = 30.0
     momentum: Annotated[float, setting("momentum of the teacher, rising to 1", ge=0, lt=1)] = 0.996
     centre_momentum: Annotated[float, setting("momentum of the centres", ge=0, le=1)] = 0.9
-    cls_weight: Annotated[float, setting("factor of the [CLS] loss", ge=0)] = 1.0
-    patch_weight: Annotated[float, setting("factor of the patch loss", ge=0)] = 1.0
+    cls_weight: Annotated[Factor, setting("factor of the [CLS] loss")] = 1.0
+    patch_weight: Annotated[Factor, setting("factor of the patch loss")] = 1.0
     count_unmasked: Annotated[
         bool, setting("images without a mask count as 0 in the patch loss")
     ] = True

@@ -34,7 +34,7 @@ class DataConfig:
         setting("taken from red, green and blue in [0, 1]", min_length=3, max_length=3),
     ] = IMAGENET_MEAN
     std: Annotated[
-        tuple[Annotated[float, Field(gt=0)], ...],
+        tuple[Annotated[float, Field(ge=1e-6, le=1e6)], ...],
         setting("what red, green and blue are divided by then", min_length=3, max_length=3),
     ] = IMAGENET_STD
 
@@ -52,18 +52,18 @@ class OptimConfig:
 
     lr: Annotated[float, setting("peak learning rate, before scale_lr", gt=0, le=1e3)] = 5e-4
     scale_lr: Annotated[bool, setting("whether lr is multiplied by batch_size / 256")] = True
-    min_lr: Annotated[float, setting("final learning rate, never scaled", ge=0)] = 1e-6
+    min_lr: Annotated[float, setting("final learning rate, never scaled", ge=0, le=1e3)] = 1e-6
     warmup_epochs: Annotated[
         Epochs, setting("linear rise of the learning rate from 0", "epochs")
     ] = 10.0
-    weight_decay: Annotated[float, setting("weight decay at the start", ge=0)] = 0.04
-    weight_decay_end: Annotated[float, setting("weight decay at the end", ge=0)] = 0.4
+    weight_decay: Annotated[float, setting("weight decay at the start", ge=0, le=1e6)] = 0.04
+    weight_decay_end: Annotated[float, setting("weight decay at the end", ge=0, le=1e6)] = 0.4
     no_decay: Annotated[
         tuple[Annotated[str, Field(min_length=1)], ...],
         setting("name endings without decay, besides biases and 1-D tensors"),
     ] = ()
     clip: Annotated[
-        float | None, setting("largest gradient norm; 0 or None: no clipping", ge=0)
+        float | None, setting("largest gradient norm; 0 or None: off", ge=0, le=1e6)
     ] = 3.0
     clip_by: Annotated[
         Literal["tensor", "global"], setting("the norm of each tensor, or of all together")
@@ -105,10 +105,11 @@ class RunConfig:
     log_every: Annotated[int, setting("from one line of the log to the next", "steps", ge=1)] = 20
     save_every: Annotated[int, setting("from one checkpoint to the next", "steps", ge=1)] = 500
     save_minutes: Annotated[
-        float, setting("longest time without a checkpoint", "minutes", ge=0)
+        float, setting("longest time without a checkpoint", "minutes", ge=0, le=1e9)
     ] = 15.0
     export_every: Annotated[
-        float, setting("from one file of weights to the next, 0: the last alone", "epochs", ge=0)
+        float,
+        setting("from one file of weights to the next, 0: the last alone", "epochs", ge=0, le=1e6),
     ] = 0.0
     watch_every: Annotated[
         int,
@@ -138,7 +139,7 @@ class Budget:
     images: Annotated[
         int, setting("seen in all, each as often as it is seen; 0: the recipe as it stands", ge=0)
     ] = 0
-    epochs: Annotated[float, setting("at most", "epochs", gt=0)] = 400.0
+    epochs: Annotated[float, setting("at most", "epochs", gt=0, le=1e6)] = 400.0
     batches: Annotated[int, setting("of an epoch, at least; smaller ones if need be", ge=1)] = 4
     shares: Annotated[
         tuple[tuple[str, Share], ...], setting("settings that are this share of the epochs")

@@ -51,6 +51,8 @@ Scale = Annotated[tuple[Share, Share], AfterValidator(_ascending)]  # lowest, hi
 Side = Annotated[int, Field(ge=1, le=8192)]  # of an image or a crop in pixels
 Width = Annotated[int, Field(ge=1, le=2**20)]  # of a layer; a larger one fits no memory
 Epochs = Annotated[float, Field(ge=0, le=1e6)]
+Factor = Annotated[float, Field(ge=0, le=1e6)]  # of a term of the loss, a decay, a change
+Temperature = Annotated[float, Field(ge=1e-6, le=1e6)]  # what it divides stays finite
 
 
 def typed(cls: type, values: Mapping[str, Any], where: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -17,9 +18,11 @@ from sslbench.config import (
     config_files,
     find_config,
     load_recipe,
+    read_config,
     recipe_from_dict,
 )
 from sslbench.errors import UserError
+from sslbench.identity import _flat
 from tests.training import small
 
 
@@ -144,3 +147,19 @@ def test_find_config(tmp_path) -> None:
     assert find_config(str(small.write_config(tmp_path / "a.py", "dino", tmp_path))).exists()
     with pytest.raises(UserError, match="did you mean 'shapes/ibot'"):
         find_config("shape/ibot")
+
+
+@pytest.mark.parametrize(
+    "config", ["shapes/dino", "shapes/ibot", "shapes/beit", "papers/dvae", "photos/ibot"]
+)
+def test_no_setting_takes_a_number_that_only_float64_can_hold(config) -> None:
+    values = read_config(config)
+    group = plugins.TOKENIZERS if config.endswith("dvae") else plugins.METHODS
+    taken = []
+    for key, value in _flat(recipe_from_dict(values, group).to_dict()).items():
+        many = "[1e300, 1e300, 1e300]" if isinstance(value, tuple) and len(value) == 3 else "1e300"
+        if isinstance(value, float | tuple) and not key.startswith("about."):
+            with contextlib.suppress(UserError):
+                recipe_from_dict(values, group, [f"{key}={many}"])
+                taken.append(key)
+    assert taken == []

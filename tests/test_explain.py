@@ -31,7 +31,7 @@ def test_value_meaning_unit_bounds_and_source_of_each_setting() -> None:
     assert max(map(len, lines)) <= 80
     found = entries(lines)
     assert found["optim.clip=None"] == [
-        "largest gradient norm; 0 or None: no clipping; a number >= 0 or None",
+        "largest gradient norm; 0 or None: off; a number in [0,1000000] or None",
         "set by papers/dino_vit-small-p16_16xb64-coslr-800e_in1k.py:17 [S]",
     ]
     assert found["optim.lr=0.0005"][-1] == "set by papers/_dino.py:27 [P] x batch / 256"

@@ -23,7 +23,7 @@ from sslbench.data.views import PlainCrop, PlainCropConfig
 from sslbench.method import Method, Progress, ViewBatch
 from sslbench.methods.losses import cosine
 from sslbench.sampling import PerSample
-from sslbench.settings import Width, setting
+from sslbench.settings import Factor, Temperature, Width, setting
 
 
 def _halvings(downsample: int) -> int:
@@ -49,13 +49,11 @@ class DVAEConfig:
         AfterValidator(_checked),
     ] = 8
     hidden_dim: Annotated[Width, setting("width of the widest layer")] = 256
-    kl_weight: Annotated[float, setting("beta, the weight of the KL divergence a code", ge=0)] = (
-        1e-3
-    )
+    kl_weight: Annotated[Factor, setting("beta, the weight of the KL divergence a code")] = 1e-3
     temperature: Annotated[
-        float, setting("temperature of the Gumbel-softmax at the start", gt=0)
+        Temperature, setting("temperature of the Gumbel-softmax at the start")
     ] = 1.0
-    final_temperature: Annotated[float, setting("its temperature at the end", gt=0)] = 0.0625
+    final_temperature: Annotated[Temperature, setting("its temperature at the end")] = 0.0625
     views: PlainCropConfig = field(default_factory=PlainCropConfig)
 
 

@@ -52,12 +52,12 @@ class BackboneConfig:
         setting("beit_* only; relative: a bias table in every block, shared: one for all"),
     ] = "absolute"
     layer_scale: Annotated[
-        float, setting("initial factor of residual branches, 0: none; not Swin", ge=0)
+        float, setting("initial factor of residual branches, 0: none; not Swin", ge=0, le=1e6)
     ] = 0.0
     registers: Annotated[
         int, setting("tokens that are neither [CLS] nor patches; vit_* only", ge=0, le=1024)
     ] = 0
-    norm_eps: Annotated[float, setting("epsilon of the LayerNorms", ge=0)] = 1e-6
+    norm_eps: Annotated[float, setting("epsilon of the LayerNorms", ge=0, le=1)] = 1e-6
     resampling: Annotated[
         Literal["papers", "transformers"],
         setting("whose code brings positions to another size; not Swin"),

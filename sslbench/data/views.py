@@ -17,9 +17,9 @@ from sslbench.data import augment
 from sslbench.data.masks import CountMaskConfig, MaskConfig, Masking
 from sslbench.errors import UserError
 from sslbench.method import Sample
-from sslbench.settings import Probability, Scale, Side, setting
+from sslbench.settings import Factor, Probability, Scale, Side, setting
 
-Strength = Annotated[float, setting("largest relative change", ge=0)]
+Strength = Annotated[Factor, setting("largest relative change")]
 Flip = Annotated[Probability, setting("probability of a horizontal flip")]
 Kinds = tuple[Probability, Probability, Probability]  # first global, other global, local views
 

@@ -74,7 +74,8 @@ def _make(folder: Path) -> list[Path]:
 
 
 def _new_folder(parent: Path, recipe: Recipe) -> Path:
-    place = "-".join(Path(recipe.name).parent.parts) or "own"
+    parents = Path(recipe.name).parent.parts
+    place = "-".join(p for p in parents if p not in ("/", "..")) or "own"
     name = f"{recipe.method_name}-{place}-seed{recipe.train.seed}"
     for number in itertools.count(1):
         folder = parent / (name if number == 1 else f"{name}-{number}")

@@ -146,8 +146,8 @@ def worker_deaths(run: Run) -> Iterator[None]:
 
 def export_due(recipe: Recipe, step: int, steps_per_epoch: int) -> bool:
     """Whether weights are written after this step, besides those at the end."""
-    every = round(recipe.run.export_every * steps_per_epoch)
-    return every > 0 and step % every == 0
+    wanted = recipe.run.export_every
+    return wanted > 0 and step % max(1, round(wanted * steps_per_epoch)) == 0
 
 
 def _next_batches(

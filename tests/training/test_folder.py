@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -39,6 +40,13 @@ def test_a_new_run_gets_a_folder_of_its_own(tmp_path, recipe) -> None:
     ):
         names = [folder.name for folder in (first, second, third)]
     assert names == ["dino-shapes-seed4", "dino-shapes-seed4-2", "dino-shapes-seed4-3"]
+
+
+@pytest.mark.parametrize("name", ["/etc/x/y", "../../x/y", "/y", "../y"])
+def test_a_name_never_leads_out_of_the_folder_of_runs(tmp_path, recipe, name) -> None:
+    with reserved(None, tmp_path / "runs", replace(recipe, name=name)) as folder:
+        assert folder.parent == tmp_path / "runs"
+        assert ".." not in folder.name
 
 
 @pytest.mark.parametrize("out", [None, "deep/run"])

@@ -16,6 +16,7 @@ from sslbench.training import checkpoint
 from sslbench.training.build import build_method
 from sslbench.training.log import LOG, read_log
 from sslbench.training.step import use_bf16
+from sslbench.training.train import export_due
 
 from . import small
 
@@ -217,3 +218,10 @@ def test_p21_any_seed_trains_its_own_weights(images, tmp_path) -> None:
         assert model.card.seed == seed
         hashes.add(model.card.sha256)
     assert len(hashes) == 4
+
+
+@pytest.mark.parametrize(("every", "steps"), [(0.0, []), (1e-3, [1, 2, 3, 4]), (0.5, [2, 4])])
+def test_weights_are_due_after_each_step_at_least(images, every, steps) -> None:
+    """Less than a step is a step, not never."""
+    recipe = small.recipe("dino", images, run={"export_every": every})
+    assert [step for step in range(1, 5) if export_due(recipe, step, 4)] == steps
