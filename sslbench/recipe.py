@@ -148,6 +148,9 @@ class Budget:
     gpu: Annotated[tuple[str, ...], setting("changes as of --set where there is a GPU")] = ()
 
 
+TRAINED = "train:"  # of a needed module's source: to be trained first, on the same data, as named
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A complete pretraining run; `method` is the method's own frozen Config."""
@@ -163,6 +166,11 @@ class Recipe:
     needs: dict[str, str] = field(default_factory=dict)
     about: About = field(default_factory=About)
     budget: Budget = field(default_factory=Budget)
+
+    def to_train_first(self) -> dict[str, str]:
+        """Kind of each module that is trained before the run -> the config that does it."""
+        sources = self.needs.items()
+        return {k: s.removeprefix(TRAINED) for k, s in sources if s.startswith(TRAINED)}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dict, the inverse of `recipe_from_dict`."""

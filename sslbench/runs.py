@@ -21,7 +21,6 @@ from sslbench.training.stored import checked_recipe, stored_values
 SMALL = ("shapes/{}",)
 PAPER = ("papers/{}_vit-small-p16_*_in1k", "papers/{}_*", "papers/{}")
 PHOTOS = ("photos/{}", *PAPER)
-TRAINED = "train:"  # of a needed module's source: to be trained first, on the same data, as named
 
 
 def choose_recipe(
@@ -115,12 +114,6 @@ def absolute(recipe: Recipe) -> Recipe:
     return replace(
         recipe, data=replace(recipe.data, source=_absolute(recipe.data.source)), needs=needs
     )
-
-
-def to_train_first(recipe: Recipe) -> dict[str, str]:
-    """Kind of each module that `recipe` has trained before itself -> the config that does it."""
-    sources = recipe.needs.items()
-    return {k: s.removeprefix(TRAINED) for k, s in sources if s.startswith(TRAINED)}
 
 
 def _absolute(source: str) -> str:

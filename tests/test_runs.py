@@ -84,9 +84,9 @@ def test_a_tokenizer_has_recipes_of_its_own(images) -> None:
 
 def test_what_is_trained_first(images) -> None:
     recipe, _ = runs.choose_recipe("beit", None, str(images), [])
-    assert runs.to_train_first(recipe) == {"tokenizer": "photos/dvae"}
+    assert recipe.to_train_first() == {"tokenizer": "photos/dvae"}
     recipe, _ = runs.choose_recipe("beit", None, str(images), ["needs.tokenizer=runs/mine"])
-    assert runs.to_train_first(recipe) == {}
+    assert recipe.to_train_first() == {}
 
 
 def test_what_is_given_is_taken(images) -> None:

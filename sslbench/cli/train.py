@@ -128,12 +128,11 @@ def _train_needs(recipe: Recipe, out: Path) -> list[str]:
 
     Changes as of --set that say where each of it is.
     """
-    from sslbench import runs
     from sslbench.plugins import group_of
     from sslbench.training.distributed import is_alone
 
     changes = []
-    for kind, config in runs.to_train_first(recipe).items():
+    for kind, config in recipe.to_train_first().items():
         source, group = recipe.data.source, group_of(kind)
         if not is_alone():
             raise UserError(

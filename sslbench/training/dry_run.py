@@ -24,7 +24,6 @@ from sslbench.data.home import expanded
 from sslbench.data.images import is_absent, open_dataset
 from sslbench.errors import UserError
 from sslbench.method import Method, Progress, Sample, ViewBatch, Views
-from sslbench.runs import to_train_first
 from sslbench.training.build import build_method
 from sslbench.training.optim import peak_lr
 from sslbench.training.run import images_each, length
@@ -85,7 +84,7 @@ def report(recipe: Recipe, processes: int = 1, group: str = plugins.METHODS) -> 
 def with_stand_ins(recipe: Recipe, group: str = plugins.METHODS) -> Recipe:
     """`recipe` with fresh weights for every frozen module that it needs and that is not there."""
     method_class: type[Method] = plugins.load(group, recipe.method_name)
-    needs, trained = dict(recipe.needs), to_train_first(recipe)
+    needs, trained = dict(recipe.needs), recipe.to_train_first()
     for kind in method_class.needs:
         source, known = needs.get(kind, ""), plugins.available(plugins.group_of(kind))
         if kind in trained:
