@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from sslbench.config import Recipe, config_files, load_recipe, recipe_from_dict
 from sslbench.data.images import is_absent, is_named, open_dataset
 from sslbench.errors import UserError
 from sslbench.fitting import fitted_settings
+from sslbench.storage import parse_json, read_small
 from sslbench.training.checkpoint import CONFIG, WEIGHTS
 from sslbench.training.stored import checked_recipe, stored_values
 
@@ -168,6 +168,6 @@ def newest_runs(folder: Path) -> list[str]:
 def _method_of(run: Path) -> str | None:
     """The method a run directory says it was trained with; None if it does not."""
     try:
-        return json.loads((run / CONFIG).read_text())["method"]["name"]
+        return parse_json(read_small(run / CONFIG))["method"]["name"]
     except (OSError, ValueError, LookupError, TypeError):
         return None

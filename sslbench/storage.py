@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+LARGEST = 2**26  # bytes of a file of settings or texts that is read as a whole
 DEEPEST = 64  # objects and lists of JSON inside one another
 STALE_SECONDS = 86_400.0  # nothing takes a day to write: who left this was killed
 
@@ -77,6 +78,16 @@ def check_regular(path: Path) -> None:
     """Raises OSError for what is there and no file: reading a pipe or a device may never end."""
     if path.exists() and not path.is_file():
         raise OSError("it is no regular file")
+
+
+def read_small(path: Path, largest: int = LARGEST) -> bytes:
+    """What a regular file of at most `largest` bytes holds; OSError for any other."""
+    check_regular(path)
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > largest:
+            raise OSError(f"it is larger than {largest:,} bytes")
+        return file.read(size)
 
 
 def parse_json(text: str | bytes, object_hook: Callable[[dict], Any] | None = None) -> Any:

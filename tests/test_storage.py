@@ -11,15 +11,19 @@ from pathlib import Path
 import pytest
 import torch
 
+from sslbench import runs
 from sslbench.data.checks import write_json
-from sslbench.data.generated import identity, publish
+from sslbench.data.generated import MANIFEST, identity, publish, read_manifest
 from sslbench.errors import UserError
 from sslbench.evaluation.cache import FeatureCache
 from sslbench.evaluation.features import Bank
+from sslbench.plugins import METHODS
 from sslbench.reporting.result import Result
 from sslbench.reporting.store import Store
 from sslbench.storage import STALE_SECONDS, draft, remove_leftovers, replacing
 from sslbench.training import checkpoint
+from sslbench.training.log import LOG, keep_until
+from sslbench.training.sealed import DamagedFile, load_checked_json
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -201,3 +205,46 @@ def test_names_as_long_as_names_may_be(tmp_path):
     path = tmp_path / ("é" * 127)
     checkpoint.save_json(path, 1)
     assert json.loads(path.read_text()) == 1
+
+
+def put_huge(path):
+    """Two gigabytes that take no space on the disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    os.truncate(path, 2**31)
+
+
+def put_pipe(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(path)
+
+
+READERS = {
+    "recipe": ("config.json", lambda p: runs.resumed_recipe(p.parent, None, None, [], METHODS)),
+    "records": ("records.jsonl", lambda p: Store(p).load()),
+    "sealed": ("bank.json", load_checked_json),
+}
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("put", [put_huge, put_pipe])
+@pytest.mark.parametrize(("name", "read"), READERS.values(), ids=READERS)
+def test_no_text_is_read_before_its_size_is_known(tmp_path, name, read, put):
+    """A hole of 40 GB in the place of a config.json took all memory, a pipe waited forever."""
+    put(tmp_path / name)
+    with pytest.raises((UserError, DamagedFile), match=r"larger than|no regular file"):
+        read(tmp_path / name)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("put", [put_huge, put_pipe])
+def test_what_is_no_text_of_ours_is_passed_over(tmp_path, put):
+    put(tmp_path / "run" / checkpoint.CONFIG)
+    (tmp_path / "run" / checkpoint.WEIGHTS).touch()
+    with pytest.raises(UserError, match="no finished run"):
+        runs.newest_runs(tmp_path)
+    put(tmp_path / MANIFEST)
+    assert read_manifest(tmp_path) is None
+    put(tmp_path / LOG)
+    keep_until(tmp_path / LOG, 3)
+    assert not (tmp_path / LOG).exists() and (tmp_path / f"{LOG}.damaged").exists()

@@ -12,6 +12,7 @@ pixels:SIZE                     the pixels themselves
 from __future__ import annotations
 
 import difflib
+import shlex
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -160,7 +161,8 @@ def _main_file(folder: Path) -> Path:
     if has_state(folder):
         raise UserError(
             f"{folder} holds no {WEIGHTS}: the run has not ended; go on with `pretrain --resume`, "
-            f"or take those of its newest checkpoint with `sslbench export {folder}`."
+            f"or take those of its newest checkpoint with `sslbench export "
+            f"{shlex.quote(str(folder))}`."
         )
     raise UserError(
         f"{folder} holds no {WEIGHTS}, as a run does, and none of {', '.join(MAIN)}, as folders of "

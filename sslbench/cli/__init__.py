@@ -60,6 +60,8 @@ def _told(error: Exception) -> tuple[str, int] | None:
         return str(error), 2 if isinstance(error, UserError) else 1
     if isinstance(error, OSError):
         return f"{error.filename or 'a file'}: {error.strerror or error}.", 2
+    if isinstance(error, MemoryError):
+        return "memory ran out; end other programs, or ask for less at a time.", 1
     if hasattr(error, "format_message"):  # wrong options; typer's class for them keeps moving
         return f"{error.format_message().rstrip('.')}; see --help.", 2
     return None

@@ -19,7 +19,7 @@ from sslbench.data.home import kept
 from sslbench.data.reading import printable
 from sslbench.data.walking import files_below
 from sslbench.errors import UserError
-from sslbench.storage import draft, parse_json
+from sslbench.storage import draft, parse_json, read_small
 
 MANIFEST = "manifest.json"
 log = logging.getLogger(__name__)
@@ -33,8 +33,8 @@ def identity(dataset: str, version: str, config: Any) -> dict[str, Any]:
 def read_manifest(root: Path) -> dict[str, Any] | None:
     """The manifest under `root`, or None where there is none that can be read."""
     try:
-        found = parse_json((root / MANIFEST).read_bytes()) if (root / MANIFEST).is_file() else None
-    except ValueError:
+        found = parse_json(read_small(root / MANIFEST))
+    except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
 

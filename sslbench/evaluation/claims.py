@@ -21,6 +21,8 @@ from tempfile import TemporaryFile
 from threading import Event, Lock, Thread
 from typing import Any
 
+from sslbench.storage import parse_json, read_small
+
 FOLDER, LOCK = ".claims", ".lock"
 BEAT_SECONDS, STALE_SECONDS = 30.0, 600.0  # of a process on another machine
 log = logging.getLogger(__name__)
@@ -178,9 +180,9 @@ class Claims:
 def _read(path: Path) -> Holder | None:
     """What a claim says; None where there is none that could be read."""
     try:
-        said: Any = json.loads(path.read_text())
+        said: Any = parse_json(read_small(path))
         return replace(Holder(**said), pid=int(said["pid"]))
-    except (OSError, ValueError, TypeError, RecursionError):
+    except (OSError, ValueError, TypeError):
         return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -74,7 +75,8 @@ def table(out: Path, view: View | str, style: str, width: int | None = None) -> 
     _check_style(style)
     path = out / RECORDS
     if not path.exists():
-        raise UserError(f"{path} does not exist; run `sslbench evaluate --out {out}` first.")
+        typed = shlex.quote(str(out))
+        raise UserError(f"{path} does not exist; run `sslbench evaluate --out {typed}` first.")
     found = build(Store(path).load(), view)
     shown = to_text(found, width) if width else FORMATS[style][1](found)
     if os.access(out, os.W_OK):

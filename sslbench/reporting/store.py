@@ -14,8 +14,10 @@ from typing import NamedTuple
 from sslbench.errors import UserError
 from sslbench.reporting.fields import BadRecord, NewerRecord
 from sslbench.reporting.result import Result
+from sslbench.storage import read_small
 
 WRITE = os.O_RDWR | os.O_CREAT | os.O_APPEND
+LARGEST = 2**30  # bytes: a million records
 SPACE = " \t\r\n\v\f\ufeff"  # the last is the mark that some editors begin UTF-8 with
 
 
@@ -74,7 +76,7 @@ class Store:
         if not self.path.exists() and not missing([]):  # nothing makes no file
             return []
         with self._locked(WRITE, fcntl.LOCK_EX) as file:
-            added = missing(self._parse(self.path.read_bytes()))
+            added = missing(self._parse(self._read()))
             self._add(file, _lines(added))
         return added
 
@@ -82,7 +84,7 @@ class Store:
         size = os.fstat(file).st_size
         self._check_encoding(os.pread(file, 2, 0))
         if data and size and os.pread(file, 1, size - 1) != b"\n":
-            self._parse(self.path.read_bytes())  # raises where the last line is cut short
+            self._parse(self._read())  # raises where the last line is cut short
             data = b"\n" + data
         try:
             while data:  # one write, unless the system takes only a part of it
@@ -101,7 +103,7 @@ class Store:
         if not self.path.exists():
             return []
         with self._locked(os.O_RDONLY, fcntl.LOCK_SH):
-            data = self.path.read_bytes()
+            data = self._read()
         return self._parse(data)
 
     def keys(self) -> set[Identity]:
@@ -129,9 +131,12 @@ class Store:
                 os.close(file)
         except OSError as error:
             raise UserError(
-                f"{self.path}: {error.strerror}; no record was added or changed, so repeat the "
-                "command once the file is accessible and its disk has space."
+                f"{self.path}: {error.strerror or error}; no record was added or changed, repeat "
+                "the command once the file is accessible and its disk has space."
             ) from error
+
+    def _read(self) -> bytes:
+        return read_small(self.path, LARGEST)
 
     def _parse(self, data: bytes) -> list[Result]:
         self._check_encoding(data[:2])

@@ -9,10 +9,12 @@ from pathlib import PurePosixPath
 
 LONGEST = 60  # characters of a name in a printed table; CSV keeps them whole
 INVISIBLE = ("Cc", "Cf", "Cs")  # Unicode's control, format (e.g. direction) and half characters
+BYTE = re.compile("[\udc80-\udcff]")  # how Python keeps a byte of a name that is no UTF-8
 
 
 def clean(text: str) -> str:
-    """One line without control characters; bytes that are no UTF-8 as escapes such as \\udce9."""
+    r"""One line without control characters; bytes that are no UTF-8 as escapes such as \xe9."""
+    text = BYTE.sub(lambda byte: f"\\x{ord(byte[0]) - 0xDC00:02x}", text)
     text = " ".join(text.encode("utf-8", "backslashreplace").decode().split())
     kept = "".join(c for c in text if unicodedata.category(c) not in INVISIBLE)
     return unicodedata.normalize("NFC", kept)

@@ -17,11 +17,12 @@ from typing import IO
 
 from sslbench.config import Recipe
 from sslbench.errors import UserError
-from sslbench.storage import remove
+from sslbench.storage import parse_json, remove
 from sslbench.training.checkpoint import WEIGHTS, has_state
 
 LOCK = ".lock"
 LEFT_OVER = (LOCK, "console.log", "tensorboard")  # what a run that never began may leave
+LONGEST = 4096  # characters of what a lock says
 TAKEN = (errno.EACCES, errno.EAGAIN)
 log = logging.getLogger(__name__)
 
@@ -120,7 +121,7 @@ def _lock(path: Path, out: Path) -> IO[str]:
                 return file
             with file:
                 file.seek(0)
-                holder = _holder(file.read())
+                holder = _holder(file.read(LONGEST))
             raise UserError(
                 f"{out} is being trained by {holder}; wait until it ends, or choose another --out."
             ) from error
@@ -129,7 +130,7 @@ def _lock(path: Path, out: Path) -> IO[str]:
 
 def _holder(text: str) -> str:
     try:
-        told = json.loads(text)
+        told = parse_json(text)
         return f"process {told['process']} on {told['host']} since {told['began']}"
     except (ValueError, LookupError, TypeError):  # it is just being written
         return "another process"

@@ -20,9 +20,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from sslbench.errors import UserError
 from sslbench.printing import printable
+from sslbench.storage import read_small
 from sslbench.training.checkpoint import write_atomically
 
 LOG, QUIET_SECONDS = "log.jsonl", 15.0
+LARGEST = 2**30  # bytes: millions of steps
 logger = logging.getLogger(__name__)
 
 
@@ -132,17 +134,19 @@ class RunLog:
 def keep_until(path: Path, step: int) -> None:
     """Drops records after `step`, which a resumed run is about to write again.
 
-    What lies there and is no file is set aside.
+    What lies there and is no file, or larger than any log, is set aside.
     """
     if not path.exists():
         return
-    if not path.is_file():
+    try:
+        lines = list(_sound_lines(path))
+    except OSError as error:
         aside = path.with_name(f"{path.name}.damaged")
-        logger.warning("%s is no file; it is now %s.", path, aside.name)
+        logger.warning("%s is damaged (%s); it is now %s.", path, error, aside.name)
         path.replace(aside)
         return
     kept = []
-    for line, record in _sound_lines(path):
+    for line, record in lines:
         if record.get("step", 0) > step:
             break
         kept.append(line + b"\n")
@@ -156,7 +160,7 @@ def read_log(folder: Path) -> list[dict[str, float]]:
 
 def _sound_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
     """Each whole line and what it holds, less those that are damaged: they cost a curve a point."""
-    for line in path.read_bytes().split(b"\n")[:-1]:
+    for line in read_small(path, LARGEST).split(b"\n")[:-1]:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):

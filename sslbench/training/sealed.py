@@ -20,7 +20,7 @@ import torch
 
 from sslbench.backbones.screening import check_stored, screen
 from sslbench.errors import UserError
-from sslbench.storage import check_regular, parse_json
+from sslbench.storage import check_regular, parse_json, read_small
 
 # the last record of an archive without a comment: signature, four counts, two places, length 0
 END, END_SIZE = b"PK\5\6", 22
@@ -80,8 +80,7 @@ def load_checked_json(path: Path) -> dict[str, Any]:
     Raises DamagedFile or FileNotFoundError.
     """
     try:
-        check_regular(path)
-        values = parse_json(path.read_bytes())
+        values = parse_json(read_small(path))
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:

@@ -10,7 +10,7 @@ from typing import Any
 from sslbench import plugins
 from sslbench.config import Recipe, recipe_from_dict
 from sslbench.errors import UserError
-from sslbench.storage import check_regular, parse_json
+from sslbench.storage import parse_json, read_small
 from sslbench.training.checkpoint import CONFIG, has_state, load_state
 
 log = logging.getLogger(__name__)
@@ -23,8 +23,7 @@ def stored_values(out: Path) -> dict[str, Any]:
     """
     path = out / CONFIG
     try:
-        check_regular(path)
-        values = parse_json(path.read_bytes())
+        values = parse_json(read_small(path))
         if not isinstance(values, dict):
             raise ValueError("it holds no object")
         return values

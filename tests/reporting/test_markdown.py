@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from sslbench.printing import printable
 from sslbench.reporting.columns import Conventions
 from sslbench.reporting.markdown import escape
 from sslbench.reporting.rendering import to_markdown
@@ -108,3 +110,8 @@ def test_no_line_begins_a_heading_list_or_rule(name: str) -> None:
     texts = ["".join(t.content for t in line) for line in lines]
     assert texts[0] == name and f"{name} = near k=20 top-1." in texts[-1]
     assert texts[-1].endswith(name)
+
+
+def test_bytes_that_are_no_utf8_are_shown_as_everywhere() -> None:
+    odd = os.fsdecode(b"caf\xe9 \xff")
+    assert clean(odd) == r"caf\xe9 \xff" == printable(odd)

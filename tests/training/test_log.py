@@ -96,4 +96,6 @@ def test_what_is_no_file_is_set_aside(tmp_path, caplog, make) -> None:
     with RunLog(tmp_path, 3, 5, Console(quiet=True)) as log:
         log.write({"step": 4, "loss": 1.0})
     assert [record["step"] for record in read_log(tmp_path)] == [4]
-    assert "log.jsonl is no file; it is now log.jsonl.damaged." in caplog.text
+    assert (
+        "log.jsonl is damaged (it is no regular file); it is now log.jsonl.damaged." in caplog.text
+    )
