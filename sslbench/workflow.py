@@ -120,7 +120,8 @@ def configured(benchmarks: Sequence[Benchmark], configs: Sequence[str]) -> list[
     Raises UserError for a config that is for none of them.
     """
     found: list[Benchmark] = []
-    unused = list(dict.fromkeys(configs))
+    configs = list(dict.fromkeys(map(_one_config, configs)))
+    unused = configs
     for benchmark in benchmarks:
         fit = [] if lacking(benchmark) else configs
         made = {c: b for c in fit if (b := benchmark.configured(c)) is not None}
@@ -134,6 +135,14 @@ def configured(benchmarks: Sequence[Benchmark], configs: Sequence[str]) -> list[
             f"{nearest(unused[0], known)}, or give a .py file."
         )
     return found
+
+
+def _one_config(config: str) -> str:
+    """A config's file by one path however it was typed, for that stands in the protocol."""
+    if not config.endswith(".py"):
+        return config
+    path, here = expanded(config).resolve(), Path.cwd().resolve()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def released(results: Sequence[Result]) -> list[str]:

@@ -14,6 +14,7 @@ from rich.console import Console
 from sslbench import workflow
 from sslbench.backbones.classifier import RELEASED
 from sslbench.backbones.load import load_backbone
+from sslbench.benchmark import Benchmark
 from sslbench.benchmarks.knn import KNN
 from sslbench.benchmarks.linear import Linear, LinearProtocol, Probe
 from sslbench.errors import UserError
@@ -211,3 +212,29 @@ def test_a_run_that_has_not_ended_is_evaluated_by_its_newest_checkpoint(
     (model,) = models.values()
     assert (model.card.label, model.card.epochs) == ("mine", 0.6)
     assert "has not ended; its newest checkpoint is evaluated" in caplog.text
+
+
+class Configured(Benchmark):
+    """Takes any config; the protocol is its name."""
+
+    name = "configured"
+
+    def __init__(self, protocol: str = "") -> None:
+        self.protocol = protocol
+
+    def configured(self, config: str) -> Configured:
+        return Configured(config)
+
+
+def test_a_config_is_one_protocol_however_its_path_is_typed(tmp_path, monkeypatch) -> None:
+    """./x.py and x.py were two protocols, and what one had measured was measured again."""
+    (tmp_path / "in").mkdir()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link.py").symlink_to("x.py")
+    (tmp_path / "x.py").touch()
+    typed = ["./x.py", "x.py", "in/../x.py", str(tmp_path / "x.py"), "link.py", "coco_vits16"]
+    found = workflow.configured([Configured()], typed)
+    assert [one.protocol for one in found] == ["x.py", "coco_vits16"]
+    monkeypatch.chdir(tmp_path / "in")
+    (elsewhere,) = workflow.configured([Configured()], ["../x.py"])
+    assert elsewhere.protocol == str(tmp_path / "x.py")

@@ -205,7 +205,10 @@ def read_text(path: Path) -> str:
     Bytes that are no UTF-8 are kept as the file system's names keep them (`os.fsdecode`), so that
     a list names any file there is. Raises UserError where the mark is wrong or the file is binary.
     """
-    data = path.read_bytes()
+    with path.open("rb") as file:
+        start = file.read(4096)  # a huge file with holes, or of another kind, ends here
+        marked = any(start.startswith(mark) for mark, _ in BYTE_ORDER_MARKS)
+        data = start if b"\0" in start and not marked else start + file.read()
     for mark, encoding in BYTE_ORDER_MARKS:
         if data.startswith(mark):
             if encoding == "utf-8":

@@ -133,3 +133,10 @@ def test_order_and_place_make_no_other_dataset(make_folder, tmp_path):
         assert data[2][0].size == (12, 10)
     (folder / "1.txt").write_text("x/a.png 0\nx/b.png 0\ny/c.png 1\n")
     assert open_dataset(folder / "1.txt").fingerprint != found[0].fingerprint
+
+
+def test_a_huge_file_that_is_no_text_is_refused_by_its_beginning(tmp_path):
+    listed = write_list(tmp_path, "a.png\n")
+    os.truncate(listed, 2**40)  # a hole: it takes no space on the disk
+    with pytest.raises(UserError, match="is no text, for it holds zero bytes"):
+        open_dataset(listed)
