@@ -11,6 +11,7 @@ from sslbench import plugins
 from sslbench.config import SECTIONS, find_config, load_recipe, parsed, read_config
 from sslbench.consistency import warnings
 from sslbench.data.reading import printable
+from sslbench.fitting import fitted_settings
 from sslbench.method import Method
 from sslbench.origins import origins
 from sslbench.recipe import Recipe
@@ -18,6 +19,7 @@ from sslbench.settings import described
 
 WIDTH, INDENT = 79, " " * 4
 SHOWN = ("method", "backbone", "data", "optim", "train", "needs", "run")
+FITTED = "fitted to the number of images, see budget"
 
 
 def explain(config: str, changes: Sequence[str] = ()) -> list[str]:
@@ -33,12 +35,15 @@ def explain(config: str, changes: Sequence[str] = ()) -> list[str]:
     for name, section in SECTIONS.items():
         known |= described(section, name)
     places = {key: "the config" for key, _ in _leaves(given, "")} | origins(find_config(config))
-    places |= {change.partition("=")[0]: "--set" for change in changes}
+    asked = {change.partition("=")[0] for change in changes}
+    places |= dict.fromkeys(asked, "--set")
+    fitted = {change.partition("=")[0] for change in fitted_settings(recipe, 1, asked)}
     lines = [f"{recipe.name}: {recipe.method_name}", "each key=value is written as --set takes it"]
     for key, value in _settings(recipe):
         said, place = known.get(key), _place(key, places)
         about = "; ".join(filter(None, [said.meaning, said.bounds])) if said else ""
-        lines += _entry(key, value, about, f"set by {place}" if place else "default")
+        source = f"set by {place}" if place else "default"
+        lines += _entry(key, value, about, source, *([FITTED] if key in fitted else []))
     for name, remedy in method_class.needs.items():
         if name not in recipe.needs:
             lines += _entry(f"needs.{name}", "DIR", f"not set; {remedy}")
@@ -58,7 +63,7 @@ def _group(given: Mapping[str, Any]) -> str:
 def _settings(recipe: Recipe) -> Iterator[tuple[str, Any]]:
     values = recipe.to_dict()
     del values["method"]["name"]
-    for section in SHOWN:
+    for section in (*SHOWN, "budget") if recipe.budget.images else SHOWN:
         yield from _leaves({section: values[section]}, "")
 
 

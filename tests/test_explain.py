@@ -76,3 +76,12 @@ def test_a_change_that_is_refused_says_where_to_look() -> None:
         "optim.lr=-1: must be greater than 0 (peak learning rate, before scale_lr); `sslbench "
         "settings shapes/dino` lists what can be set."
     )
+
+
+def test_what_a_budget_fits_says_so() -> None:
+    text = "\n".join(explain("photos/dino", ["train.batch_size=16"]))
+    entries = {e.split("=")[0]: e for e in text.replace("\n    ", " ").splitlines()}
+    fitted = {key for key, entry in entries.items() if entry.endswith("see budget")}
+    assert fitted == {"train.epochs", "optim.warmup_epochs"}  # --set decides the batch
+    assert "60000" in entries["budget.images"] and "photos/_base.py" in entries["budget.images"]
+    assert not any(line.startswith("budget") for line in explain("shapes/dino"))
