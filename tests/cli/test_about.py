@@ -41,7 +41,7 @@ def test_list_of_one_kind(sslbench) -> None:
 def test_settings_of_a_recipe(sslbench) -> None:
     listed = sslbench("settings", "shapes/dino", "--set", "optim.clip=0")
     assert listed.code == 0, listed.err
-    assert "optim.clip=0.0\n    largest gradient norm; 0 or None: no clipping" in listed.out
+    assert "optim.clip=0.0\n    largest gradient norm; 0 or None: off" in listed.out
     assert "set by shapes/_base.py:6\n" in listed.out
     assert_one_sentence(sslbench("settings", "shapes/dinno"), "did you mean 'shapes/dino'")
     assert_one_sentence(
