@@ -20,6 +20,7 @@ from sslbench.config import Recipe, config_files, load_recipe
 from sslbench.errors import RunError, UserError
 from sslbench.identity import differing
 from sslbench.training.checkpoint import CONFIG, WEIGHTS, has_state
+from sslbench.training.folder import locked
 from sslbench.training.log import LOG, read_log
 from sslbench.training.stored import stored_recipe
 
@@ -93,9 +94,19 @@ def plan(folder: str, root: Path, seeds: Sequence[int]) -> list[Job]:
 
 
 def run(jobs: Sequence[Job], at_once: int, console: Console) -> None:
-    """Trains what is not done yet, `at_once` processes at a time; RunError if one fails."""
+    """Trains what is not done yet, `at_once` processes at a time; RunError if one fails.
+
+    UserError where another process does so already: all jobs lie in one folder.
+    """
     for job in jobs:
         job.check()
+    root = jobs[0].out.parent
+    root.mkdir(parents=True, exist_ok=True)
+    with locked(root):
+        _run(jobs, at_once, console)
+
+
+def _run(jobs: Sequence[Job], at_once: int, console: Console) -> None:
     waiting = [job for job in jobs if not job.done]
     running: dict[Path, tuple[Job, subprocess.Popen[bytes]]] = {}
     with _Display(jobs, console) as display:

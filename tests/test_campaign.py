@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,6 +133,26 @@ def test_a_failure_names_the_run_and_ends_the_others(job) -> None:
     with pytest.raises(ProcessLookupError):
         os.kill(int((slow.out / "pid").read_text()), 0)
     assert not never.out.exists()
+
+
+def test_two_campaigns_in_one_folder(job, tmp_path) -> None:
+    """The second says who is there, and leaves the first one's runs alone."""
+    code = (
+        "import sys, time; from pathlib import Path; from sslbench.training.folder import locked\n"
+        "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
+        try:
+            assert first.stdout is not None and first.stdout.readline() == "held\n"
+            one = job("one")
+            with pytest.raises(UserError, match=rf"is being trained by process {first.pid} on"):
+                run([one])
+            assert not one.out.exists()
+        finally:
+            first.kill()
+    run([one])
+    assert one.done
 
 
 def test_a_run_that_says_nothing(job) -> None:

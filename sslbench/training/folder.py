@@ -123,7 +123,8 @@ def _lock(path: Path, out: Path) -> IO[str]:
                 file.seek(0)
                 holder = _holder(file.read(LONGEST))
             raise UserError(
-                f"{out} is being trained by {holder}; wait until it ends, or choose another --out."
+                f"{out} is being trained by {holder}; wait until it ends, or train in another "
+                "folder."
             ) from error
         file.close()
 
