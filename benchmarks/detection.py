@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from sslbench.backbones.base import Backbone
 from sslbench.backbones.load import LoadedModel
 from sslbench.benchmark import Benchmark, Context
-from sslbench.benchmarks.dense.installation import LIBRARIES, check_maps, diagnosis
+from sslbench.benchmarks.dense.installation import LIBRARIES, diagnosis
 from sslbench.data.dense import DenseData
 from sslbench.reporting.result import Result
 
@@ -61,7 +61,12 @@ class Detection(Benchmark):
 
     def protocols(self, model: LoadedModel, data: DenseData) -> list[DetectionProtocol]:
         """The config made for the data and the architecture."""
-        from sslbench.benchmarks.dense.prepare import choose_config, config_hash, read_config
+        from sslbench.benchmarks.dense.prepare import (
+            check_maps,
+            choose_config,
+            config_hash,
+            read_config,
+        )
 
         check_maps(model)
         name = self.protocol.config or choose_config(data, model.card.arch, "coco", "shapes")

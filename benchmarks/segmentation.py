@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from sslbench.backbones.base import Backbone
 from sslbench.backbones.load import LoadedModel
 from sslbench.benchmark import Benchmark, Context
-from sslbench.benchmarks.dense.installation import LIBRARIES, check_maps, diagnosis
+from sslbench.benchmarks.dense.installation import LIBRARIES, diagnosis
 from sslbench.data.dense import DenseData
 from sslbench.reporting.result import ModelCard, Result
 
@@ -69,7 +69,12 @@ class Segmentation(Benchmark):
 
     def protocols(self, model: LoadedModel, data: DenseData) -> list[SegmentationProtocol]:
         """One per head, with the config made for the data and the architecture."""
-        from sslbench.benchmarks.dense.prepare import choose_config, config_hash, read_config
+        from sslbench.benchmarks.dense.prepare import (
+            check_maps,
+            choose_config,
+            config_hash,
+            read_config,
+        )
 
         check_maps(model)
         chosen: list[SegmentationProtocol] = []

@@ -57,7 +57,7 @@ class _Alarm:
     """Raises Interrupted for a signal, and anew as long as somebody swallows it.
 
     Finalisers do, and C code that clears errors, such as torch's import of numpy. An exception that
-    is gone while its block still runs was swallowed: one that unwinds it is referred to.
+    has ceased to exist while its block still runs was swallowed: one on its way out still exists.
     """
 
     def __init__(self) -> None:

@@ -179,7 +179,7 @@ def _backbone(source: str | None, arch: Arch | None, sha256: str | None) -> Back
     if not backbone.dense:
         raise UserError(
             f"{source!r} gives no feature maps; detection and segmentation need a backbone that "
-            "does, such as a ViT."
+            "does, such as a ViT or a Swin."
         )
     return backbone
 

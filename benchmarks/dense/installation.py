@@ -1,16 +1,10 @@
-"""What detection and segmentation need of an installation and of a model.
-
-Imports none of the heavy packages.
-"""
+"""What detection and segmentation need of an installation; imports none of the heavy packages."""
 
 from __future__ import annotations
 
 from importlib.machinery import PathFinder
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-
-from sslbench.backbones.load import LoadedModel
-from sslbench.errors import UserError
 
 # distributions that can move a number; their versions go into the records
 LIBRARIES = (
@@ -38,12 +32,6 @@ MODULES = (
 )
 HEADLESS = "opencv-python-headless"
 OPENCVS = (HEADLESS, "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
-
-
-def check_maps(model: LoadedModel) -> None:
-    """UserError for a model that detection and segmentation cannot be built on."""
-    if not model.backbone.dense:
-        raise UserError("it gives no feature maps; a ViT or a Swin does")
 
 
 def missing() -> str:

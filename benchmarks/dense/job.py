@@ -98,4 +98,4 @@ def _stopped(ending: Ending) -> str:
     if ending.kind == KILLED:
         return ending.told
     name = signal.Signals(ending.code - 128).name
-    return f"stopped by {name}{', ' * bool(ending.told)}{ending.told}"
+    return f"stopped by {name}, {ending.told}" if ending.told else f"stopped by {name}"

@@ -94,6 +94,12 @@ def _read(path: Path) -> Config:
     return Config.fromfile(path, lazy_import=False)
 
 
+def check_maps(model: LoadedModel) -> None:
+    """UserError for a model that detection and segmentation cannot be built on."""
+    if not model.backbone.dense:
+        raise UserError("it gives no feature maps; a ViT or a Swin does")
+
+
 def choose_config(data: DenseData, arch: str, kind: str, embedded: str) -> str:
     """The config's name for a dataset and an architecture.
 

@@ -16,6 +16,7 @@ from sslbench.benchmarks.dense.backbone import SSLBackbone, arch_of, spread_taps
 from sslbench.errors import UserError
 
 SOURCE = "random-init:vit_nano/8@64"  # depth 4, width 128
+SWIN = "random-init:swin_nano/4@128"  # 24 wide, two blocks a stage
 ARCH = {"name": "vit_nano", "patch_size": 8, "image_size": 64}
 TAPS = (0, 1, 2, 3)
 
@@ -38,15 +39,13 @@ def test_the_pyramid_has_four_strides(height, width):
     assert shapes == [(2, 128, *side) for side in [*sides, (rows // 2, columns // 2)]]
 
 
-SWIN = "random-init:swin_nano/4@128"  # 24 wide, two blocks a stage
-
-
 @pytest.mark.parametrize("height, width", [(64, 96), (57, 90)])
 def test_swin_is_a_pyramid_itself(height, width):
     """Each stage's output through a norm of its own, as in mmdet's and mmseg's Swin."""
     model, batch = make(SWIN, (1, 3, 5, 7)).eval(), images(height, width)
     for i, norm in enumerate(model.norms):
-        torch.nn.init.normal_(norm.weight), torch.nn.init.normal_(norm.bias, std=i + 1.0)
+        torch.nn.init.normal_(norm.weight)
+        torch.nn.init.normal_(norm.bias, std=i + 1.0)
     found = model(batch)
     raw = make(SWIN, (1, 3, 5, 7), pyramid=False).eval()(
         F.pad(batch, (0, 96 - width, 0, 64 - height))
