@@ -126,6 +126,7 @@ def shortened(case: Case, folder: Path, source: str) -> Config:
     config.optim_wrapper.precision = "fp32"
     config.randomness = {"seed": 0}
     config.log_level = "WARNING"
+    config.visualizer.vis_backends = []  # mmengine keeps one for all: it writes to the first folder
     config.work_dir = str(folder / "work")
     return config
 

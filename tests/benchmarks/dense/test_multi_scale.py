@@ -38,6 +38,7 @@ def config(tmp_path: Path) -> Config:
     training = {key: None for key in config if key.startswith(("train_", "val_", "optim", "param"))}
     config.update(training, work_dir=str(tmp_path / "work"), log_level="WARNING")
     config.randomness = {"seed": 0}
+    config.visualizer.vis_backends = []
     return config
 
 
