@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -110,8 +111,8 @@ def load_recipe(
     except UserError as error:
         if not changes:
             raise
-        said = str(error).rstrip(".")
-        raise UserError(f"{said}; `sslbench settings {config}` lists what can be set.") from error
+        said, quoted = str(error).rstrip("."), shlex.quote(config)
+        raise UserError(f"{said}; `sslbench settings {quoted}` lists what can be set.") from error
 
 
 def recipe_from_dict(

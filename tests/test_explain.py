@@ -78,6 +78,12 @@ def test_a_change_that_is_refused_says_where_to_look() -> None:
     )
 
 
+def test_a_config_with_a_space_is_quoted_as_it_is_typed(tmp_path) -> None:
+    (tmp_path / "my own.py").write_text("method = dict(name='dino')\n")
+    with pytest.raises(UserError, match=r"`sslbench settings '.*my own\.py'` lists"):
+        load_recipe(str(tmp_path / "my own.py"), None, ["optim.lr=-1"])
+
+
 def test_what_a_budget_fits_says_so() -> None:
     text = "\n".join(explain("photos/dino", ["train.batch_size=16"]))
     entries = {e.split("=")[0]: e for e in text.replace("\n    ", " ").splitlines()}

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
+from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
 from sslbench.backbones.base import Backbone
@@ -72,7 +73,7 @@ class SSLBackbone(BaseModule):
         self.model.checkpointing = checkpointing
         self.model.requires_grad_(not frozen)
         if pyramid and self.model.stage_ends:
-            self.norms = nn.ModuleList(nn.LayerNorm(channels) for channels, _ in maps)
+            self.norms = nn.ModuleList(LayerNorm2d(channels, eps=1e-5) for channels, _ in maps)
         elif pyramid:
             self._add_pyramid(self.model.embed_dim, norm_cfg or {"type": "BN"})
         self.train()
@@ -95,14 +96,12 @@ class SSLBackbone(BaseModule):
         images = self._fitting(images)
         with torch.no_grad() if self.frozen else nullcontext():
             maps = self.model.feature_pyramid(images, self.out_indices, self.out_norm)
-        if self.pyramid and self.model.stage_ends:
-            maps = [
-                norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-                for norm, x in zip(self.norms, maps, strict=True)
-            ]
-        elif self.pyramid:
-            layers = (self.fpn1, self.fpn2, self.fpn3, self.fpn4)
-            maps = [layer(x) for layer, x in zip(layers, maps, strict=True)]
+        if self.pyramid:
+            if self.model.stage_ends:
+                levels = tuple(self.norms)
+            else:
+                levels = (self.fpn1, self.fpn2, self.fpn3, self.fpn4)
+            maps = [level(x) for level, x in zip(levels, maps, strict=True)]
         return tuple(maps)
 
     def _fitting(self, images: Tensor) -> Tensor:

@@ -25,18 +25,6 @@ from sslbench.discovery import check_unclaimed
 from sslbench.errors import UserError, nearest
 from sslbench.reporting.result import digest
 
-
-def read_config(benchmark: str, name: str) -> Config:
-    """The mm config `configs/<benchmark>/<name>.py`, or a .py file of the user's."""
-    install()  # before inheritance is resolved
-    check_unclaimed(f"{benchmark}/{name}")
-    known = benchmark_configs(benchmark)
-    path = Path(name) if name.endswith(".py") else known.get(name)
-    if path is None or not path.is_file():
-        raise UserError(f"unknown {benchmark} config {name!r}: {nearest(name, known)}.")
-    return deepcopy(_read(path))
-
-
 # how the names of configs end; patches of 14 are read as patches of 16 (`backbone`)
 SIZES = {
     "ViT-Ti/16": "vitti16",
@@ -51,6 +39,17 @@ SIZES = {
 }
 SCOPES = {"mmdet": "detection", "mmseg": "segmentation"}  # default_scope -> benchmark
 PARTS = ("model", "train_dataloader", "test_dataloader", "train_cfg", "optim_wrapper")
+
+
+def read_config(benchmark: str, name: str) -> Config:
+    """The mm config `configs/<benchmark>/<name>.py`, or a .py file of the user's."""
+    install()  # before inheritance is resolved
+    check_unclaimed(f"{benchmark}/{name}")
+    known = benchmark_configs(benchmark)
+    path = Path(name) if name.endswith(".py") else known.get(name)
+    if path is None or not path.is_file():
+        raise UserError(f"unknown {benchmark} config {name!r}: {nearest(name, known)}.")
+    return deepcopy(_read(path))
 
 
 def is_for(benchmark: str, name: str) -> bool:

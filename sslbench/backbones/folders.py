@@ -11,7 +11,7 @@ from torch import Tensor
 from sslbench.backbones.files import SUFFIXES, is_safetensors, not_weights, suffix
 from sslbench.backbones.pickles import read_pickle
 from sslbench.errors import UserError
-from sslbench.storage import check_regular, parse_json
+from sslbench.storage import parse_json, read_small
 from sslbench.training.checkpoint import read_weights
 
 INDEX = ".index.json"
@@ -62,10 +62,7 @@ def read_shards(index: Path) -> dict[str, Tensor]:
 def read_json(path: Path, largest: int) -> dict[str, Any]:
     """The object in a file of JSON; UserError if it is none or over `largest` bytes."""
     try:
-        check_regular(path)
-        if path.stat().st_size > largest:
-            raise ValueError(f"it is larger than {largest:,} bytes")
-        found = parse_json(path.read_text(encoding="utf-8"))
+        found = parse_json(read_small(path, largest))
         if not isinstance(found, dict):
             raise ValueError("it is no object")
     except (OSError, ValueError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -137,7 +138,8 @@ def _train_needs(recipe: Recipe, out: Path) -> list[str]:
         if not is_alone():
             raise UserError(
                 f"under torchrun nothing is trained first: run `sslbench {kind} train --config "
-                f"{config} --data {source}` and pass --set needs.{kind}=DIR."
+                f"{shlex.quote(config)} --data {shlex.quote(source)}` and pass --set "
+                f"needs.{kind}=DIR."
             )
         seed = [f"train.seed={recipe.train.seed}"]
         say(f"{recipe.name} needs a {kind}, which is trained first (--set needs.{kind}=DIR: yours)")

@@ -131,8 +131,8 @@ class Store:
                 os.close(file)
         except OSError as error:
             raise UserError(
-                f"{self.path}: {error.strerror or error}; no record was added or changed, repeat "
-                "the command once the file is accessible and its disk has space."
+                f"{self.path}: {error.strerror or error}; no record was added or changed; make the "
+                "file accessible and free disk space, or choose another --out."
             ) from error
 
     def _read(self) -> bytes:

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from sslbench.errors import UserError
 from sslbench.printing import printable
-from sslbench.storage import read_small
+from sslbench.storage import parse_json, read_small
 from sslbench.training.checkpoint import write_atomically
 
 LOG, QUIET_SECONDS = "log.jsonl", 15.0
@@ -162,8 +162,8 @@ def _sound_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
     """Each whole line and what it holds, less those that are damaged: they cost a curve a point."""
     for line in read_small(path, LARGEST).split(b"\n")[:-1]:
         try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
+            record = parse_json(line)
+        except ValueError:
             continue
         if isinstance(record, dict) and isinstance(record.get("step", 0), int | float):
             yield line, record

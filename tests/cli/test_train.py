@@ -127,8 +127,12 @@ def test_under_torchrun_nothing_is_trained_first(sslbench, tmp_path, images, mon
     monkeypatch.setattr("sslbench.cli.leave", sys.exit)
     needs = {"tokenizer": "train:photos/dvae"}
     beit = small.write_config(tmp_path / "beit.py", "beit", images, needs=needs)
-    ended = sslbench("pretrain", "--config", beit, "--out", "run")
-    told = "run `sslbench tokenizer train --config photos/dvae .* --set needs.tokenizer=DIR"
+    (tmp_path / "my photos").symlink_to(images)
+    ended = sslbench("pretrain", "--config", beit, "--data", "my photos", "--out", "run")
+    told = (
+        "run `sslbench tokenizer train --config photos/dvae --data '.*my photos'` and pass --set "
+        "needs.tokenizer=DIR"
+    )
     assert_one_sentence(ended, told)
     assert not Path("run").exists()
 
