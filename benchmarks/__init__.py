@@ -1,0 +1,1 @@
+"""One file per evaluation protocol, and the steps that several of them share."""

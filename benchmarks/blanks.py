@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 
 from sslbench.benchmark import Benchmark, Context, Splits
-from sslbench.reporting.result import Result
+from sslbench.result import Result
 
 
 def one_class(data: Splits) -> str:

@@ -22,7 +22,7 @@ from sslbench.benchmark import Benchmark, Context, Features, FeatureSpec, Splits
 from sslbench.benchmarks.blanks import blanks
 from sslbench.benchmarks.partitions import scores
 from sslbench.data.rng import fitting
-from sslbench.reporting.result import Result
+from sslbench.result import Result
 
 METRICS = ("ACC", "ARI", "NMI", "FMI")
 SPREAD = "sd of"  # in the setting of a spread

@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from sslbench.backbones.base import Backbone
-from sslbench.backbones.load import LoadedModel
 from sslbench.benchmark import Benchmark, Context
 from sslbench.benchmarks.dense.installation import LIBRARIES, diagnosis
+from sslbench.checkpoints.load import LoadedModel
 from sslbench.data.dense import DenseData
-from sslbench.reporting.result import Result
+from sslbench.result import Result
 
 # mmdet's names -> the papers': ^b = boxes, ^m = masks, S/M/L = small, medium, large objects
 SUFFIXES = {"": "", "_50": "_50", "_75": "_75", "_s": "_S", "_m": "_M", "_l": "_L"}

@@ -19,7 +19,7 @@ from sslbench.backbones.base import Backbone
 from sslbench.benchmark import Benchmark, Context, Features, FeatureSpec, Splits
 from sslbench.benchmarks.blanks import blanks, one_class
 from sslbench.benchmarks.topk import accuracy_results, ranked
-from sslbench.reporting.result import Result
+from sslbench.result import Result
 
 SIMILARITIES = 2**26  # similarities held at once (256 MiB): bounds the memory, not the result
 

@@ -17,16 +17,16 @@ import torch
 from torch import Tensor
 
 from sslbench.backbones.base import Backbone
-from sslbench.backbones.classifier import RELEASED
-from sslbench.backbones.load import LoadedModel
 from sslbench.benchmark import Benchmark, Context, Features, Splits
 from sslbench.benchmarks.blanks import blanks, one_class
 from sslbench.benchmarks.taps import Taps
 from sslbench.benchmarks.topk import accuracy_results, ranked
+from sslbench.checkpoints.classifier import RELEASED
+from sslbench.checkpoints.load import LoadedModel
 from sslbench.data.rng import fitting
 from sslbench.errors import UserError
-from sslbench.reporting.result import Result
-from sslbench.training.checkpoint import weights_sha256
+from sslbench.result import Result
+from sslbench.storage.weights import weights_sha256
 
 # {1..9} x 10^{-4..0}: ibot/evaluation/eval_linear_multi.py:100-107
 RATES = tuple(float(f"{m}e{e}") for e in range(-4, 1) for m in range(1, 10))

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from sslbench.backbones.base import Backbone
-from sslbench.backbones.load import LoadedModel
 from sslbench.benchmark import Benchmark, Context, FeatureSpec, Splits
 from sslbench.benchmarks.blanks import blanks, one_class
 from sslbench.benchmarks.online import Online, best_results, train
+from sslbench.checkpoints.load import LoadedModel
 from sslbench.evaluation.features import combine
-from sslbench.reporting.result import Result
+from sslbench.result import Result
 
 
 @dataclass(frozen=True)

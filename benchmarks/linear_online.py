@@ -19,7 +19,7 @@ from sslbench.benchmarks.linear import RATES
 from sslbench.benchmarks.online import Online, best_results, train
 from sslbench.benchmarks.taps import Taps
 from sslbench.evaluation.features import tap
-from sslbench.reporting.result import Result
+from sslbench.result import Result
 
 
 @dataclass(frozen=True)

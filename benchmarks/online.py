@@ -33,8 +33,10 @@ from sslbench.data.loader import ViewDataset, collate, epoch_order
 from sslbench.data.rng import fitting
 from sslbench.evaluation.features import EvalTransform, batches, workers_for
 from sslbench.method import Sample
-from sslbench.reporting.result import Result
-from sslbench.training.checkpoint import PREVIOUS, has_state, load_state, remove, save_state
+from sslbench.result import Result
+from sslbench.storage.checkpoint import load_state, save_state
+from sslbench.storage.files import remove
+from sslbench.storage.layout import PREVIOUS, has_state
 
 log = logging.getLogger(__name__)
 Features = Callable[[Tensor], list[Tensor]]  # images (B, 3, H, W) -> (B, D_i) for every layer

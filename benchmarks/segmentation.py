@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sslbench.backbones.base import Backbone
-from sslbench.backbones.load import LoadedModel
 from sslbench.benchmark import Benchmark, Context
 from sslbench.benchmarks.dense.installation import LIBRARIES, diagnosis
+from sslbench.checkpoints.load import LoadedModel
 from sslbench.data.dense import DenseData
-from sslbench.reporting.result import ModelCard, Result
+from sslbench.result import ModelCard, Result
 
 METRICS = ("mIoU", "mAcc", "aAcc")
 HEADS = {"upernet": "UPerNet", "linear": "linear"}

@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from sslbench.backbones.base import Backbone
-from sslbench.backbones.load import LoadedModel
 from sslbench.benchmark import Benchmark, Context, Features, FeatureSpec, Splits
 from sslbench.benchmarks.blanks import blanks, one_class
 from sslbench.benchmarks.knn import nearest_votes
@@ -26,7 +25,8 @@ from sslbench.benchmarks.logistic import fit_logistic
 from sslbench.benchmarks.subsets import find_list, listed, names_in, stratified
 from sslbench.benchmarks.taps import Taps
 from sslbench.benchmarks.topk import accuracy_results, percent, ranked
-from sslbench.reporting.result import Result, digest
+from sslbench.checkpoints.load import LoadedModel
+from sslbench.result import Result, digest
 
 
 @dataclass(frozen=True)

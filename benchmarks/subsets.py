@@ -15,8 +15,9 @@ from torch import Tensor
 
 from sslbench.benchmark import Features, Splits
 from sslbench.data.dataset import FileImages
-from sslbench.data.reading import printable, read_lines
+from sslbench.data.reading import read_lines
 from sslbench.errors import UserError
+from sslbench.system.printing import printable
 
 FOLDER = "subsets"
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sslbench import plugins
-from sslbench.backbones.load import LoadedModel
 from sslbench.benchmark import FeatureSpec
+from sslbench.checkpoints.load import LoadedModel
 from sslbench.method import Method
 
 Tap = tuple[int, str]  # last blocks read, pool of `FeatureSpec`

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sslbench.benchmark import Benchmark, Context, Splits
-from sslbench.reporting.result import Result
+from sslbench.result import Result
 
 TOP = 5  # deepest rank reported
 LEAST_CLASSES = 50  # top-5 says little below this number of classes

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from sslbench.backbones.base import Backbone
-from sslbench.backbones.load import LoadedModel
+from sslbench.checkpoints.load import LoadedModel
 from sslbench.data.dataset import ImageDataset
 from sslbench.data.dense import DenseData
 from sslbench.method import UNNORMED, Order
-from sslbench.reporting.result import ModelCard, Result
+from sslbench.result import ModelCard, Result
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def claimed_by(entries: Iterable[EntryPoint]) -> str:
 
 def clash(group: str, name: str) -> str:
     """The sentence for a name that different entry points claim, else ""."""
-    entries, kind = registered(group).get(name, []), _kind(group)
+    entries, kind = registered(group).get(name, []), kind_of(group)
     if len(entries) < 2:
         return ""
     return (
@@ -85,7 +85,7 @@ def clash(group: str, name: str) -> str:
 
 def load(group: str, name: str) -> Any:
     """The class registered as `name`; UserError with the nearest names, or why it is broken."""
-    found, kind = available(group), _kind(group)
+    found, kind = available(group), kind_of(group)
     if name not in found:
         raise UserError(f"unknown {kind} {name!r}: {nearest(name, found)}.")
     if said := clash(group, name):
@@ -105,5 +105,6 @@ def load(group: str, name: str) -> Any:
     return plugin
 
 
-def _kind(group: str) -> str:
+def kind_of(group: str) -> str:
+    """The inverse of `group_of`: "sslbench.tokenizers" -> "tokenizer"."""
     return group.rsplit(".", 1)[-1].removesuffix("s")

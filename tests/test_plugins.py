@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from sslbench import overview, plugins
-from sslbench.config import config_files, find_config, load_recipe
-from sslbench.discovery import config_faults
+from sslbench import plugins
+from sslbench.cli import overview
 from sslbench.errors import UserError
-from sslbench.training import checkpoint
+from sslbench.recipes.discovery import config_faults
+from sslbench.recipes.load import config_files, find_config, load_recipe
+from sslbench.storage import layout
 from sslbench.training.log import read_log
 
 PROJECT = """
@@ -108,7 +109,7 @@ def test_a_foreign_method_is_listed_trained_and_evaluated(
     ended = sslbench("pretrain", "--method", "rotation", *given, "--set", "method.turns=2")
     assert ended.code == 0, ended.err
     assert len(read_log(tmp_path / "run")) == 5
-    assert (tmp_path / "run" / checkpoint.WEIGHTS).exists()
+    assert (tmp_path / "run" / layout.WEIGHTS).exists()
     judged = sslbench("evaluate", "--benchmark", "knn", "--model", "run", "--data", labelled)
     assert judged.code == 0, judged.err
     assert "rotation" in judged.out

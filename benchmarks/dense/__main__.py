@@ -22,10 +22,10 @@ from pathlib import Path
 
 from sslbench.benchmarks.dense import install
 from sslbench.errors import RunError, UserError, nearest
-from sslbench.interrupts import Interrupted, raised
-from sslbench.printing import printable, speak_safely
-from sslbench.processes import end_with_parent, leave, report
-from sslbench.training.distributed import LostPeers
+from sslbench.system.distributed import LostPeers
+from sslbench.system.interrupts import Interrupted, raised
+from sslbench.system.printing import printable, speak_safely
+from sslbench.system.processes import end_with_parent, leave, report
 
 TOOLS = ("test", "train")
 

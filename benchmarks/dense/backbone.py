@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from sslbench.backbones.base import Backbone
 from sslbench.backbones.build import build_backbone
 from sslbench.backbones.config import BackboneConfig
-from sslbench.backbones.load import load_backbone
+from sslbench.checkpoints.load import load_backbone
 from sslbench.errors import UserError
 
 # recipes 5.6 and 5.7; a depth of 4 has one block a map

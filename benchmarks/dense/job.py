@@ -14,12 +14,12 @@ from mmengine.config import Config
 
 from sslbench.benchmark import Context
 from sslbench.errors import RunError, UserError
-from sslbench.interrupts import Interrupted
-from sslbench.processes import Ending
-from sslbench.training.checkpoint import write_atomically
-from sslbench.training.launch import KILLED, Team
+from sslbench.storage.files import write_atomically
+from sslbench.storage.sealed import DamagedFile, load_checked_json
+from sslbench.system.interrupts import Interrupted
+from sslbench.system.launch import KILLED, Team
+from sslbench.system.processes import Ending
 from sslbench.training.log import LOG, read_log
-from sslbench.training.sealed import DamagedFile, load_checked_json
 
 CONFIG, METRICS, CONSOLE = "config.py", "metrics.json", "console.log"
 POLL_SECONDS = 0.5

@@ -19,7 +19,7 @@ from mmengine.runner import IterBasedTrainLoop
 from torch import Tensor
 
 from sslbench.benchmarks.dense.sampling import MicroBatches, seed_everything
-from sslbench.interrupts import Interrupted, noted
+from sslbench.system.interrupts import Interrupted, noted
 
 
 @LOOPS.register_module()

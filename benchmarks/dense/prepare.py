@@ -14,16 +14,16 @@ from typing import Any
 
 from mmengine.config import Config
 
-from sslbench.backbones.load import LoadedModel
 from sslbench.benchmarks.dense import install
 from sslbench.benchmarks.dense.backbone import map_shapes, taps
 from sslbench.benchmarks.dense.reading import with_our_readers
-from sslbench.config import benchmark_configs
+from sslbench.checkpoints.load import LoadedModel
 from sslbench.data.dense import DenseData, DenseSplit
 from sslbench.data.rng import fitting
-from sslbench.discovery import check_unclaimed
 from sslbench.errors import UserError, nearest
-from sslbench.reporting.result import digest
+from sslbench.recipes.discovery import check_unclaimed
+from sslbench.recipes.load import benchmark_configs
+from sslbench.result import digest
 
 # how the names of configs end; patches of 14 are read as patches of 16 (`backbone`)
 SIZES = {

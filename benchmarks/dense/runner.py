@@ -29,22 +29,13 @@ from torch import nn
 from sslbench.benchmarks.dense.backbone import arch_of
 from sslbench.benchmarks.dense.job import CONFIG, METRICS
 from sslbench.errors import RunError, UserError
-from sslbench.machine import usable_cores
-from sslbench.training.checkpoint import (
-    OWNER,
-    check_owner,
-    has_state,
-    load_state,
-    remove,
-    remove_leftovers,
-    save_checked,
-    save_json,
-    save_state,
-    write_atomically,
-)
-from sslbench.training.distributed import World, barrier, is_first, join_world
+from sslbench.storage.checkpoint import OWNER, check_owner, load_state, save_state
+from sslbench.storage.files import remove, remove_leftovers, save_json, write_atomically
+from sslbench.storage.layout import has_state
+from sslbench.storage.sealed import DamagedFile, load_checked, save_checked, sealed_json
+from sslbench.system.distributed import World, barrier, is_first, join_world
+from sslbench.system.machine import usable_cores
 from sslbench.training.log import RunLog
-from sslbench.training.sealed import DamagedFile, load_checked, sealed_json
 
 EXPORT, EXPORT_CONFIG, LOCK = "detector.pth", "detector.py", "run.lock"
 DETECTOR = "detector"

@@ -1,0 +1,1 @@
+"""Recipes that fit themselves to the number of photographs and to the machine."""

@@ -1,0 +1,1 @@
+"""Recipes of minutes for the embedded dataset, one per method and tokenizer."""

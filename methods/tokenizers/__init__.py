@@ -1,0 +1,1 @@
+"""Image tokenizers, whose codes some methods predict."""

@@ -19,12 +19,12 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor, nn
 
-from sslbench.backbones.files import is_safetensors
-from sslbench.backbones.pickles import Inert, read_pickle
+from sslbench.checkpoints.files import is_safetensors
+from sslbench.checkpoints.pickles import Inert, read_pickle
 from sslbench.errors import UserError
 from sslbench.method import Method, Progress, ViewBatch
 from sslbench.settings import setting
-from sslbench.training.checkpoint import read_weights
+from sslbench.storage.weights import read_weights
 
 EPSILON = 0.1  # of the logit-Laplace map, dall_e/utils.py:8
 NARROWEST = 4  # channels: a residual block's hidden layers have a quarter

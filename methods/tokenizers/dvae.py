@@ -19,10 +19,10 @@ import torch.nn.functional as F
 from pydantic import AfterValidator
 from torch import Tensor, nn
 
+from sslbench.backbones.sampling import PerSample
 from sslbench.data.views import PlainCrop, PlainCropConfig
 from sslbench.method import Method, Progress, ViewBatch
 from sslbench.methods.losses import cosine
-from sslbench.sampling import PerSample
 from sslbench.settings import Factor, Temperature, Width, setting
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from sslbench.sampling import DropPath
+from sslbench.backbones.sampling import DropPath
 
 
 class Tokens(NamedTuple):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 from sslbench.errors import RunError, UserError
-from sslbench.interrupts import Interrupted, noted, raised
-from sslbench.processes import end_with_parent, leave, report
+from sslbench.system.interrupts import Interrupted, noted, raised
+from sslbench.system.processes import end_with_parent, leave, report
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def _run() -> int:
 
 def _command() -> int:
     # imported here, for a signal may arrive meanwhile
-    from sslbench.printing import speak_safely, start_in_utf8
+    from sslbench.system.printing import speak_safely, start_in_utf8
 
     start_in_utf8()
     speak_safely()
@@ -47,7 +47,7 @@ def _command() -> int:
 
 def _tell(kind: str, sentence: str, code: int, shown: str) -> int:
     """Tells the process that launched this one, which says it, or else whoever looks."""
-    from sslbench.printing import printable
+    from sslbench.system.printing import printable
 
     if not report(kind, sentence, code):
         print(printable(shown), file=sys.stderr)

@@ -18,7 +18,7 @@ def list_(
     ] = None,
 ) -> None:
     """What is installed: methods, tokenizers, benchmarks, recipes, backbones, datasets."""
-    from sslbench.overview import inventory
+    from sslbench.cli.overview import inventory
 
     listed = inventory()
     if kind is not None and kind not in listed:
@@ -41,7 +41,7 @@ def settings(
     ] = None,
 ) -> None:
     """A recipe's settings: value, meaning, unit, bounds and where each value comes from."""
-    from sslbench.explain import explain
+    from sslbench.recipes.explain import explain
 
     say(*explain(config, set_ or []))
 
@@ -49,7 +49,7 @@ def settings(
 @app.command()
 def doctor() -> None:
     """What this machine has, and what of it sslbench will use."""
-    from sslbench.overview import diagnosis
+    from sslbench.cli.overview import diagnosis
 
     problems = 0
     for name, (good, about) in diagnosis().items():

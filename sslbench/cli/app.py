@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from sslbench.printing import SafeConsole
+from sslbench.storage.layout import RUNS as RUNS
+from sslbench.system.printing import SafeConsole
 
 app = typer.Typer(
     help="Pretrain BEiT, DINO and iBOT under equal conditions and judge any checkpoint fairly.",
@@ -15,7 +16,8 @@ app = typer.Typer(
     add_completion=False,
 )
 console = SafeConsole()
-RUNS, RESULTS = Path("runs"), Path("results")
+say = console.say
+RESULTS = Path("results")
 
 
 @app.callback()
@@ -23,9 +25,3 @@ def common(
     debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
 ) -> None:
     """Options before the command."""
-
-
-def say(*lines: str) -> None:
-    """Plain lines: brackets in a path are no markup, and nothing is wrapped."""
-    for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)

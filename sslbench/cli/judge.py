@@ -72,13 +72,14 @@ def evaluate(
     ] = None,
 ) -> None:
     """Judge backbones with the papers' protocols; floors are always measured too."""
-    from sslbench import runs, workflow
+    from sslbench.evaluation import evaluate, opening
+    from sslbench.training import runs
 
     sources = model or runs.newest_runs(RUNS)
-    given = {workflow.IMAGES: data, "coco": coco, "ade20k": ade20k}
+    given = {opening.IMAGES: data, "coco": coco, "ade20k": ade20k}
     asked = benchmark or suite
     with _tables(out):
-        results = workflow.evaluate(
+        results = evaluate.evaluate(
             sources,
             asked,
             given,
@@ -91,7 +92,7 @@ def evaluate(
             data_name=data_name,
             configs=config or (),
         )
-    say(*(workflow.released(results) if classifier else ()))
+    say(*(evaluate.released(results) if classifier else ()))
 
 
 @app.command()
@@ -159,17 +160,18 @@ def reference(
 def _campaign(
     folder: str, runs: Path, seeds: list[int], out: Path, at_once: int, suite: str
 ) -> None:
-    from sslbench import campaign, workflow
     from sslbench.data.images import open_dataset
+    from sslbench.evaluation import evaluate, opening
     from sslbench.plugins import METHODS
+    from sslbench.training import campaign
 
     open_dataset("shapes")  # generated once, before several runs want it
     planned = campaign.plan(folder, runs, seeds)
     campaign.run(planned, at_once, console)
     sources = [str(job.out) for job in planned if job.group == METHODS]
-    given = {workflow.IMAGES: "shapes"}
+    given = {opening.IMAGES: "shapes"}
     with _tables(out):
-        workflow.evaluate(sources, suite, given, "test", out, False, console, at_once)
+        evaluate.evaluate(sources, suite, given, "test", out, False, console, at_once)
 
 
 @contextmanager

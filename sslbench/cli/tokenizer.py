@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sslbench.cli.app import app, console, say
-from sslbench.cli.train import Config, Data, Out, Processes, Resume, Set, train
+from sslbench.cli.train import Config, Data, Out, Processes, Resume, Set
 
 tokenizer_app = typer.Typer(help="Train, convert and look at the image tokenizers of BEiT.")
 app.add_typer(tokenizer_app, name="tokenizer")
@@ -36,8 +36,9 @@ def tokenizer_train(
     """Train a tokenizer; reports reconstruction error and codebook usage on held-out images."""
     from sslbench.evaluation.reconstruction import judge_tokenizer
     from sslbench.plugins import TOKENIZERS
+    from sslbench.training.start import start
 
-    folder = train(TOKENIZERS, kind, config, data, out, set_ or [], resume, nproc)
+    folder = start(kind, config, data, out, set_ or [], resume, nproc, console, TOKENIZERS)
     if folder:
         say(judge_tokenizer(folder))
 
@@ -53,7 +54,7 @@ def tokenizer_convert(
     ] = None,
 ) -> None:
     """Make a published tokenizer a run directory: --set needs.tokenizer=DIR then takes it."""
-    from sslbench.backbones.foreign import convert_module
+    from sslbench.checkpoints.foreign import convert_module
     from sslbench.plugins import TOKENIZERS
     from sslbench.training.folder import check_free
 
@@ -71,7 +72,7 @@ def tokenizer_encode(
     size: Size = 112,
 ) -> None:
     """Write the ids of every image's centre crop; a file that holds them already is left alone."""
-    from sslbench.backbones.load import load_module
+    from sslbench.checkpoints.load import load_module
     from sslbench.data.images import open_dataset
     from sslbench.evaluation.codes import cached_codes
     from sslbench.plugins import TOKENIZERS
@@ -97,7 +98,7 @@ def tokenizer_reconstruct(
     size: Size = 112,
 ) -> None:
     """Draw the first images above what the tokenizer keeps of them."""
-    from sslbench.backbones.load import load_module
+    from sslbench.checkpoints.load import load_module
     from sslbench.data.images import open_dataset
     from sslbench.evaluation.reconstruction import draw_reconstructions
     from sslbench.plugins import TOKENIZERS

@@ -27,7 +27,7 @@ def convert(
     ] = None,
 ) -> None:
     """Read a checkpoint of any origin, account for every key, and write it for another program."""
-    from sslbench.backbones.convert import convert as write
+    from sslbench.checkpoints.convert import convert as write
 
     path, report = write(source, to, out)
     say(*report.lines(), f"written: {path}")

@@ -18,12 +18,13 @@ from sslbench.data.checks import (
     write_json,
 )
 from sslbench.data.dataset import digest
-from sslbench.data.home import home
 from sslbench.data.label_maps import IGNORED, Labels, look_at_maps
-from sslbench.data.reading import is_image, printable, read_lines
+from sslbench.data.reading import is_image, read_lines
 from sslbench.data.splits import WORDS
 from sslbench.data.walking import files_below
 from sslbench.errors import UserError
+from sslbench.storage.home import home
+from sslbench.system.printing import printable
 
 TREE = (
     "images/{training,validation}/*.jpg with annotations/{training,validation}/*.png of the same "

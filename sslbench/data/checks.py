@@ -14,18 +14,12 @@ from PIL import Image
 
 from sslbench.data.contents import content_hashes
 from sslbench.data.dataset import BROKEN_LIMIT
-from sslbench.data.home import kept
-from sslbench.data.reading import (
-    TURNS,
-    BrokenImage,
-    opened,
-    printable,
-    turn_of,
-    upright_rgb,
-)
+from sslbench.data.reading import TURNS, BrokenImage, opened, turn_of, upright_rgb
 from sslbench.data.remembered import FAILED, remembered
 from sslbench.errors import UserError
-from sslbench.storage import replacing
+from sslbench.storage.files import replacing
+from sslbench.storage.home import kept
+from sslbench.system.printing import printable
 
 READER = f"3, Pillow {PIL.__version__}"  # what is remembered holds for one way to read
 log = logging.getLogger(__name__)

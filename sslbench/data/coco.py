@@ -11,9 +11,9 @@ from sslbench.data.checks import Checked, Look, contents_of, leave_out, look_at,
 from sslbench.data.coco_copy import normalised
 from sslbench.data.coco_entries import Entry, read
 from sslbench.data.dataset import digest
-from sslbench.data.reading import printable
 from sslbench.data.splits import WORDS
 from sslbench.errors import UserError
+from sslbench.system.printing import printable
 
 TREE = (
     "annotations/instances_{train,val}2017.json with the images in {train,val}2017/, or "

@@ -15,8 +15,8 @@ from sslbench.data.checks import write_json
 from sslbench.data.coco_entries import LARGEST_ID, Annotated, Entry, slim
 from sslbench.data.coco_masks import usable
 from sslbench.data.dataset import digest
-from sslbench.data.home import home
 from sslbench.data.reading import read_text
+from sslbench.storage.home import home
 
 VERSION = "1"  # of the rules below
 

@@ -11,9 +11,10 @@ from typing import Any
 
 from sslbench.data.coco_masks import Mask, shown, summary
 from sslbench.data.dataset import BROKEN_LIMIT
-from sslbench.data.reading import printable, read_text
+from sslbench.data.reading import read_text
 from sslbench.errors import UserError
-from sslbench.storage import parse_json
+from sslbench.storage.files import parse_json
+from sslbench.system.printing import printable
 
 LONGEST = 4096  # characters of a name
 LARGEST_ID = 2**53  # pycocotools keeps ids in float64

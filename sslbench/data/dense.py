@@ -13,10 +13,10 @@ from sslbench.data.checks import Checked
 from sslbench.data.dataset import digest
 from sslbench.data.folders import short_name
 from sslbench.data.generated import read_manifest
-from sslbench.data.home import expanded, home
-from sslbench.data.reading import printable
 from sslbench.data.splits import EVALUATED, split_named
 from sslbench.errors import UserError, nearest
+from sslbench.storage.home import expanded, home
+from sslbench.system.printing import printable
 
 EMBEDDED = "shapes"
 

@@ -10,7 +10,7 @@ from PIL import Image
 from sslbench.data import shapes
 from sslbench.data.dataset import ArrayImages, ImageDataset, InMemoryImages
 from sslbench.data.folders import open_folder
-from sslbench.data.home import home
+from sslbench.storage.home import home
 
 DIGITS_SIDE = 32  # pixels after upscaling
 DIGITS_JUDGED = 300  # images in each of the validation and the test split

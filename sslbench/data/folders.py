@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from sslbench.data.dataset import FileImages
-from sslbench.data.reading import EXTENSIONS, is_image, is_junk, printable, upright_size
+from sslbench.data.reading import EXTENSIONS, is_image, is_junk, upright_size
 from sslbench.data.splits import WORDS
 from sslbench.data.walking import files_below
 from sslbench.errors import UserError
+from sslbench.system.printing import printable
 
 IMAGENET = "ImageNet-1K"
 log = logging.getLogger(__name__)

@@ -15,11 +15,11 @@ from typing import Any
 
 from sslbench.data.contents import content_hashes, hashes
 from sslbench.data.dataset import digest
-from sslbench.data.home import kept
-from sslbench.data.reading import printable
 from sslbench.data.walking import files_below
 from sslbench.errors import UserError
-from sslbench.storage import draft, parse_json, read_small
+from sslbench.storage.files import draft, parse_json, read_small
+from sslbench.storage.home import kept
+from sslbench.system.printing import printable
 
 MANIFEST = "manifest.json"
 log = logging.getLogger(__name__)

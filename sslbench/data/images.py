@@ -16,13 +16,13 @@ from sslbench.data.dataset import (
 )
 from sslbench.data.embedded import open_digits, open_shapes
 from sslbench.data.folders import open_folder
-from sslbench.data.home import expanded, home
 from sslbench.data.lists import open_list
-from sslbench.data.reading import printable
 from sslbench.data.shapes import ShapesConfig
 from sslbench.data.splits import split_named
 from sslbench.data.torchvision_sets import PREFIX, open_torchvision
 from sslbench.errors import UserError, nearest
+from sslbench.storage.home import expanded, home
+from sslbench.system.printing import printable
 
 __all__ = [
     "ArrayImages",

@@ -9,8 +9,9 @@ import numpy as np
 
 from sslbench.data.dataset import FileImages
 from sslbench.data.folders import short_name
-from sslbench.data.reading import printable, read_lines
+from sslbench.data.reading import read_lines
 from sslbench.errors import UserError
+from sslbench.system.printing import printable
 
 
 def open_list(path: Path, split: str) -> FileImages:

@@ -166,15 +166,6 @@ def _check(dataset: ImageDataset, batches: Batches) -> None:
         )
 
 
-def is_worker_death(error: Exception) -> bool:
-    """Whether torch noticed that a data worker ended, which it raises wherever the process is.
-
-    A read of what the worker was sending may notice it first.
-    """
-    told = isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker")
-    return told or isinstance(error, ConnectionError | EOFError)
-
-
 class ViewLoader:
     """Iterates over the (ViewBatch, names of newly met broken files) of one process, once.
 

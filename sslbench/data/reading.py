@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from sslbench.errors import UserError
-from sslbench.printing import printable as printable
+from sslbench.system.printing import printable
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # by content, not by name

@@ -17,9 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from sslbench.data.home import HOME, home
-from sslbench.data.reading import printable
 from sslbench.errors import UserError
+from sslbench.storage.home import HOME, home
+from sslbench.system.printing import printable
 
 RACY_SECONDS = 2.0  # a file written this recently may be written again under the same mtime
 SAY_SECONDS = 5.0

@@ -6,8 +6,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from sslbench.data.reading import is_junk, printable
+from sslbench.data.reading import is_junk
 from sslbench.errors import UserError
+from sslbench.system.printing import printable
 
 Key = tuple[int, int]  # device and inode
 

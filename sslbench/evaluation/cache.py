@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from sslbench.errors import UserError
 from sslbench.evaluation.claims import Claims, Holder
 from sslbench.evaluation.features import Bank
-from sslbench.storage import parse_json, replacing
-from sslbench.training.checkpoint import contents_sha256, opened_weights
+from sslbench.storage.files import parse_json, replacing
+from sslbench.storage.weights import contents_sha256, opened_weights
 
 FORMAT = "3"  # changes with the meaning of a file or of the extraction
 CHECKSUM = "sha256"

@@ -21,7 +21,7 @@ from tempfile import TemporaryFile
 from threading import Event, Lock, Thread
 from typing import Any
 
-from sslbench.storage import parse_json, read_small
+from sslbench.storage.files import parse_json, read_small
 
 FOLDER, LOCK = ".claims", ".lock"
 BEAT_SECONDS, STALE_SECONDS = 30.0, 600.0  # of a process on another machine

@@ -19,7 +19,7 @@ from sslbench.data import augment
 from sslbench.data.dataset import BrokenLog, ImageDataset
 from sslbench.errors import UserError
 from sslbench.evaluation.features import batches, warn_dropped
-from sslbench.training.checkpoint import read_weights, save_weights, weights_sha256
+from sslbench.storage.weights import read_weights, save_weights, weights_sha256
 
 KEY_SHA256, START = "key_sha256", 4096  # bytes in which a file says what it is
 log = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ from torch import nn
 
 from sslbench.backbones.base import Backbone
 from sslbench.backbones.config import BackboneConfig
-from sslbench.backbones.load import LoadedModel
 from sslbench.benchmark import Benchmark, Data, Features, FeatureSpec, Splits
+from sslbench.checkpoints.load import LoadedModel
 from sslbench.data.dataset import ImageDataset
 from sslbench.errors import RunError, UserError
 from sslbench.evaluation.cache import FeatureCache
@@ -33,7 +33,7 @@ from sslbench.evaluation.features import (
     warn_dropped,
 )
 from sslbench.evaluation.provenance import Provenance, library_versions
-from sslbench.reporting.result import ModelCard, Result
+from sslbench.result import ModelCard, Result
 
 WAIT_SECONDS = 0.5  # between looks at what another process does
 PROPORTIONS = ("top1", "top5")  # metrics that count independent hits, hence have an interval

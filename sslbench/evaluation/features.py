@@ -16,11 +16,11 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
 from sslbench.backbones.base import Backbone
-from sslbench.backbones.load import LoadedModel
 from sslbench.benchmark import UNNORMED, Features, FeatureSpec
+from sslbench.checkpoints.load import LoadedModel
 from sslbench.data.dataset import BrokenImage, BrokenLog, ImageDataset
 from sslbench.errors import UserError
-from sslbench.machine import usable_cores
+from sslbench.system.machine import usable_cores
 
 LAYERS = 4  # blocks whose [CLS] is kept: the most any paper's protocol taps
 BATCH = 128

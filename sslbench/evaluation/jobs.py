@@ -16,7 +16,7 @@ from sslbench.evaluation.context import EvalContext
 from sslbench.evaluation.watcher import Watcher
 from sslbench.reporting.columns import ColumnKey, heading
 from sslbench.reporting.measures import printed
-from sslbench.reporting.result import ModelCard, Result, digest
+from sslbench.result import ModelCard, Result, digest
 
 
 class Work(NamedTuple):

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sslbench.backbones.load import LoadedModel
+from sslbench.checkpoints.load import LoadedModel
 from sslbench.evaluation.watcher import Watcher
-from sslbench.reporting.result import ModelCard, Result
+from sslbench.result import ModelCard, Result
 
 # fields of a card that tables show or group rows by, and that the weights do not tell
 TOLD = (

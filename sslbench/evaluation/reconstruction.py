@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sslbench.backbones.load import load_module, read_card
+from sslbench.checkpoints.load import load_module, read_card
 from sslbench.data.images import BrokenImage, ImageDataset, open_dataset
 from sslbench.errors import UserError
 from sslbench.evaluation.codes import TokenCrop, token_crop
 from sslbench.plugins import TOKENIZERS
-from sslbench.training.checkpoint import write_atomically
+from sslbench.storage.files import write_atomically
 
 IMAGES = 1000
 SHEET, COLUMNS = 16, 8  # images drawn, and drawn side by side

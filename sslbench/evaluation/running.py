@@ -19,8 +19,8 @@ from sslbench.errors import RunError, UserError
 from sslbench.evaluation.claims import Claims
 from sslbench.evaluation.jobs import Job, Work, sentence, unexpected
 from sslbench.evaluation.watcher import Watcher
-from sslbench.reporting.result import Result, digest
 from sslbench.reporting.store import Identity, Store, latest
+from sslbench.result import Result, digest
 
 POLL_SECONDS = 1.0
 TRACEBACK = "traceback.log"

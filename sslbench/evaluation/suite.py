@@ -10,8 +10,8 @@ from threading import Event
 import torch
 
 from sslbench import plugins
-from sslbench.backbones.load import LoadedModel
 from sslbench.benchmark import Benchmark, Data
+from sslbench.checkpoints.load import LoadedModel
 from sslbench.errors import RunError, UserError, nearest
 from sslbench.evaluation.cache import FeatureCache
 from sslbench.evaluation.claims import Claims
@@ -21,8 +21,8 @@ from sslbench.evaluation.naming import one_card, told_anew
 from sslbench.evaluation.provenance import Provenance
 from sslbench.evaluation.running import Records, Shift
 from sslbench.evaluation.watcher import Watcher
-from sslbench.reporting.result import Result
 from sslbench.reporting.store import Store, latest
+from sslbench.result import Result
 
 WORK_DIR = Path("runs") / "evaluate"
 

@@ -1,0 +1,1 @@
+"""From records to tables: the store, sections, columns and their figures, every printed format."""

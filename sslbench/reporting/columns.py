@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from sslbench import plugins
 from sslbench.errors import UserError
-from sslbench.reporting.result import Result
+from sslbench.result import Result
 
 log = logging.getLogger(__name__)
 HIGHER, LOWER = "higher", "lower"

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from sslbench.backbones.weights import RELEASES
+from sslbench.checkpoints.releases import RELEASES
 from sslbench.reporting.columns import (
     HIGHER,
     ColumnKey,
@@ -19,10 +19,10 @@ from sslbench.reporting.labels import BLANK, FILE_NAME, IDENTIFIED, USER, label_
 from sslbench.reporting.listing import Listing
 from sslbench.reporting.measures import Measure, measure
 from sslbench.reporting.published import Counterpart, Figure, pretrainings, same_data
-from sslbench.reporting.result import ModelCard, Result
 from sslbench.reporting.rows import RowKey, Rows, group_rows
 from sslbench.reporting.store import latest
 from sslbench.reporting.views import View
+from sslbench.result import ModelCard, Result
 
 HEAD = (
     "method", "arch", "pretraining data", "epochs", "benchmark", "features",

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from sslbench.errors import UserError, nearest
 from sslbench.reporting.parameters import parameters_of
-from sslbench.reporting.result import Result
 from sslbench.reporting.rows import FLOORS, UNKNOWN, RowKey, Rows
 from sslbench.reporting.texts import data_name, tails
+from sslbench.result import Result
 
 BLANK = "–"
 # Shown where they differ; of the others only those that tell rows apart, in this order.

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from sslbench.reporting.columns import HIGHER, ColumnKey
-from sslbench.reporting.result import Result, digest
 from sslbench.reporting.rows import FLOORS, INPUT, RowKey, is_stand_in, trained_only
+from sslbench.result import Result, digest
 
 MOST_DIGITS = 8  # decimals of a column
 HUGE, NOISE = 1e9, 1e-12  # numbers beyond get an exponent, numbers within are roundings of 0

@@ -17,7 +17,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sslbench.reporting.result import Result
+from sslbench.result import Result
 
 NUMBERS = {"pretrain_epochs", "effective_epochs", "value", "images"}
 ALTERNATIVES = " | "

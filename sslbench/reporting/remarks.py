@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from sslbench.reporting.measures import RULE
-from sslbench.reporting.result import Result
 from sslbench.reporting.rows import FLOORS, Rows
 from sslbench.reporting.section import Cell
 from sslbench.reporting.sources import Part
+from sslbench.result import Result
 
 OLDER = "Some records are of an older version and do not say mean and std of the input."
 

@@ -22,7 +22,7 @@ from sslbench.reporting.store import Store
 from sslbench.reporting.table import build
 from sslbench.reporting.terminal import sheet_to_terminal
 from sslbench.reporting.views import DEFAULT, View, layout_view
-from sslbench.training.checkpoint import write_atomically
+from sslbench.storage.files import write_atomically
 
 RECORDS = "records.jsonl"
 

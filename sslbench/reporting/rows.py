@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from sslbench.reporting.result import ModelCard, Result
 from sslbench.reporting.texts import data_name
+from sslbench.result import ModelCard, Result
 
 # What a trained model has to beat. The last is no model: it stands for what a segmentation is worth
 # that calls every pixel the same, and only the benchmarks that record it have it.

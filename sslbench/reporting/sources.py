@@ -7,8 +7,8 @@ from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sslbench.reporting.result import Result
 from sslbench.reporting.texts import data_name
+from sslbench.result import Result
 
 
 class _Key(NamedTuple):

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sslbench.errors import UserError
-from sslbench.reporting.fields import BadRecord, NewerRecord
-from sslbench.reporting.result import Result
-from sslbench.storage import read_small
+from sslbench.result import Result
+from sslbench.storage.fields import BadRecord, NewerRecord
+from sslbench.storage.files import read_small
 
 WRITE = os.O_RDWR | os.O_CREAT | os.O_APPEND
 LARGEST = 2**30  # bytes: a million records

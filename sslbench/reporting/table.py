@@ -42,12 +42,12 @@ from sslbench.reporting.measures import (
     ties,
 )
 from sslbench.reporting.remarks import remarks_on
-from sslbench.reporting.result import Result, digest
 from sslbench.reporting.rows import FLOORS, RowKey, Rows, group_rows
 from sslbench.reporting.section import Cell, Footnotes, Header, Row, Section, Table
 from sslbench.reporting.sources import Part, partition
 from sslbench.reporting.store import latest
 from sslbench.reporting.views import DEFAULT, View, fits, layout_view
+from sslbench.result import Result, digest
 
 NO_INPUT = "A record of an older version, which does not say mean and std of the input."
 

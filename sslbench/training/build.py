@@ -9,11 +9,11 @@ from torch import nn
 
 from sslbench import plugins
 from sslbench.backbones.build import build_backbone
-from sslbench.backbones.load import load_module
-from sslbench.config import Recipe
+from sslbench.checkpoints.load import load_module
 from sslbench.data.rng import fitting
 from sslbench.errors import UserError
 from sslbench.method import Method
+from sslbench.recipes.recipe import Recipe
 
 
 def build_method(recipe: Recipe, group: str = plugins.METHODS, device: str = "cpu") -> Method:

@@ -18,12 +18,13 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import flop_registry
 
 from sslbench import plugins
-from sslbench.config import About, Recipe, load_recipe
-from sslbench.consistency import warnings
-from sslbench.data.home import expanded
 from sslbench.data.images import is_absent, open_dataset
 from sslbench.errors import UserError
 from sslbench.method import Method, Progress, Sample, ViewBatch, Views
+from sslbench.recipes.consistency import warnings
+from sslbench.recipes.load import load_recipe
+from sslbench.recipes.recipe import About, Recipe
+from sslbench.storage.home import expanded
 from sslbench.training.build import build_method
 from sslbench.training.optim import peak_lr
 from sslbench.training.run import images_each, length

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from sslbench import plugins
-from sslbench.backbones.load import needed_identity
-from sslbench.config import Recipe
+from sslbench.checkpoints.load import needed_identity
 from sslbench.errors import UserError
-from sslbench.identity import kept_settings
 from sslbench.method import Method
-from sslbench.training import checkpoint
+from sslbench.recipes.identity import kept_settings
+from sslbench.recipes.recipe import Recipe
+from sslbench.storage import checkpoint, weights
 from sslbench.training.build import build_method
 from sslbench.training.stored import stored_recipe
 
@@ -37,7 +37,7 @@ def export(trained: Trained, path: Path) -> None:
     tensors = {f"backbone.{k}": v for k, v in method.backbone().state_dict().items()}
     if (head := method.head()) is not None:
         tensors |= {f"head.{k}": v for k, v in head.state_dict().items()}
-    checkpoint.save_weights(path, tensors, card(trained))
+    weights.save_weights(path, tensors, card(trained))
 
 
 def card(trained: Trained) -> dict[str, Any]:

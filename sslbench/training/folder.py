@@ -15,10 +15,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO
 
-from sslbench.config import Recipe
 from sslbench.errors import UserError
-from sslbench.storage import parse_json, remove
-from sslbench.training.checkpoint import WEIGHTS, has_state
+from sslbench.recipes.recipe import Recipe
+from sslbench.storage.files import parse_json, remove
+from sslbench.storage.layout import WEIGHTS, has_state
 
 LOCK = ".lock"
 LEFT_OVER = (LOCK, "console.log", "tensorboard")  # what a run that never began may leave

@@ -19,9 +19,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sslbench.errors import UserError
-from sslbench.printing import printable
-from sslbench.storage import parse_json, read_small
-from sslbench.training.checkpoint import write_atomically
+from sslbench.storage.files import parse_json, read_small, write_atomically
+from sslbench.system.printing import printable
 
 LOG, QUIET_SECONDS = "log.jsonl", 15.0
 LARGEST = 2**30  # bytes: millions of steps

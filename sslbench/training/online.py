@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize, one_hot
 
 from sslbench.backbones.base import Backbone
-from sslbench.config import Recipe
 from sslbench.data import augment
 from sslbench.data.dataset import BrokenImage, ImageDataset
 from sslbench.data.rng import order_rng, sample_rng
 from sslbench.method import Method
+from sslbench.recipes.recipe import Recipe
 from sslbench.training.health import START
 
 IMAGES = 400  # asked at most: 2.5 points of standard error at worst

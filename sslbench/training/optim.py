@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sslbench.method import Progress
-from sslbench.recipe import OptimConfig, TrainConfig, peak_lr
+from sslbench.recipes.recipe import OptimConfig, TrainConfig, peak_lr
 from sslbench.training.schedules import cosine_schedule
 
 

@@ -12,17 +12,17 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from sslbench import plugins
-from sslbench.config import Recipe
 from sslbench.data.dataset import ImageDataset
 from sslbench.data.images import open_dataset
 from sslbench.data.loader import ViewLoader, make_loader
 from sslbench.errors import UserError
-from sslbench.identity import kept_settings
-from sslbench.machine import limit_threads, usable_cores
 from sslbench.method import Method, Progress
-from sslbench.training import checkpoint
+from sslbench.recipes.identity import kept_settings
+from sslbench.recipes.recipe import Recipe
+from sslbench.storage import checkpoint, files, layout, weights
+from sslbench.system.distributed import World, barrier
+from sslbench.system.machine import limit_threads, usable_cores
 from sslbench.training.build import build_method, load_needs
-from sslbench.training.distributed import World, barrier
 from sslbench.training.export import Trained
 from sslbench.training.optim import make_optimizer
 
@@ -72,7 +72,7 @@ def set_up(recipe: Recipe, out: Path, world: World, group: str = plugins.METHODS
         total_steps,
         steps_per_epoch,
         {
-            name: checkpoint.weights_sha256(module.state_dict())
+            name: weights.weights_sha256(module.state_dict())
             for name, module in load_needs(recipe, type(method)).items()
         },
     )
@@ -145,10 +145,10 @@ def begin(run: Run, start: int, resume: bool) -> None:
             if not resume:
                 save(run, start)
                 checkpoint.load_state(run.out)
-            checkpoint.save_json(run.out / checkpoint.CONFIG, run.recipe.to_dict())
+            files.save_json(run.out / layout.CONFIG, run.recipe.to_dict())
         except UserError:
             if not resume:  # no run has begun
-                checkpoint.remove(run.out / checkpoint.STATE)
+                files.remove(run.out / layout.STATE)
             raise
     barrier(run.world)
 

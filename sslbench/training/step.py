@@ -10,9 +10,9 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from sslbench.backbones.sampling import Place, set_place, step_seed
 from sslbench.method import Progress, ViewBatch
-from sslbench.sampling import Place, set_place, step_seed
-from sslbench.training.distributed import World
+from sslbench.system.distributed import World
 from sslbench.training.optim import clip_gradients, set_schedules
 from sslbench.training.run import Run
 

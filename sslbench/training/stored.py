@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from sslbench import plugins
-from sslbench.config import Recipe, recipe_from_dict
 from sslbench.errors import UserError
-from sslbench.storage import parse_json, read_small
-from sslbench.training.checkpoint import CONFIG, has_state, load_state
+from sslbench.recipes.load import recipe_from_dict
+from sslbench.recipes.recipe import Recipe
+from sslbench.storage.checkpoint import load_state
+from sslbench.storage.files import parse_json, read_small
+from sslbench.storage.layout import CONFIG, has_state
 
 log = logging.getLogger(__name__)
 

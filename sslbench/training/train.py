@@ -14,14 +14,16 @@ import torch.distributed as dist
 from rich.console import Console
 from torch import Tensor
 
-from sslbench import interrupts, plugins
-from sslbench.config import Recipe
-from sslbench.data.loader import ViewLoader, is_worker_death
+from sslbench import plugins
+from sslbench.data.loader import ViewLoader
 from sslbench.errors import RunError
-from sslbench.interrupts import Interrupted
 from sslbench.method import ViewBatch
-from sslbench.training import checkpoint
-from sslbench.training.distributed import World, barrier
+from sslbench.recipes.recipe import Recipe
+from sslbench.storage import files, layout
+from sslbench.system import interrupts
+from sslbench.system.distributed import World, barrier
+from sslbench.system.interrupts import Interrupted
+from sslbench.system.processes import is_worker_death
 from sslbench.training.export import at_step, export
 from sslbench.training.health import Health
 from sslbench.training.log import RunLog
@@ -48,7 +50,7 @@ def pretrain(
     """
     run = set_up(recipe, out, world, group)
     if resume and world.main:
-        checkpoint.remove_leftovers(out)
+        files.remove_leftovers(out)
     online = watch(run.method, recipe, run.dataset, world.main)  # while weights are untrained
     start = restore(run) if resume else 0
     loader = load_views(run, start)  # refuses impossible data before anything is written
@@ -61,8 +63,8 @@ def pretrain(
                 log.say(f"resuming after step {start} of {run.total_steps}")
             train(run, loader, start, log, online)
             if world.main:
-                export(run.trained(run.total_steps), out / checkpoint.WEIGHTS)
-                log.ended(out / checkpoint.WEIGHTS)
+                export(run.trained(run.total_steps), out / layout.WEIGHTS)
+                log.ended(out / layout.WEIGHTS)
         barrier(world)
     return out
 
@@ -123,7 +125,7 @@ def resumable(run: Run) -> Iterator[None]:
     try:
         yield
     except Interrupted as end:
-        if not end.told and checkpoint.has_state(run.out):
+        if not end.told and layout.has_state(run.out):
             end.told = f"the newest checkpoint is kept; {how_to_resume(run)}"
         raise
 
@@ -169,7 +171,7 @@ def _count_bad(run: Run, bad: int, step: int, values: Mapping[str, Tensor], log:
     if bad >= STOP_AFTER:
         raise RunError(
             f"{bad} steps in a row were not finite (step {step + 1}, {', '.join(broken)}); the "
-            f"last good checkpoint is {run.out / checkpoint.STATE}, but resuming meets the same "
+            f"last good checkpoint is {run.out / layout.STATE}, but resuming meets the same "
             "numbers: start a new run with a lower optim.lr or train.precision=fp32."
         )
     return bad

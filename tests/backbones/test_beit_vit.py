@@ -12,8 +12,8 @@ from scipy.interpolate import RectBivariateSpline
 from sslbench.backbones.beit_vit import linear_table, splined_table
 from sslbench.backbones.build import build_backbone
 from sslbench.backbones.config import POSITIONS, SIZES, BackboneConfig
-from sslbench.config import OptimConfig
 from sslbench.errors import UserError
+from sslbench.recipes.recipe import OptimConfig
 from sslbench.training.optim import make_optimizer
 from tests.methods.small import shake
 

@@ -11,9 +11,9 @@ from torch import nn
 
 from sslbench.backbones.build import build_backbone
 from sslbench.backbones.config import SWINS, BackboneConfig
-from sslbench.config import OptimConfig
 from sslbench.errors import UserError
 from sslbench.methods.ibot import IBOT, IBOTConfig
+from sslbench.recipes.recipe import OptimConfig
 from sslbench.training.optim import make_optimizer
 from tests.backbones.swin_reference import DEPTHS, HEADS, WIDTH, reference
 from tests.methods.small import shake

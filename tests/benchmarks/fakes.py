@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sslbench.benchmark import Features
-from sslbench.reporting.result import ModelCard, Result
+from sslbench.result import ModelCard, Result
 
 
 def blobs(n: int, classes: int, dim: int, seed: int, spread: float = 1.0) -> Features:

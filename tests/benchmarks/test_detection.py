@@ -4,18 +4,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from sslbench.backbones.load import load_backbone
 from sslbench.benchmarks.dense import installation, job
 from sslbench.benchmarks.dense.prepare import config_hash, read_config
 from sslbench.benchmarks.detection import Detection, DetectionProtocol
 from sslbench.benchmarks.segmentation import Segmentation
-from sslbench.config import benchmark_configs
+from sslbench.checkpoints.load import load_backbone
 from sslbench.data.dense import open_scenes
 from sslbench.data.scenes import ScenesConfig
 from sslbench.errors import UserError
 from sslbench.evaluation.context import EvalContext
 from sslbench.evaluation.jobs import runnable
 from sslbench.evaluation.provenance import Provenance
+from sslbench.recipes.load import benchmark_configs
 from tests.benchmarks.dense import controls
 from tests.benchmarks.fakes import figures
 from tests.evaluation.fakes import dense

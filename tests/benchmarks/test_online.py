@@ -20,7 +20,8 @@ from sslbench.data import augment
 from sslbench.data.rng import order_rng, sample_rng
 from sslbench.evaluation.context import EvalContext
 from sslbench.evaluation.provenance import Provenance
-from sslbench.training.checkpoint import STATE, load_state
+from sslbench.storage.checkpoint import load_state
+from sslbench.storage.layout import STATE
 from tests.benchmarks.fakes import figures
 from tests.evaluation.fakes import CLASSES, SIDE, Images, TinyBackbone, model
 

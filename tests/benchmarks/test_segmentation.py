@@ -6,7 +6,6 @@ import pytest
 import torch
 from PIL import Image
 
-from sslbench.backbones.load import load_backbone
 from sslbench.benchmarks import segmentation
 from sslbench.benchmarks.dense import install, installation, job
 from sslbench.benchmarks.dense.prepare import config_hash, read_config
@@ -16,6 +15,7 @@ from sslbench.benchmarks.segmentation import (
     SegmentationProtocol,
     background_miou,
 )
+from sslbench.checkpoints.load import load_backbone
 from sslbench.data.dense import DenseSplit, open_scenes
 from sslbench.data.scenes import ScenesConfig
 from sslbench.errors import UserError

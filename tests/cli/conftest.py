@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sslbench.training import checkpoint
+from sslbench.storage import layout
 from tests.training import small
 
 
@@ -22,13 +22,13 @@ def places(tmp_path_factory, images, labelled, tokenizer, dino_run) -> dict[str,
     (root / "records").mkdir()
     (root / "records" / "records.jsonl").write_text('{"model": {"sha')
     shutil.copytree(dino_run, root / "cut")
-    for state in (checkpoint.STATE, checkpoint.PREVIOUS):
+    for state in (layout.STATE, layout.PREVIOUS):
         (root / "cut" / state).write_bytes(b"PK\3\4 and no more")
     shutil.copytree(root / "cut", root / "cut_run")
-    (root / "cut_run" / checkpoint.WEIGHTS).unlink()
+    (root / "cut_run" / layout.WEIGHTS).unlink()
     shutil.copytree(dino_run, root / "cut_weights")
-    whole = (dino_run / checkpoint.WEIGHTS).read_bytes()
-    (root / "cut_weights" / checkpoint.WEIGHTS).write_bytes(whole[:-10])
+    whole = (dino_run / layout.WEIGHTS).read_bytes()
+    (root / "cut_weights" / layout.WEIGHTS).write_bytes(whole[:-10])
     return {
         "root": root,
         "images": images,

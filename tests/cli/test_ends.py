@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sslbench.training import checkpoint
+from sslbench.storage import checkpoint, layout, weights
 from sslbench.training.log import RunLog, read_log
 from tests.cli.ended import assert_one_sentence, snapshot
 from tests.training import small
@@ -47,13 +47,13 @@ def at_step(monkeypatch):
 def stopped(tmp_path, dino_run) -> Path:
     """The run of `dino_run` as it was after three of its five steps."""
     run = shutil.copytree(dino_run, tmp_path / "run")
-    shutil.move(run / checkpoint.PREVIOUS, run / checkpoint.STATE)
-    (run / checkpoint.WEIGHTS).unlink()
+    shutil.move(run / layout.PREVIOUS, run / layout.STATE)
+    (run / layout.WEIGHTS).unlink()
     return run
 
 
 def sha256(run: Path) -> str:
-    return checkpoint.read_weights(run / checkpoint.WEIGHTS)[1]["sha256"]
+    return weights.read_weights(run / layout.WEIGHTS)[1]["sha256"]
 
 
 def test_signals_are_heeded_before_anything_slow_is_imported() -> None:
@@ -95,7 +95,7 @@ def test_a_signal_beside_the_steps_says_how_to_go_on(
     assert sha256(tmp_path / "run") == sha256(dino_run)
 
 
-@pytest.mark.parametrize("writes", ["run.save", "checkpoint.save_json"])
+@pytest.mark.parametrize("writes", ["training.run.save", "storage.files.save_json"])
 def test_a_run_that_is_killed_while_it_begins_is_in_nobody_s_way(
     sslbench, tmp_path, places, monkeypatch, writes
 ) -> None:
@@ -105,11 +105,11 @@ def test_a_run_that_is_killed_while_it_begins_is_in_nobody_s_way(
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"sslbench.training.{writes}", killed)
+        patch.setattr(f"sslbench.{writes}", killed)
         with pytest.raises(Killed):
             sslbench(*WHOLE, "--config", places["config"])
-    begun = (tmp_path / "run" / checkpoint.STATE).exists()
-    assert begun == (writes == "checkpoint.save_json")
+    begun = (tmp_path / "run" / layout.STATE).exists()
+    assert begun == (writes == "storage.files.save_json")
     again = sslbench(*(GO_ON if begun else (*WHOLE, "--config", places["config"])))
     assert again.code == 0, again.err
 
@@ -139,13 +139,13 @@ def test_a_data_worker_that_dies_is_named(sslbench, places, at_step) -> None:
 def test_data_may_move(sslbench, tmp_path, labelled, dino_run, stopped, monkeypatch) -> None:
     """P14: what it holds counts, not where it lies."""
     moved = shutil.copytree(labelled, tmp_path / "moved")
-    config = json.loads((stopped / checkpoint.CONFIG).read_text())
+    config = json.loads((stopped / layout.CONFIG).read_text())
     config["data"]["source"] = "/gone"
-    (stopped / checkpoint.CONFIG).write_text(json.dumps(config))
+    (stopped / layout.CONFIG).write_text(json.dumps(config))
     assert_one_sentence(sslbench(*GO_ON), "'?/gone'?")
     assert sslbench(*GO_ON, "--data", "moved").code == 0
     assert sha256(stopped) == sha256(dino_run)
-    stored = json.loads((stopped / checkpoint.CONFIG).read_text())
+    stored = json.loads((stopped / layout.CONFIG).read_text())
     assert stored["data"]["source"] == str(moved)
 
 
@@ -165,7 +165,7 @@ def test_relative_places_are_stored_so_that_they_hold_everywhere(
     monkeypatch.chdir(tmp_path / "here")
     given = ("--config", places["config"], "--data", "photos", "--set", "train.epochs=0.5")
     assert sslbench("pretrain", "--out", tmp_path / "run", *given).code == 0
-    stored = json.loads((tmp_path / "run" / checkpoint.CONFIG).read_text())
+    stored = json.loads((tmp_path / "run" / layout.CONFIG).read_text())
     assert stored["data"]["source"] == str(tmp_path / "here" / "photos")
 
 
@@ -184,7 +184,7 @@ def test_a_tokenizer_of_another_seed_does_not_take_the_place_of_the_run_s(
 def test_a_recipe_that_is_lost_is_in_the_checkpoint(
     sslbench, dino_run, stopped, caplog, damage
 ) -> None:
-    config = stopped / checkpoint.CONFIG
+    config = stopped / layout.CONFIG
     if damage == "remove":
         config.unlink()
     else:
@@ -204,9 +204,9 @@ def test_a_recipe_that_is_lost_is_in_the_checkpoint(
     ],
 )
 def test_a_recipe_that_was_edited_is_not_believed(sslbench, stopped, section, key, value) -> None:
-    config = json.loads((stopped / checkpoint.CONFIG).read_text())
+    config = json.loads((stopped / layout.CONFIG).read_text())
     config[section][key] = value
-    (stopped / checkpoint.CONFIG).write_text(json.dumps(config))
+    (stopped / layout.CONFIG).write_text(json.dumps(config))
     before = snapshot(stopped)
     assert_one_sentence(sslbench(*GO_ON), rf"belongs to another run \({section}\.{key} ")
     assert snapshot(stopped) == before

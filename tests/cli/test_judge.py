@@ -7,9 +7,10 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from sslbench import plugins, workflow
+from sslbench import plugins
 from sslbench.data.dense import DenseData
 from sslbench.errors import UserError
+from sslbench.evaluation import opening
 from tests.cli.ended import assert_one_sentence, files
 from tests.evaluation.fakes import dense
 
@@ -68,7 +69,7 @@ def boxes(monkeypatch) -> None:
         return dense(kind, split=split)
 
     monkeypatch.setattr(plugins, "available", with_boxes)
-    monkeypatch.setattr(workflow, "open_dense", opened)
+    monkeypatch.setattr(opening, "open_dense", opened)
 
 
 def test_a_benchmark_of_scenes_needs_a_folder(sslbench, tmp_path, places, boxes) -> None:

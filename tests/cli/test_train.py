@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sslbench.cli import train
-from sslbench.training import checkpoint, launch
+from sslbench.storage import layout
+from sslbench.training import start
 from sslbench.training.log import LOG, read_log
 from tests.cli.ended import assert_one_sentence
 from tests.training import small
@@ -43,7 +43,7 @@ def test_pretraining_needs_no_labels(pretrain_ibot, tmp_path, places, kind) -> N
     assert "small/ibot -> run" in ended.out
     assert "step 5/5 loss" in ended.out
     assert len(read_log(tmp_path / "run")) == 5
-    assert (tmp_path / "run" / checkpoint.WEIGHTS).exists()
+    assert (tmp_path / "run" / layout.WEIGHTS).exists()
 
 
 def test_a_few_broken_files_are_skipped_counted_and_named(pretrain_ibot, tmp_path) -> None:
@@ -62,25 +62,25 @@ def test_too_many_broken_files_stop_the_run(pretrain_ibot, tmp_path) -> None:
     break_images(data, 12)  # 30 %
     ended = pretrain_ibot(data)
     assert_one_sentence(ended, r"12 of the 40 images .* cannot be decoded, more than 20%")
-    assert not (tmp_path / "run" / checkpoint.WEIGHTS).exists()
+    assert not (tmp_path / "run" / layout.WEIGHTS).exists()
 
 
 def test_a_run_is_resumed_with_other_workers(sslbench, tmp_path, places) -> None:
     given = ("pretrain", "--method", "dino", "--out", "run")
     assert sslbench(*given, "--config", places["config"], "--set", "train.epochs=1").code == 0
     whole = small.losses(tmp_path / "run")
-    shutil.copy(tmp_path / "run" / checkpoint.PREVIOUS, tmp_path / "run" / checkpoint.STATE)
-    (tmp_path / "run" / checkpoint.WEIGHTS).unlink()
+    shutil.copy(tmp_path / "run" / layout.PREVIOUS, tmp_path / "run" / layout.STATE)
+    (tmp_path / "run" / layout.WEIGHTS).unlink()
     assert sslbench(*given, "--resume", "--set", "run.workers=1").code == 0
     assert small.losses(tmp_path / "run") == whole
-    assert (tmp_path / "run" / checkpoint.WEIGHTS).exists()
+    assert (tmp_path / "run" / layout.WEIGHTS).exists()
 
 
 def test_a_folder_may_be_named_by_a_number(sslbench, tmp_path, places) -> None:
     small.write_images(tmp_path / "2012", 16)
     given = ("--config", places["config"], "--data", "2012", "--set", "train.epochs=1")
     assert sslbench("pretrain", "--method", "dino", *given).code == 0
-    assert (tmp_path / "runs" / "dino-small-seed0" / checkpoint.WEIGHTS).exists()
+    assert (tmp_path / "runs" / "dino-small-seed0" / layout.WEIGHTS).exists()
 
 
 def test_a_tokenizer_is_trained_and_judged(sslbench, tmp_path, images) -> None:
@@ -100,16 +100,16 @@ def test_a_tokenizer_that_nobody_gave_is_trained_first(sslbench, tmp_path, image
     assert (ended.code, ended.err) == (0, "")
     assert "small/beit needs a tokenizer, which is trained first" in ended.out
     folder = Path("runs/dvae-small-seed2")
-    assert (folder / checkpoint.WEIGHTS).exists()
+    assert (folder / layout.WEIGHTS).exists()
     assert json.loads(Path("runs/mine/config.json").read_text())["needs"] == {
         "tokenizer": str(tmp_path / folder)
     }
-    assert Path("runs/mine", checkpoint.WEIGHTS).exists()
+    assert Path("runs/mine", layout.WEIGHTS).exists()
 
 
 def test_all_processes_are_told_of_the_tokenizer(sslbench, tmp_path, images, monkeypatch) -> None:
     told = []
-    monkeypatch.setattr(launch, "launch", lambda arguments, _: told.append(arguments))
+    monkeypatch.setattr(start, "launch", lambda arguments, _: told.append(arguments))
     dvae = small.write_config(tmp_path / "dvae.py", "dvae", tmp_path, train={"epochs": 1})
     needs = {"tokenizer": f"train:{dvae}"}
     beit = small.write_config(tmp_path / "beit.py", "beit", images, needs=needs)
@@ -117,9 +117,9 @@ def test_all_processes_are_told_of_the_tokenizer(sslbench, tmp_path, images, mon
     assert (ended.code, ended.err) == (0, "")
     place = "needs.tokenizer='runs/dvae-small-seed0'"
     command = ["-m", "sslbench.cli", "pretrain", "--config", str(beit)]
-    expected = [*command, "--out", "runs/mine", "--set", place]
+    expected = [*command, "--set", place, "--out", "runs/mine"]
     assert told == [expected]
-    assert Path("runs/dvae-small-seed0", checkpoint.WEIGHTS).exists()
+    assert Path("runs/dvae-small-seed0", layout.WEIGHTS).exists()
 
 
 def test_under_torchrun_nothing_is_trained_first(sslbench, tmp_path, images, monkeypatch) -> None:
@@ -161,18 +161,6 @@ def test_papers_data_is_never_made_up(sslbench, tmp_path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("given", "kept"),
-    [
-        (["--nproc", "2", "a"], ["a"]),
-        (["a", "--nproc=2", "--out=x", "b"], ["a", "b"]),
-        (["--set", "x=--out", "--out", "--nproc"], ["--set", "x=--out"]),
-    ],
-)
-def test_options_are_taken_out(given, kept) -> None:
-    assert train._without(given, "--nproc", "--out") == kept
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_two_processes_from_the_command_line(tmp_path, places, labelled) -> None:
@@ -184,7 +172,7 @@ def test_two_processes_from_the_command_line(tmp_path, places, labelled) -> None
     assert done.returncode == 0, done.stderr
     assert "already holds" not in done.stderr
     assert [record["step"] for record in read_log(run)] == [1, 2, 3, 4, 5]
-    assert (run / checkpoint.WEIGHTS).exists()
+    assert (run / layout.WEIGHTS).exists()
 
 
 def test_p10_a_warm_up_that_never_ends_is_told_before_training(sslbench, places) -> None:

@@ -13,8 +13,8 @@ from sslbench.backbones.config import SIZES, SWINS
 from sslbench.data import images as doors
 from sslbench.data.shapes import ShapesConfig
 from sslbench.reporting.store import Store
-from tests.backbones.layouts import NANO, beit, swin, vit
-from tests.backbones.test_official import SWIN_NANO, full
+from tests.checkpoints.layouts import NANO, beit, swin, vit
+from tests.checkpoints.test_official import SWIN_NANO, full
 from tests.training import small
 
 TINY = {**NANO, "grid": 2}

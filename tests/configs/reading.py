@@ -9,7 +9,7 @@ from typing import Any
 from mmengine.config import Config
 
 from sslbench.benchmarks.dense import install
-from sslbench.config import benchmark_configs
+from sslbench.recipes.load import benchmark_configs
 
 
 @cache

@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from sslbench.backbones.config import SIZES
 from sslbench.benchmarks.dense.backbone import spread_taps
-from sslbench.config import benchmark_configs
+from sslbench.recipes.load import benchmark_configs
 from tests.configs.reading import differences, load, pick
 
 OPTIMIZER = {"type": "AdamW", "lr": 1e-4, "betas": (0.9, 0.999), "weight_decay": 0.05}

@@ -24,8 +24,9 @@ from torch import Tensor
 from sslbench import plugins
 from sslbench.backbones.build import build_backbone
 from sslbench.backbones.config import SWIN_PATCH, SWINS, BackboneConfig
-from sslbench.config import recipe_from_dict
-from sslbench.training.checkpoint import WEIGHTS, save_weights
+from sslbench.recipes.load import recipe_from_dict
+from sslbench.storage.layout import WEIGHTS
+from sslbench.storage.weights import save_weights
 from tests.configs.reading import load
 from tests.configs.trees import write_ade20k, write_coco
 

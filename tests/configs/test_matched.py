@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from sslbench import plugins
-from sslbench.config import Recipe, config_files, load_recipe
 from sslbench.data.shapes import ShapesConfig
+from sslbench.recipes.load import config_files, load_recipe
+from sslbench.recipes.recipe import Recipe
 from sslbench.training.run import length
 
 IMAGES = {"in1k": 1_281_167, "shapes": ShapesConfig().train}

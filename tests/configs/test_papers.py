@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from sslbench.config import config_files, load_recipe
 from sslbench.data.images import open_dataset
 from sslbench.errors import UserError
+from sslbench.recipes.load import config_files, load_recipe
 from sslbench.training.run import load_views, set_up
 from sslbench.training.step import take_step
 from tests.configs.published_recipes import PUBLISHED

@@ -7,10 +7,10 @@ import json
 import pytest
 from rich.console import Console
 
-from sslbench import runs
-from sslbench.config import load_recipe
 from sslbench.plugins import METHODS, TOKENIZERS
-from sslbench.training import checkpoint
+from sslbench.recipes.load import load_recipe
+from sslbench.storage import layout
+from sslbench.training import runs
 from sslbench.training.log import read_log
 from sslbench.training.run import length
 from sslbench.training.train import pretrain
@@ -25,9 +25,9 @@ def test_two_steps_of_every_recipe(tmp_path, images, tokenizer, method) -> None:
     given += [f"needs.tokenizer={str(tokenizer)!r}"] if method == "beit" else []
     recipe, _ = runs.choose_recipe(method, None, str(images), given, GROUPS[method])
     pretrain(recipe, tmp_path, ALONE, console=Console(quiet=True), group=GROUPS[method])
-    assert (tmp_path / checkpoint.WEIGHTS).exists()
+    assert (tmp_path / layout.WEIGHTS).exists()
     assert [r["step"] for r in read_log(tmp_path)] == [2]
-    kept = json.loads((tmp_path / checkpoint.CONFIG).read_text())["train"]
+    kept = json.loads((tmp_path / layout.CONFIG).read_text())["train"]
     assert (kept["batch_size"], kept["epochs"]) == (8, 0.4)
 
 

@@ -11,7 +11,7 @@ from mmengine.registry import PARAM_SCHEDULERS
 
 from sslbench.backbones.config import SIZES
 from sslbench.benchmarks.dense.backbone import spread_taps
-from sslbench.config import benchmark_configs
+from sslbench.recipes.load import benchmark_configs
 from tests.configs.reading import differences, load
 
 COMMON = {

@@ -12,9 +12,9 @@ import pytest
 
 from sslbench.data import dense
 from sslbench.data.dense import open_dense
-from sslbench.data.home import home
 from sslbench.data.scenes import ScenesConfig, generate
 from sslbench.errors import UserError
+from sslbench.storage.home import home
 
 SMALL = ScenesConfig(train=6, validation=2, test=3)
 TRAIN = "annotations/instances_train2017.json"

@@ -8,7 +8,7 @@ from PIL import Image
 
 from sslbench.data.images import BrokenImage, open_dataset
 from sslbench.errors import UserError
-from sslbench.workflow import open_splits
+from sslbench.evaluation.opening import open_splits
 
 CLEAN = ["train/a/1.png", "train/b/x/1.png", "train/c/1.png", "val/a/1.png", "val/c/1.png"]
 LEFT_BEHIND = [  # none of these is a class, an image or a reason to lose the labels

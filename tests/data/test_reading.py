@@ -14,16 +14,10 @@ from PIL import Image
 from sslbench.data.images import open_dataset
 from sslbench.data.label_maps import read_label_map
 from sslbench.data.loader import make_loader
-from sslbench.data.reading import (
-    BrokenImage,
-    decode,
-    is_image,
-    printable,
-    read_lines,
-    upright_size,
-)
+from sslbench.data.reading import BrokenImage, decode, is_image, read_lines, upright_size
 from sslbench.data.views import PlainCrop, PlainCropConfig
 from sslbench.errors import UserError
+from sslbench.system.printing import printable
 from tests.data.files import STORED, chunk
 from tests.pictures import write_images
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from sslbench.backbones.build import build_backbone
 from sslbench.backbones.config import BackboneConfig
-from sslbench.config import IMAGENET_MEAN, IMAGENET_STD
 from sslbench.data.images import open_dataset
+from sslbench.recipes.recipe import IMAGENET_MEAN, IMAGENET_STD
 from sslbench.training.schedules import cosine_schedule
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

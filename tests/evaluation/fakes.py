@@ -14,7 +14,7 @@ from sslbench.benchmark import Benchmark, Splits
 from sslbench.data.dataset import ArrayImages, BrokenImage
 from sslbench.data.dense import DenseData, DenseSplit
 from sslbench.evaluation.watcher import Watcher
-from sslbench.reporting.result import ModelCard, Result
+from sslbench.result import ModelCard, Result
 
 SIDE, CLASSES = 8, 3
 

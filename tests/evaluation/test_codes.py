@@ -13,7 +13,7 @@ from sslbench.data.images import open_dataset
 from sslbench.errors import UserError
 from sslbench.evaluation import codes
 from sslbench.evaluation.codes import UNREADABLE, TokenCrop, cached_codes
-from sslbench.training.checkpoint import read_weights
+from sslbench.storage.weights import read_weights
 from tests.training import small
 
 

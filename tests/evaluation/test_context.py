@@ -16,7 +16,7 @@ from sslbench.evaluation.cache import FeatureCache
 from sslbench.evaluation.context import EvalContext, wilson
 from sslbench.evaluation.features import EvalTransform
 from sslbench.evaluation.provenance import Provenance
-from sslbench.reporting.result import Result
+from sslbench.result import Result
 from tests.evaluation.fakes import STAND_IN, Boxes, TinyBackbone, dense, model, splits
 
 CPU = torch.device("cpu")

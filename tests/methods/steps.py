@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from sslbench.backbones.base import Tokens
 from sslbench.backbones.config import BackboneConfig
-from sslbench.config import OptimConfig, Recipe, TrainConfig
 from sslbench.method import Method, ViewBatch
-from sslbench.training.distributed import World
+from sslbench.recipes.recipe import OptimConfig, Recipe, TrainConfig
+from sslbench.system.distributed import World
 from sslbench.training.optim import make_optimizer
 from sslbench.training.run import Run
 from sslbench.training.step import take_step

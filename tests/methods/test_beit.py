@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from sslbench.config import recipe_from_dict
 from sslbench.data.masks import CountMaskConfig
 from sslbench.data.views import TokenizerCropConfig
 from sslbench.errors import UserError
 from sslbench.method import ViewBatch
 from sslbench.methods.beit import BEiT, BEiTConfig
+from sslbench.recipes.load import recipe_from_dict
 from sslbench.training.build import build_method
 from tests.methods.reference import normalised
 from tests.methods.small import GRID, MEAN, PATCH, SIZE, STD, at, make_backbone, shake

@@ -12,12 +12,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sslbench import plugins
-from sslbench.backbones import foreign
-from sslbench.backbones.load import load_module
+from sslbench.checkpoints import foreign
+from sslbench.checkpoints.load import load_module
 from sslbench.errors import UserError
 from sslbench.methods.tokenizers.dalle import DallE, DallEConfig
 from sslbench.plugins import TOKENIZERS
-from sslbench.training.checkpoint import read_weights
+from sslbench.storage.weights import read_weights
 from tests.methods.test_dalle import SMALL, make_dalle
 from tests.training import small
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from sslbench.backbones.sampling import PerSample
 from sslbench.data.views import PlainCropConfig
 from sslbench.method import ViewBatch
 from sslbench.methods.tokenizers.dvae import DiscreteVAE, DVAEConfig, GumbelSoftmax
-from sslbench.sampling import PerSample
 from tests.methods.small import MEAN, STD, at
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sslbench.config import OptimConfig
+from sslbench.recipes.recipe import OptimConfig
 from sslbench.training.optim import make_optimizer
 from tests.methods.small import (
     SHARING,

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
-from sslbench.config import OptimConfig
+from sslbench.recipes.recipe import OptimConfig
 from sslbench.training.optim import clip_gradients
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sslbench.reporting.result import ModelCard, Result
+from sslbench.result import ModelCard, Result
 
 MODEL = set(ModelCard.__dataclass_fields__)
 

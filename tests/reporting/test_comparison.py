@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from sslbench.backbones.weights import MULTI_CROP
+from sslbench.checkpoints.releases import MULTI_CROP
 from sslbench.reporting.columns import Conventions
 from sslbench.reporting.comparison import HEAD, NO_RECORDS, OLDER, UNMATCHED, compare
 from sslbench.reporting.listing import Listing
 from sslbench.reporting.published import Counterpart, Figure, read_counterparts, read_figures
-from sslbench.reporting.result import Result
 from sslbench.reporting.views import View
+from sslbench.result import Result
 
 from .records import record
 

@@ -11,10 +11,10 @@ from sslbench.errors import UserError
 from sslbench.reporting.labels import UNSAID, field_of
 from sslbench.reporting.parameters import parameters_of
 from sslbench.reporting.rendering import FORMATS
-from sslbench.reporting.result import Result
 from sslbench.reporting.section import Section
 from sslbench.reporting.table import NO_INPUT, build
 from sslbench.reporting.views import View
+from sslbench.result import Result
 
 from .records import record
 

@@ -15,11 +15,11 @@ from sslbench.reporting.columns import Conventions
 from sslbench.reporting.latex import sheets_to_latex
 from sslbench.reporting.pages import CLOSE, LINES, group_lines, heading_lines, pages
 from sslbench.reporting.rendering import to_latex
-from sslbench.reporting.result import Result
 from sslbench.reporting.sheet import NUMBER, Entry, Head, Sheet, sheets
 from sslbench.reporting.table import build
 from sslbench.reporting.tex import escape
 from sslbench.reporting.views import View
+from sslbench.result import Result
 
 from .records import boxes, masks, record
 

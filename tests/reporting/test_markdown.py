@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from sslbench.printing import printable
 from sslbench.reporting.columns import Conventions
 from sslbench.reporting.markdown import escape
 from sslbench.reporting.rendering import to_markdown
 from sslbench.reporting.table import build
 from sslbench.reporting.texts import clean
 from sslbench.reporting.views import View
+from sslbench.system.printing import printable
 
 from .records import record
 

@@ -10,10 +10,10 @@ import pytest
 
 from sslbench import plugins
 from sslbench.reporting.columns import Conventions
-from sslbench.reporting.result import Result
 from sslbench.reporting.rows import INPUT
 from sslbench.reporting.section import Section
 from sslbench.reporting.table import build
+from sslbench.result import Result
 
 from .records import record
 

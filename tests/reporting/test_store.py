@@ -19,9 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sslbench.errors import UserError
-from sslbench.reporting.fields import LARGEST
-from sslbench.reporting.result import ModelCard, Result
 from sslbench.reporting.store import Identity, Store, latest
+from sslbench.result import ModelCard, Result
+from sslbench.storage.fields import LARGEST
 
 from .records import MODEL, record
 

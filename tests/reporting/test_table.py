@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from sslbench.benchmark import Benchmark
 from sslbench.errors import UserError
 from sslbench.reporting.columns import HIGHER, Conventions, installed_conventions
-from sslbench.reporting.result import Result
 from sslbench.reporting.table import Cell, Section, build
+from sslbench.result import Result
 
 from .records import INPUT, boxes, masks, record
 

@@ -17,8 +17,9 @@ import torch.utils.tensorboard
 from rich.console import Console
 
 from sslbench import plugins
-from sslbench.config import Recipe, recipe_from_dict
-from sslbench.training.distributed import World, join_world
+from sslbench.recipes.load import recipe_from_dict
+from sslbench.recipes.recipe import Recipe
+from sslbench.system.distributed import World, join_world
 from sslbench.training.log import read_log
 from sslbench.training.train import pretrain
 from tests.pictures import write_images as write_images
@@ -99,7 +100,7 @@ def train_and_die(small: Recipe, out: Path, step: int, where: str) -> None:
 def ways_to_die() -> dict[str, Callable[[int], None]]:
     """Places a kill may strike: "log", after a line of the log; "half", while the checkpoint of a
     step is written; "between", after the old checkpoint was moved and before the new one is."""
-    from sslbench.training import checkpoint
+    from sslbench.storage import checkpoint
     from sslbench.training.log import RunLog
 
     def die() -> None:

@@ -10,10 +10,10 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-from sslbench.config import load_recipe
 from sslbench.data.views import MultiCropConfig
 from sslbench.errors import UserError
 from sslbench.method import Progress, ViewBatch
+from sslbench.recipes.load import load_recipe
 from sslbench.training import dry_run
 from sslbench.training.build import build_method
 from sslbench.training.optim import make_optimizer

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from sslbench.backbones.config import SIZES, SWINS, BackboneConfig
-from sslbench.backbones.load import load_backbone
+from sslbench.checkpoints.load import load_backbone
 from sslbench.errors import UserError
+from sslbench.storage.layout import WEIGHTS
+from sslbench.storage.weights import read_weights
 from sslbench.training.build import build_method
-from sslbench.training.checkpoint import WEIGHTS, read_weights
 from tests.training.small import recipe, train
 
 VIT = {"name": "vit_nano", "patch_size": 8, "image_size": 32, "registers": 2, "layer_scale": 0.1}

@@ -10,9 +10,9 @@ from dataclasses import replace
 
 import pytest
 
-from sslbench import runs
 from sslbench.errors import UserError
-from sslbench.training import checkpoint
+from sslbench.storage import layout
+from sslbench.training import runs
 from sslbench.training.folder import LOCK, check_free, locked, reserved
 
 HOLDER = """
@@ -61,7 +61,7 @@ def test_a_folder_that_an_error_leaves_empty_goes_again(tmp_path, recipe, out) -
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", [checkpoint.STATE, checkpoint.PREVIOUS, checkpoint.WEIGHTS])
+@pytest.mark.parametrize("name", [layout.STATE, layout.PREVIOUS, layout.WEIGHTS])
 def test_a_folder_that_holds_a_run_is_not_free(tmp_path, name) -> None:
     check_free(tmp_path)
     (tmp_path / name).touch()

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from sslbench.data.images import open_dataset
-from sslbench.training import checkpoint, online
+from sslbench.storage import layout, weights
+from sslbench.training import online
 from sslbench.training.build import build_method
 from sslbench.training.log import LOG, read_log
 from sslbench.training.online import IMAGES, Probe, make_probe, watch
@@ -32,8 +33,8 @@ def seen(out):
     ]
 
 
-def weights(out):
-    return checkpoint.read_weights(out / checkpoint.WEIGHTS)[1]["sha256"]
+def sha_of(out):
+    return weights.read_weights(out / layout.WEIGHTS)[1]["sha256"]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -78,7 +79,7 @@ def test_training_does_not_notice(tmp_path, labelled, tokenizer, method) -> None
         changes = {"run": {"watch_every": every}, "train": {"epochs": 1}} | needs
         out = small.train(small.recipe(method, labelled, **changes), tmp_path / str(every))
         logged = small.losses(out)
-        found[every] = weights(out), [{k: r[k] for k in r if "top1" not in k} for r in logged]
+        found[every] = sha_of(out), [{k: r[k] for k in r if "top1" not in k} for r in logged]
     assert found[0] == found[1]
     assert seen(tmp_path / "0") == []
     assert len(seen(tmp_path / "1")) == 5
@@ -87,11 +88,11 @@ def test_training_does_not_notice(tmp_path, labelled, tokenizer, method) -> None
 def test_a_resumed_run_measures_the_same(tmp_path, watched, labelled) -> None:
     out = tmp_path / "run"
     shutil.copytree(watched, out)
-    shutil.copy(out / checkpoint.PREVIOUS, out / checkpoint.STATE)
-    (out / checkpoint.WEIGHTS).unlink()
+    shutil.copy(out / layout.PREVIOUS, out / layout.STATE)
+    (out / layout.WEIGHTS).unlink()
     small.train(small.recipe("dino", labelled, **FEW), out, resume=True)
     assert seen(out) == seen(watched)
-    assert weights(out) == weights(watched)
+    assert sha_of(out) == sha_of(watched)
 
 
 def test_asking_leaves_no_trace(labelled, images) -> None:

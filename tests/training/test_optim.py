@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from sslbench.config import OptimConfig, TrainConfig
 from sslbench.method import Progress
+from sslbench.recipes.recipe import OptimConfig, TrainConfig
 from sslbench.training.optim import clip_gradients, make_optimizer, peak_lr, set_schedules
 from tests.methods.small import make_dino, make_ibot, tiny_vit  # noqa: F401
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sslbench.config import Recipe
 from sslbench.errors import UserError
-from sslbench.training import checkpoint
+from sslbench.recipes.recipe import Recipe
+from sslbench.storage import checkpoint, layout, sealed, weights
 from sslbench.training.log import LOG, read_log
 
 from . import small
@@ -42,14 +42,14 @@ def whole(tmp_path_factory, images, tokenizer):
 
 def go_on(out: Path, workers: int) -> None:
     """Resumes as the command does, with the recipe found there and other workers."""
-    values = json.loads((out / checkpoint.CONFIG).read_text())
+    values = json.loads((out / layout.CONFIG).read_text())
     values["run"]["workers"] = workers
     group = small.group_of(values["method"]["name"])
     small.train(small.recipe_from_dict(values, group), out, resume=True)
 
 
-def weights(out: Path) -> str:
-    return checkpoint.read_weights(out / checkpoint.WEIGHTS)[1]["sha256"]
+def sha_of(out: Path) -> str:
+    return weights.read_weights(out / layout.WEIGHTS)[1]["sha256"]
 
 
 @pytest.mark.parametrize(
@@ -68,10 +68,10 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path, whole, method, step, where, 
     killed = small.start(small.train_and_die, recipe, tmp_path / "run", step, where)
     killed.join(120)
     assert killed.exitcode == -signal.SIGKILL
-    assert not (tmp_path / "run" / checkpoint.WEIGHTS).exists()
+    assert not (tmp_path / "run" / layout.WEIGHTS).exists()
     go_on(tmp_path / "run", workers=step % 2)
     assert small.losses(tmp_path / "run") == small.losses(reference)
-    assert weights(tmp_path / "run") == weights(reference)
+    assert sha_of(tmp_path / "run") == sha_of(reference)
     assert not list((tmp_path / "run").glob(".*"))
 
 
@@ -104,16 +104,16 @@ def test_another_seed_gives_another_run(tmp_path, whole, images) -> None:
 
 def test_a_checkpoint_holds_tensors_and_plain_containers_only(whole) -> None:
     _, reference = whole("ibot")
-    state = torch.load(reference / checkpoint.STATE, weights_only=True)
+    state = torch.load(reference / layout.STATE, weights_only=True)
     assert state["step"] == STEPS
-    assert torch.load(reference / checkpoint.PREVIOUS, weights_only=True)["step"] == STEPS - 3
+    assert torch.load(reference / layout.PREVIOUS, weights_only=True)["step"] == STEPS - 3
 
 
 def test_the_log_is_cut_back_to_the_checkpoint(tmp_path, whole) -> None:
     _, reference = whole("dino")
-    for name in (checkpoint.CONFIG, LOG):
+    for name in (layout.CONFIG, LOG):
         (tmp_path / name).write_bytes((reference / name).read_bytes())
-    (tmp_path / checkpoint.STATE).write_bytes((reference / checkpoint.PREVIOUS).read_bytes())
+    (tmp_path / layout.STATE).write_bytes((reference / layout.PREVIOUS).read_bytes())
     with (tmp_path / LOG).open("a") as log:
         log.write('{"step": 16, "loss"')
     go_on(tmp_path, workers=0)
@@ -123,10 +123,10 @@ def test_the_log_is_cut_back_to_the_checkpoint(tmp_path, whole) -> None:
 
 def test_a_finished_run_resumed_stays_as_it_is(tmp_path, images) -> None:
     small.train(small.recipe("dino", images, train={"epochs": 1}), tmp_path)
-    before, sha = small.losses(tmp_path), weights(tmp_path)
+    before, sha = small.losses(tmp_path), sha_of(tmp_path)
     go_on(tmp_path, workers=0)
     assert small.losses(tmp_path) == before
-    assert weights(tmp_path) == sha
+    assert sha_of(tmp_path) == sha
 
 
 def test_other_data_are_refused(tmp_path, images) -> None:
@@ -140,7 +140,7 @@ def test_other_data_are_refused(tmp_path, images) -> None:
 def copied(reference: Path, out: Path) -> Path:
     """A run directory without its weights, as before the end."""
     shutil.copytree(reference, out)
-    (out / checkpoint.WEIGHTS).unlink()
+    (out / layout.WEIGHTS).unlink()
     return out
 
 
@@ -148,13 +148,13 @@ def copied(reference: Path, out: Path) -> Path:
 def test_a_damaged_state_gives_way_to_the_one_before(tmp_path, whole, caplog, place) -> None:
     _, reference = whole("dino")
     out = copied(reference, tmp_path / "run")
-    data = bytearray((out / checkpoint.STATE).read_bytes())
+    data = bytearray((out / layout.STATE).read_bytes())
     data[int(place * len(data))] ^= 1
-    (out / checkpoint.STATE).write_bytes(data)
+    (out / layout.STATE).write_bytes(data)
     go_on(out, workers=0)
-    assert f"Resuming from {out / checkpoint.PREVIOUS}, step {STEPS - 3}." in caplog.text
+    assert f"Resuming from {out / layout.PREVIOUS}, step {STEPS - 3}." in caplog.text
     assert small.losses(out) == small.losses(reference)
-    assert weights(out) == weights(reference)
+    assert sha_of(out) == sha_of(reference)
 
 
 def test_the_state_of_another_seed_is_refused(tmp_path, whole, images) -> None:
@@ -163,7 +163,7 @@ def test_the_state_of_another_seed_is_refused(tmp_path, whole, images) -> None:
         small.recipe("dino", images, train={"epochs": 3, "seed": 1}), tmp_path / "other"
     )
     out = copied(reference, tmp_path / "run")
-    shutil.copy(other / checkpoint.STATE, out)
+    shutil.copy(other / layout.STATE, out)
     with pytest.raises(UserError, match=r"another run \(train\.seed 1, not 0\)"):
         go_on(out, workers=0)
 
@@ -171,9 +171,9 @@ def test_the_state_of_another_seed_is_refused(tmp_path, whole, images) -> None:
 def test_a_setting_edited_by_hand_is_refused(tmp_path, whole) -> None:
     _, reference = whole("dino")
     out = copied(reference, tmp_path / "run")
-    values = json.loads((out / checkpoint.CONFIG).read_text())
+    values = json.loads((out / layout.CONFIG).read_text())
     values["optim"]["lr"] = 0.5
-    (out / checkpoint.CONFIG).write_text(json.dumps(values))
+    (out / layout.CONFIG).write_text(json.dumps(values))
     with pytest.raises(UserError, match=r"another run \(optim\.lr 0\.001, not 0\.5\)"):
         go_on(out, workers=0)
 
@@ -182,12 +182,12 @@ def test_a_state_without_its_parts_is_one_sentence(tmp_path, whole) -> None:
     _, reference = whole("dino")
     out = copied(reference, tmp_path / "run")
     state = checkpoint.load_state(out)
-    (out / checkpoint.PREVIOUS).unlink()
+    (out / layout.PREVIOUS).unlink()
     for part in ("method", "optimizer", "step"):
         lacking = {k: v for k, v in state.items() if k != part}
-        checkpoint.save_checked(out / checkpoint.STATE, lacking)
+        sealed.save_checked(out / layout.STATE, lacking)
         with pytest.raises(UserError, match=rf"state\.pt is damaged \(it holds no '{part}'\) and"):
             go_on(out, workers=0)
-    checkpoint.save_checked(out / checkpoint.STATE, {**state, "optimizer": {"of": "another kind"}})
+    sealed.save_checked(out / layout.STATE, {**state, "optimizer": {"of": "another kind"}})
     with pytest.raises(UserError, match="holds other weights than its recipe has"):
         go_on(out, workers=0)

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from sslbench import plugins
-from sslbench.backbones.load import load_backbone
+from sslbench.backbones.sampling import step_seed
+from sslbench.checkpoints.load import load_backbone
 from sslbench.errors import RunError, UserError
 from sslbench.method import ViewBatch
-from sslbench.sampling import step_seed
-from sslbench.training import checkpoint
+from sslbench.storage import checkpoint, layout, weights
 from sslbench.training.build import build_method
 from sslbench.training.log import LOG, read_log
 from sslbench.training.step import use_bf16
@@ -67,8 +67,8 @@ def test_a_step_that_is_not_finite_changes_nothing(tmp_path, images, spoil) -> N
     spoil({4})
     batch_norm = {"head_batch_norm": True}  # its running statistics would keep the NaN
     small.train(small.recipe("dino", images, **EVERY_STEP, method=batch_norm), tmp_path)
-    before = torch.load(tmp_path / checkpoint.PREVIOUS, weights_only=True)
-    after = torch.load(tmp_path / checkpoint.STATE, weights_only=True)
+    before = torch.load(tmp_path / layout.PREVIOUS, weights_only=True)
+    after = torch.load(tmp_path / layout.STATE, weights_only=True)
     assert (before["step"], after["step"]) == (4, 5)
     assert_equal_trees(before["method"], after["method"])
     assert_equal_trees(before["optimizer"]["state"], after["optimizer"]["state"])
@@ -103,13 +103,13 @@ def test_three_in_a_row_end_the_run(tmp_path, images, spoil) -> None:
         small.train(small.recipe("dino", images), tmp_path)
     text = str(error.value)
     assert "3 steps in a row were not finite (step 10, loss, teacher_entropy)" in text
-    assert str(tmp_path / checkpoint.STATE) in text
+    assert str(tmp_path / layout.STATE) in text
     state = checkpoint.load_state(tmp_path)
     assert state["step"] == 9
     method = build_method(small.recipe("dino", images))
     method.load_state_dict(state["method"])
     assert all(torch.isfinite(value).all() for value in method.state_dict().values())
-    assert not (tmp_path / checkpoint.WEIGHTS).exists()
+    assert not (tmp_path / layout.WEIGHTS).exists()
 
 
 def test_a_gradient_that_is_not_finite_is_named(tmp_path, images, monkeypatch) -> None:
@@ -204,7 +204,7 @@ def test_p12_clip_0_trains_as_without_clipping(images, tmp_path) -> None:
         out = small.train(
             small.recipe("dino", images, optim=optim, train=train), tmp_path / f"{clip}"
         )
-        told[clip] = checkpoint.read_weights(out / checkpoint.WEIGHTS)[0]
+        told[clip] = weights.read_weights(out / layout.WEIGHTS)[0]
     for name, tensor in told[0.0].items():
         assert torch.equal(tensor, told[None][name])
 

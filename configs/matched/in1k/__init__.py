@@ -1,0 +1,1 @@
+"""Equal compute on ImageNet-1K."""

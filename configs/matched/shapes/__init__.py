@@ -1,0 +1,1 @@
+"""Equal compute on the embedded dataset."""

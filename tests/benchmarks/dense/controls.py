@@ -10,14 +10,14 @@ from pathlib import Path
 
 import torch
 
-from sslbench.backbones.load import load_backbone
 from sslbench.benchmark import Benchmark
-from sslbench.config import benchmark_configs
+from sslbench.checkpoints.load import load_backbone
 from sslbench.data import ade20k, coco
 from sslbench.data.dense import DenseData, DenseSplit
 from sslbench.data.reading import upright_size
 from sslbench.evaluation.context import EvalContext
 from sslbench.evaluation.provenance import Provenance
+from sslbench.recipes.load import benchmark_configs
 from tests.benchmarks.fakes import figures
 
 CPU = torch.device("cpu")

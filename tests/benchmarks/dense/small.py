@@ -7,12 +7,12 @@ from typing import Any
 
 from mmengine.config import Config
 
-from sslbench.backbones.load import load_backbone
 from sslbench.benchmarks.dense.prepare import prepare, read_config
+from sslbench.checkpoints.load import load_backbone
 from sslbench.data.dense import DenseData, open_scenes
 from sslbench.data.scenes import ScenesConfig
+from sslbench.storage.sealed import load_checked_json
 from sslbench.training.log import read_log
-from sslbench.training.sealed import load_checked_json
 from tests.benchmarks.dense.controls import label_maps
 
 SCENES = ScenesConfig(image_size=96, train=12, validation=2, test=6)

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS, DefaultScope
 
-from sslbench.backbones.load import load_backbone
 from sslbench.benchmarks.dense import register  # noqa: F401 (fills the registries)
 from sslbench.benchmarks.dense.backbone import SSLBackbone, arch_of, spread_taps, taps
+from sslbench.checkpoints.load import load_backbone
 from sslbench.errors import UserError
 
 SOURCE = "random-init:vit_nano/8@64"  # depth 4, width 128

@@ -15,13 +15,13 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from sslbench import processes
 from sslbench.benchmarks.dense import job
 from sslbench.benchmarks.dense.job import train_and_test
 from sslbench.benchmarks.dense.runner import held, run
 from sslbench.errors import RunError, UserError
-from sslbench.training.checkpoint import save_json
-from sslbench.training.sealed import sealed_json
+from sslbench.storage.files import save_json
+from sslbench.storage.sealed import sealed_json
+from sslbench.system import processes
 from tests.benchmarks.dense.small import LINEAR, metrics_of, small_config, steps_of, write_config
 
 SAVED = '{"kind": "Interrupted", "told": "saved", "code": 143}'

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from mmengine.config import Config
 
-from sslbench.backbones.load import LoadedModel, load_backbone
 from sslbench.benchmarks.dense.prepare import choose_config, config_hash, prepare, read_config
-from sslbench.config import benchmark_configs
+from sslbench.checkpoints.load import LoadedModel, load_backbone
 from sslbench.data.dense import DenseSplit
 from sslbench.errors import UserError
+from sslbench.recipes.load import benchmark_configs
 from tests.evaluation.fakes import dense
 
 DETECTION = sorted(benchmark_configs("detection"))

@@ -15,10 +15,10 @@ from mmengine.registry import DATASETS, init_default_scope
 from PIL import Image, ImageOps
 from scipy import ndimage
 
-from sslbench.backbones.load import load_backbone
 from sslbench.benchmarks.dense import register
 from sslbench.benchmarks.dense.prepare import prepare, read_config
 from sslbench.benchmarks.dense.sampling import Draw
+from sslbench.checkpoints.load import load_backbone
 from sslbench.data import coco, scenes
 from sslbench.data.checks import Checked
 from sslbench.data.dense import DenseData, open_dense

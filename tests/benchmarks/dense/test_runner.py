@@ -22,7 +22,7 @@ from sslbench.benchmarks.dense import register  # noqa: F401 (fills the registri
 from sslbench.benchmarks.dense.__main__ import main
 from sslbench.benchmarks.dense.runner import localised, run
 from sslbench.errors import RunError, UserError
-from sslbench.training.distributed import World
+from sslbench.system.distributed import World
 from tests.benchmarks.dense.small import (
     DETECTOR,
     LINEAR,

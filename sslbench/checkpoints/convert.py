@@ -1,0 +1,104 @@
+"""Writes a model for other programs: safetensors of ours, timm's names, or mmpretrain's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from sslbench.backbones.config import BackboneConfig
+from sslbench.checkpoints.files import PICKLED, SAFETENSORS, stem, suffix
+from sslbench.checkpoints.layouts import OTHERS_EPS
+from sslbench.checkpoints.load import load_backbone
+from sslbench.checkpoints.loaded import LoadedModel, Report
+from sslbench.checkpoints.names import MM_SWIN, MM_VIT, TIMM_SWIN, TIMM_VIT, to_theirs, unfolded
+from sslbench.checkpoints.official import TIMM, exported
+from sslbench.checkpoints.ours import JUDGING
+from sslbench.checkpoints.sources import split
+from sslbench.errors import UserError, nearest
+from sslbench.storage.home import expanded
+from sslbench.storage.layout import WEIGHTS
+from sslbench.storage.sealed import save_pickled
+from sslbench.storage.weights import save_weights
+
+STYLES = {"safetensors": (SAFETENSORS,), "timm": PICKLED, "mmpretrain": PICKLED}  # -> endings
+
+
+def convert(source: str, style: str, out: Path | None = None) -> tuple[Path, Report]:
+    """Writes the model behind `source` in a style of `STYLES`; the file and an account of the keys.
+
+    safetensors: backbone and head under our names, with card and preprocessing; `load_backbone`
+    gives back the same model. timm: what its `load_state_dict` takes with num_classes=0.
+    mmpretrain: {"state_dict": ...} below "backbone.". out: unset, the source's name with the style.
+    Raises UserError, with nothing written.
+    """
+    if style not in STYLES:
+        raise UserError(f"unknown style {style!r}: {nearest(style, STYLES)}.")
+    if out and suffix(out) not in STYLES[style]:
+        raise UserError(
+            f"--out {out} does not fit --to {style}: name it {stem(out)}{STYLES[style][0]}."
+        )
+    model = load_backbone(source)
+    config = getattr(model.backbone, "config", None)
+    if not isinstance(config, BackboneConfig) or "norm.weight" not in model.backbone.state_dict():
+        raise UserError(f"{source} is no pretrained backbone with a final norm; give another.")
+    if style == "mmpretrain" and config.registers:
+        raise UserError("mmpretrain's ViT has no registers; choose --to timm or safetensors.")
+    name = _name(source)
+    path = out or Path(f"{name}_{style}{STYLES[style][0]}")
+    if path.exists():
+        raise UserError(f"{path} exists already; choose another --out.")
+    lost = () if style == "safetensors" else _lost(model)
+    if style == "safetensors":
+        _save_ours(model, config, path)
+    else:
+        kept = {k: v.cpu() for k, v in model.backbone.state_dict().items() if k != "mask_token"}
+        theirs = _to_timm(kept, config) if style == "timm" else _to_mm(kept, config)
+        save_pickled(path, theirs)
+    report = model.report or Report(tuple(exported(model.backbone, model.head)))
+    if lost:
+        report = replace(report, dropped={**report.dropped, f"{style} has no place for it": lost})
+    usual = OTHERS_EPS if config.family == "swin" else BackboneConfig.norm_eps
+    if style != "safetensors" and config.norm_eps != usual:
+        kind = "Swin" if config.family == "swin" else "ViT"
+        note = f"{style}'s {kind} is to be built with LayerNorms of eps {config.norm_eps}"
+        report = replace(report, notes=(*report.notes, f"{note}, not its own {usual}"))
+    return path, report
+
+
+def _name(source: str) -> str:
+    """What a file made of `source` is called: a run's directory, a file's stem, or the text."""
+    place, _ = split(source)
+    path = expanded(place)
+    if path.exists():
+        path = path.resolve().parent if path.name == WEIGHTS else path.absolute()
+        return path.resolve().name if path.is_dir() else stem(path)
+    return stem(Path(re.sub(r"[:/@?]", "_", place.removeprefix(f"{TIMM}:"))))
+
+
+def _lost(model: LoadedModel) -> tuple[str, ...]:
+    keys = exported(model.backbone, model.head)
+    return tuple(k for k in keys if k.startswith("head.") or k == "backbone.mask_token")
+
+
+def _save_ours(model: LoadedModel, config: BackboneConfig, path: Path) -> None:
+    about = {"model": asdict(model.card), **{name: getattr(model, name) for name in JUDGING}}
+    about |= {"norm_eps": config.norm_eps, "resampling": config.resampling}
+    save_weights(path, exported(model.backbone, model.head), {"converted": about})
+
+
+def _to_timm(t: dict[str, Tensor], config: BackboneConfig) -> dict[str, Tensor]:
+    if config.registers:  # timm adds the position of [CLS] to it beforehand
+        t["cls_token"] = t["cls_token"] + t["pos_embed"][:, :1]
+        t["pos_embed"] = t["pos_embed"][:, 1:].clone()
+    return to_theirs(t, TIMM_SWIN if config.family == "swin" else TIMM_VIT)
+
+
+def _to_mm(t: Mapping[str, Tensor], config: BackboneConfig) -> dict[str, dict[str, Tensor]]:
+    if config.family == "swin":
+        t = {k: unfolded(v) if ".downsample." in k else v for k, v in t.items()}
+    theirs = to_theirs(t, MM_SWIN if config.family == "swin" else MM_VIT)
+    return {"state_dict": {f"backbone.{k}": v for k, v in theirs.items()}}

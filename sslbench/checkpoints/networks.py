@@ -1,0 +1,136 @@
+"""Which network of a checkpoint is meant: by its place in the file, or by the start of its names.
+
+A full checkpoint holds a dict a network ("teacher", "student"); others put two networks into one
+flat dict ("teacher_backbone.", "student_backbone."). Both are chosen by `?key=`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sslbench.checkpoints.loaded import few
+from sslbench.checkpoints.wrappers import plain
+from sslbench.errors import UserError, nearest
+
+NETWORKS = ("teacher", "student", "state_dict", "model", "model_state_dict", "module")
+EMBEDDING = re.compile(
+    r"(.*?)(patch_embed\.(proj\.|projection\.)?|embeddings\.patch_embeddings\.(projection\.)?)"
+    r"weight"
+)
+HEAD = r"head\.((?:(?:mlp|layers|norms|patch_norms)\.\d+|last_layer2?|last_norm2?)\..+)"
+
+
+@dataclass(frozen=True)
+class Division:
+    """What belongs to one backbone among the names of a flat dict.
+
+    root: what stands before the backbone's own names; head: matches the names of its projection
+    head, their part in group 1; others: the names of another network.
+    """
+
+    root: str
+    head: re.Pattern[str]
+    others: frozenset[str]
+
+
+def select(
+    container: Mapping[str, Any], key: str | None, preferred: str | None, path: Path
+) -> tuple[str, dict[str, Any], str | None]:
+    """The dict that holds the network, its place in the file, and what of `key` is left to choose.
+
+    place: "" if the file itself is that dict. Raises UserError for a key that is neither a place
+    nor the start of names, and for places that only the user can choose among.
+    """
+    places = _places(container)
+    order = [k for k in (key, preferred, *NETWORKS) if k in places]
+    place = order[0] if order else ""
+    chosen = places.get(place, container)
+    roots = _roots(chosen)
+    if key and key not in places and not _matching(roots, key):
+        known = [*places, *(root.rstrip(".") for root in roots if root)]
+        hint = nearest(key, known) if known else "it holds one network alone; leave out ?key="
+        raise UserError(f"{path} has no {key!r}: {hint}.")
+    if not roots and places:
+        raise UserError(
+            f"{path} holds {few(list(map(str, container)))} and no network by a usual name; "
+            f"choose one with '{path}?key={next(iter(places))}'."
+        )
+    if not roots:
+        inner = (container[k] for k in NETWORKS if isinstance(container.get(k), Mapping))
+        raise _no_backbone(str(path), next(inner, container))
+    if strange := [k for k in chosen if not isinstance(k, str)]:
+        raise UserError(f"{path} has {strange[0]!r} as a name; save a plain state dict instead.")
+    return place, dict(chosen), None if key in places else key
+
+
+def divide(names: Iterable[str], source: str, wanted: str | None) -> Division:
+    """Divides the names of a flat dict; wanted: which of several backbones, by its root.
+
+    The teacher is taken where none is wanted. A head counts only beside the chosen backbone.
+    Raises UserError if there is no backbone, or several to choose from.
+    """
+    names = list(names)
+    roots = _roots(names)
+    if not roots:
+        raise _no_backbone(source, names)
+    root = _chosen(roots, source, wanted)
+    if len(roots) == 1:
+        return Division(root, re.compile(rf"(?:.*\.)?{HEAD}"), frozenset())
+    stems = {r: re.sub(r"[^._]*\.$", "", r) for r in roots}  # "teacher_backbone." -> "teacher_"
+    if len(set(stems.values())) < len(roots):
+        stems = {r: r for r in roots}
+
+    def owner(name: str) -> str:
+        """Of the backbones whose stem starts `name`, the one with the longest."""
+        mine = [r for r in roots if name.startswith(stems[r])]
+        return max(mine, key=lambda r: len(stems[r]), default=root)
+
+    others = frozenset(name for name in names if owner(name) != root)
+    return Division(root, re.compile(re.escape(stems[root]) + HEAD), others)
+
+
+def _places(container: Mapping[Any, Any]) -> dict[str, Mapping[Any, Any]]:
+    """The dicts inside that hold a backbone, by their place: "teacher", "net.backbone"."""
+    inner = {str(k): v for k, v in container.items() if isinstance(v, Mapping)}
+    deeper = {
+        f"{k}.{name}": v
+        for k, one in inner.items()
+        for name, v in one.items()
+        if isinstance(v, Mapping)
+    }
+    return {k: v for k, v in (inner | deeper).items() if _roots(v)}
+
+
+def _roots(names: Iterable[Any]) -> list[str]:
+    """What stands before the names of the backbones, e.g. ["backbone."]."""
+    found = (plain(str(name)) for name in names)
+    return sorted({m.group(1) for k in found if (m := EMBEDDING.fullmatch(k))})
+
+
+def _matching(roots: Sequence[str], wanted: str) -> list[str]:
+    """The root called `wanted`, else those that start with it as a word."""
+    exact = [root for root in roots if root.rstrip(".") == wanted]
+    return exact or [root for root in roots if root.startswith((f"{wanted}.", f"{wanted}_"))]
+
+
+def _chosen(roots: Sequence[str], source: str, wanted: str | None) -> str:
+    if len(roots) > 1:
+        roots = _matching(roots, wanted or "teacher") or roots
+    if len(roots) > 1:
+        some = next(root for root in roots if root)
+        raise UserError(
+            f"{source} holds {len(roots)} backbones ({', '.join(roots)}); choose one with "
+            f"'{source}?key={some.rstrip('.')}'."
+        )
+    return roots[0]
+
+
+def _no_backbone(source: str, names: Iterable[Any]) -> UserError:
+    names = [str(name) for name in names]
+    found = f"by a known name is among its {len(names)} names ({few(names)})"
+    lacks = found if names else "is there, for it is empty"
+    return UserError(f"{source} holds no ViT, BEiT or Swin: no patch embedding {lacks}.")

@@ -1,0 +1,213 @@
+"""What a checkpoint is: by what it says of its own training, its hash, the user's word or its name.
+
+Official scripts save their arguments beside the weights. Sources: beit/run_beit_pretraining.py and
+beit/datasets.py, dino/main_dino.py, ibot/main_ibot.py, mae/main_pretrain.py, deit/main.py,
+timm/train.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sslbench import plugins
+from sslbench.checkpoints.download import release_of, releases
+from sslbench.checkpoints.pickles import Inert, number
+from sslbench.checkpoints.releases import RELEASES, Release
+from sslbench.checkpoints.sources import UNKNOWN, sound_statistics
+from sslbench.errors import UserError
+from sslbench.recipes.recipe import IMAGENET_MEAN, IMAGENET_STD
+
+HALF = (0.5, 0.5, 0.5)
+PREFIX = 8  # digits of a SHA-256 that torch.hub's file names end in
+# method -> sets of patterns, each of which matches a name in its pretraining checkpoints
+BY_NAMES: dict[str, tuple[str, ...]] = {
+    "beit2": (r"(.*\.)?cls_pt_l\w+\..*",),
+    "beit": (r"(.*\.)?lm_head\.weight", r"(.*\.)?mask_token"),
+    "mae": (r"(.*\.)?decoder_embed\.weight", r"(.*\.)?decoder_pred\.weight"),
+    "dinov2": (r"(.*\.)?dino_head\..*",),
+}
+# method -> arguments that its pretraining script alone has (`key` or `key=start of the value`)
+BY_ARGUMENTS = {
+    "beit2": ("tokenizer_weight",),
+    "beit": ("discrete_vae_weight_path",),
+    "mae": ("model=mae_vit",),
+    "ibot": ("pred_ratio",),
+    "dino": ("use_bn_in_head",),
+}
+FINISHED = ("dino", "ibot")  # their scripts save the epochs done, all others the last one's index
+SUPERVISED = {"deit": ("model=deit_",)}
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a file says of its own training; empty where it says nothing.
+
+    epochs: those done; views: area of one image's crops, see `Release`; mean, std: of inputs.
+    """
+
+    method: str = ""
+    epochs: float = 0.0
+    views: float = 1.0
+    seed: int | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Suggested:
+    """The release that a file is said to be, and by what; None where nothing says.
+
+    note: why what its name says is not believed.
+    """
+
+    release: Release | None
+    identified: str
+    note: str = ""
+
+
+def arguments(container: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the training script was called with."""
+    args = container.get("args")
+    return args if isinstance(args, Mapping) else vars(args) if isinstance(args, Inert) else {}
+
+
+def suggested(path: Path, sha256: str, wanted: str | None) -> Suggested:
+    """By hash where a release's is published, else as `wanted` (?as=), else by the file's name.
+
+    Raises UserError where the user's word contradicts the hash.
+    """
+    known = (r for r in RELEASES if len(r.sha256) >= PREFIX and sha256.startswith(r.sha256))
+    by_hash = next(known, None)
+    if wanted == UNKNOWN:
+        return Suggested(None, "")
+    if by_hash is not None:
+        if wanted not in (None, by_hash.name):
+            raise UserError(
+                f"{path} is {by_hash.name}, as its SHA-256 shows, not {wanted}; leave out ?as=."
+            )
+        return Suggested(by_hash, "hash")
+    if wanted is not None:
+        return Suggested(releases()[wanted], "user")
+    found = release_of(path)
+    if found is not None and len(found.sha256) >= PREFIX:
+        note = f"its name says {found.name}, whose SHA-256 starts with {found.sha256}: it is not"
+        return Suggested(None, "", f"{note}, for its own starts with {sha256[:PREFIX]}")
+    return Suggested(found, "file name" if found else "")
+
+
+def told_by(container: Mapping[str, Any], names: Iterable[str]) -> Told:
+    """What a file says itself; names: of the tensors of the dict that holds the network."""
+    args = arguments(container)
+    method = _method(container, args, list(names))
+    counted = method in FINISHED or f"{method}_loss" in container
+    notes: list[str] = []
+    epochs = 0.0
+    done, planned = number(container.get("epoch")), number(args.get("epochs"))
+    if method and done is not None and done >= 0:
+        epochs = float(done) if counted else done + 1.0
+        if planned is not None and epochs < planned:
+            notes.append(f"saved after {epochs:g} of {planned:g} epochs")
+    if isinstance(start := args.get("finetune"), str) and start:
+        epochs = 0.0
+        notes.append("it was fine-tuned, so its epochs say nothing of its pretraining")
+    mean, std = _statistics(container, args)
+    seed = number(args.get("seed"))
+    return Told(
+        method,
+        epochs,
+        _views(args) if counted else 1.0,
+        seed if isinstance(seed, int) else None,
+        mean,
+        std,
+        tuple(notes),
+    )
+
+
+def agreed(told: Told, by: Suggested) -> tuple[Told, Suggested]:
+    """What counts where a file and what it is said to be disagree.
+
+    The file wins over its name, its hash and the user over the file; a note says so.
+    """
+    release = by.release
+    if release is None:
+        notes = (*told.notes, by.note) if by.note else told.notes
+        told = replace(told, notes=notes)
+        return told, replace(by, identified="checkpoint" if told.method else by.identified)
+    differ = []
+    if told.method and told.method != release.method:
+        differ.append(f"the method {told.method}, not {release.method}")
+    if told.epochs and release.epochs and round(told.epochs, 2) != release.epochs:
+        differ.append(f"{told.epochs:g} epochs, not {release.epochs:g}")
+    if differ and by.identified == "file name":
+        note = f"its name says {release.name}, the file itself {' and '.join(differ)}: it counts"
+        by = Suggested(None, "checkpoint" if told.method else "")
+        return replace(told, notes=(*told.notes, note)), by
+    if differ:
+        note = f"the file itself says {' and '.join(differ)}; taken as {release.name} all the same"
+        told = replace(told, notes=(*told.notes, note))
+    own = bool(told.epochs) and not differ
+    told = replace(
+        told,
+        method=release.method,
+        epochs=told.epochs if own else release.epochs,
+        views=told.views if own and told.views != 1 else release.views,
+    )
+    if by.identified == "file name":
+        note = f"{release.name} by its file name, not verified; `?as=unknown` clears that"
+        told = replace(told, notes=(*told.notes, note))
+    return told, by
+
+
+def _method(container: Mapping[str, Any], args: Mapping[str, Any], names: list[str]) -> str:
+    losses = (n for n in plugins.available(plugins.METHODS) if f"{n}_loss" in container)
+    if found := next(losses, None):
+        return found
+    for method, wanted in {**BY_ARGUMENTS, **SUPERVISED}.items():
+        if any(_has(args, one) for one in wanted):
+            return method
+    for method, patterns in BY_NAMES.items():
+        if all(any(re.fullmatch(p, str(n)) for n in names) for p in patterns):
+            return method
+    return ""
+
+
+def _has(args: Mapping[str, Any], wanted: str) -> bool:
+    key, equals, start = wanted.partition("=")
+    value = args.get(key)
+    return key in args and (not equals or (isinstance(value, str) and value.startswith(start)))
+
+
+def _views(args: Mapping[str, Any]) -> float:
+    """Area of the crops of one image in units of a global one (`main_dino.py`, `main_ibot.py`)."""
+    given = {k: v for k in args if (v := number(args[k])) is not None}
+    sizes = (given.get("local_crops_size") or 96) / (given.get("global_crops_size") or 224)
+    local = max(given.get("local_crops_number", 0), 0)
+    return given.get("global_crops_number", 2) + local * sizes**2
+
+
+def _statistics(
+    container: Mapping[str, Any], args: Mapping[str, Any]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """BEiT's switch (beit/datasets.py:30-33), timm's `pretrained_cfg`, or lists in arguments."""
+    switch = args.get("imagenet_default_mean_and_std")
+    if isinstance(switch, bool):
+        return (IMAGENET_MEAN, IMAGENET_STD) if switch else (HALF, HALF)
+    for said in (container.get("pretrained_cfg"), args):
+        if isinstance(said, Mapping):
+            mean, std = (numbers(n, said.get(n)) for n in ("mean", "std"))
+            if mean and std:
+                return mean, std
+    return (), ()
+
+
+def numbers(name: str, value: Any) -> tuple[float, ...]:
+    """Three numbers that can be a mean or a std (its `name`); () for anything else."""
+    if not isinstance(value, (list, tuple)) or len(value) != 3:
+        return ()
+    found = tuple(float(v) for one in value if (v := number(one)) is not None)
+    return found if sound_statistics(name, found) else ()

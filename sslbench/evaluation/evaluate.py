@@ -1,0 +1,120 @@
+"""What `evaluate` does: open data, load models and their floors, measure and record."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from sslbench.benchmark import Benchmark
+from sslbench.checkpoints.classifier import RELEASED
+from sslbench.errors import UserError, nearest
+from sslbench.evaluation.jobs import lacking
+from sslbench.evaluation.loading import load_models, with_floors
+from sslbench.evaluation.opening import open_data
+from sslbench.evaluation.suite import WORK_DIR, find_benchmarks, run_suite
+from sslbench.evaluation.watcher import ConsoleWatcher
+from sslbench.recipes.load import benchmark_configs
+from sslbench.reporting.rendering import RECORDS
+from sslbench.reporting.store import Store
+from sslbench.result import Result
+from sslbench.storage.home import expanded
+from sslbench.system.machine import limit_threads
+from sslbench.system.printing import printable
+
+log = logging.getLogger(__name__)
+
+
+def configured(benchmarks: Sequence[Benchmark], configs: Sequence[str]) -> list[Benchmark]:
+    """`benchmarks` set to the `configs` (names or files) that are for them.
+
+    Raises UserError for a config that is for none of them.
+    """
+    found: list[Benchmark] = []
+    configs = list(dict.fromkeys(map(_one_config, configs)))
+    unused = configs
+    for benchmark in benchmarks:
+        fit = [] if lacking(benchmark) else configs
+        made = {c: b for c in fit if (b := benchmark.configured(c)) is not None}
+        unused = [c for c in unused if c not in made]
+        found += made.values() or [benchmark]
+    if unused:
+        names = [benchmark.name for benchmark in benchmarks]
+        known = [c for name in names for c in benchmark_configs(name)]
+        raise UserError(
+            f"--config {printable(unused[0])} is for none of {', '.join(names)}: "
+            f"{nearest(unused[0], known)}, or give a .py file."
+        )
+    return found
+
+
+def _one_config(config: str) -> str:
+    """A config's file by one path however it was typed, for that stands in the protocol."""
+    if not config.endswith(".py"):
+        return config
+    path, here = expanded(config).resolve(), Path.cwd().resolve()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def released(results: Sequence[Result]) -> list[str]:
+    """What a released classifier reached, a line a figure; it has no column in small tables."""
+    found = [f"{RELEASED}: {r.metric} {r.value:.2f}" for r in results if r.setting == RELEASED]
+    return found or ["the classifier was not used: no benchmark that ran reads one"]
+
+
+def evaluate(
+    sources: Sequence[str],
+    suite: str | Sequence[str],
+    data: Mapping[str, str | None],
+    split: str,
+    out: Path,
+    force: bool,
+    console: Console,
+    at_once: int | None = None,
+    work_dir: Path = WORK_DIR,
+    classifier: Path | None = None,
+    data_name: str | None = None,
+    configs: Sequence[str] = (),
+) -> list[Result]:
+    """Evaluates `sources` and their floors; records go to `out`/records.jsonl.
+
+    data: kind -> source, see `open_data`. at_once: jobs with processes of their own that run at a
+    time; None: one with a GPU, else two. classifier: released with the weights of the one source.
+    data_name: what records call the images. configs: what benchmarks use instead of the configs
+    they choose. Raises RunError at the end where something failed.
+    """
+    limit_threads()
+    benchmarks, broken = find_benchmarks(suite)
+    benchmarks = configured(benchmarks, configs)
+    store = Store(out / RECORDS)
+    store.load()  # a damaged file is found before hours of work
+    models, unread = load_models(sources, classifier)
+    kinds = {b.kind for b in benchmarks if not lacking(b)}
+    opened = open_data(kinds, data, list(models), split, data_name)
+    with ConsoleWatcher(console) as watcher:
+        return run_suite(
+            with_floors(list(models.values())),
+            opened,
+            benchmarks,
+            store,
+            left_out=(*unread, *broken),
+            force=force,
+            cache_dir=cache_folder(),
+            work_dir=work_dir,
+            jobs_at_once=at_once or (1 if torch.cuda.is_available() else 2),
+            watcher=watcher,
+        )
+
+
+def cache_folder() -> Path | None:
+    """Where features are cached, shared by all runs of this user; None, with a warning: nowhere."""
+    from sslbench.storage.home import home
+
+    try:
+        return home() / "features"
+    except UserError as error:
+        log.warning("features are not cached: %s", error)
+        return None

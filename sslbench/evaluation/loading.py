@@ -1,0 +1,83 @@
+"""Loads the models to evaluate, and the floors that they are compared with."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from sslbench.checkpoints.classifier import read_classifier
+from sslbench.checkpoints.floors import PIXELS, random_source
+from sslbench.checkpoints.load import LoadedModel, load_backbone
+from sslbench.checkpoints.sources import named
+from sslbench.errors import UserError
+from sslbench.evaluation.jobs import LeftOut, sentence
+from sslbench.storage.home import expanded
+from sslbench.storage.layout import WEIGHTS, has_state
+from sslbench.system.printing import printable
+from sslbench.training.export import export_run
+
+log = logging.getLogger(__name__)
+
+
+def with_weights(source: str) -> str:
+    """`source`, or the weights of its newest checkpoint where it is a run that has not ended."""
+    label, place = named(source)
+    folder = expanded(place)
+    if not has_state(folder) or (folder / WEIGHTS).exists():
+        return source
+    path = export_run(folder)
+    log.warning("%s has not ended; its newest checkpoint is evaluated: %s.", folder, path.name)
+    return f"{label}={path}" if label else str(path)
+
+
+def load_models(
+    sources: Sequence[str], classifier: Path | None
+) -> tuple[dict[str, LoadedModel], list[LeftOut]]:
+    """The models behind `sources` ([NAME=]PLACE); the only one gets the layer released for it.
+
+    One that cannot be loaded costs its own evaluations. UserError where none can.
+    """
+    if classifier is not None and len(sources) != 1:
+        raise UserError(
+            f"--classifier {classifier} belongs to one model, not to {len(sources)}; name that one "
+            "with --model."
+        )
+    layer = read_classifier(classifier) if classifier else None
+    models, broken = {}, list[LeftOut]()
+    for source in sources:
+        try:
+            source = with_weights(source)
+            label, place = named(source)
+            models[source] = replace(load_backbone(place, label), classifier=layer)
+        except UserError as error:
+            broken.append(
+                LeftOut(f"every evaluation of {printable(source)}", sentence(error), True)
+            )
+    if not models and broken:
+        raise UserError("; ".join(dict.fromkeys(one.why for one in broken)) + ".")
+    return models, broken
+
+
+def with_floors(models: Sequence[LoadedModel]) -> list[LoadedModel]:
+    """`models` after their floors: the pixels, and fresh weights of each architecture and seed.
+
+    Both are of the size that the model is evaluated at, which is not always that of its positions.
+    Fresh weights give each feature that a model above them is evaluated by.
+    """
+    present = {m.card.source for m in models}
+    floors: dict[str, LoadedModel] = {}
+    for model in models:
+        config = getattr(model.backbone, "config", None)
+        if config is None:
+            continue
+        size = model.image_size
+        pixels = f"{PIXELS}:{size - size % 8}"
+        fresh = random_source(replace(config, image_size=size), model.card.seed or 0)
+        for source in (s for s in (pixels, fresh) if s not in present):
+            floors.setdefault(source, load_backbone(source))
+        if fresh in floors:
+            poolings = dict.fromkeys((*floors[fresh].poolings, *model.poolings))
+            floors[fresh] = replace(floors[fresh], poolings=tuple(poolings))
+    return [*floors.values(), *models]

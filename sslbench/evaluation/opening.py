@@ -1,0 +1,100 @@
+"""Opens the data that benchmarks are run on, checked before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from sslbench.benchmark import Data, Splits
+from sslbench.checkpoints.floors import FLOORS
+from sslbench.checkpoints.load import read_card
+from sslbench.checkpoints.sources import named
+from sslbench.checkpoints.sources import split as split_source
+from sslbench.data.dense import KINDS, open_dense
+from sslbench.data.images import is_named, open_dataset
+from sslbench.data.splits import split_named
+from sslbench.errors import UserError
+from sslbench.result import digest
+from sslbench.storage.home import expanded
+from sslbench.system.printing import printable
+
+EMBEDDED = "shapes"
+IMAGES = "images"  # the kind of data that is no dense kind
+
+
+def pretraining_data(sources: Sequence[str]) -> str:
+    """The data that the runs among `sources` were trained on; embedded where none is a run.
+
+    Raises UserError where they were trained on different data, as nobody says which is meant, and
+    where the data is no longer there.
+    """
+    found: dict[str, list[str]] = {}  # what tells data apart -> its sources
+    stored = [place for _, place in map(named, sources) if place.partition(":")[0] not in FLOORS]
+    places = [split_source(place)[0] for place in stored]
+    for run in (place for place in places if expanded(place).exists()):
+        card = read_card(run)
+        if source := card.get("recipe", {}).get("data", {}).get("source"):
+            found.setdefault(card.get("data_fingerprint") or _one_spelling(source), []).append(
+                source
+            )
+    several = list(dict.fromkeys(_one_spelling(same[0]) for same in found.values()))
+    if len(found) > 1 and len(several) > 1:
+        raise UserError(
+            f"the runs were trained on different data ({' and '.join(several)}); name what to "
+            "evaluate on with --data."
+        )
+    told = next(iter(found.values()), [EMBEDDED])
+    there = [source for source in told if is_named(source) or expanded(source).exists()]
+    if not there:
+        raise UserError(
+            f"the runs were trained on {printable(told[0])!r}, which is not there; name what to "
+            "evaluate on with --data."
+        )
+    return there[0]
+
+
+def _one_spelling(source: str) -> str:
+    """An existing folder by its absolute path, whatever way it was written."""
+    path = expanded(source)
+    return str(path.resolve()) if path.exists() else source
+
+
+def open_splits(source: str, split: str, name: str | None = None) -> Splits:
+    """The labelled bank and evaluated split of a dataset; UserError if it has no labels.
+
+    name: what records and tables call it; unset, what it is called itself.
+    """
+    train, judged = open_dataset(source, "train"), open_dataset(source, split)
+    for part in (train, judged):
+        if part.labels is None:
+            raise UserError(
+                f"{printable(source)} has no labels in its {part.split} split, which every "
+                f"evaluation needs{', for ' * bool(part.unlabelled)}{part.unlabelled}; give a "
+                "folder with one sub-folder a class."
+            )
+    fingerprint = digest([train.fingerprint, judged.fingerprint])
+    return Splits(name or train.name, fingerprint, train.classes, train, judged, split)
+
+
+def open_data(
+    kinds: Iterable[str],
+    given: Mapping[str, str | None],
+    sources: Sequence[str],
+    split: str,
+    name: str | None = None,
+) -> dict[str, Data]:
+    """The data of each kind that `kinds` asks for and that is known, checked before any work.
+
+    given: kind -> source; name: what records call the images. Images default to what the models
+    behind `sources` were trained on, the others to the embedded scenes where the images are
+    embedded too. Raises UserError.
+    """
+    kinds, split = set(kinds), split_named(split)
+    images = given.get(IMAGES) or pretraining_data(sources)
+    opened: dict[str, Data] = {}
+    if IMAGES in kinds:
+        opened[IMAGES] = open_splits(images, split, name)
+    for kind in KINDS:
+        source = given.get(kind) or (EMBEDDED if images == EMBEDDED else None)
+        if kind in kinds and source:
+            opened[kind] = open_dense(kind, source, split)
+    return opened

@@ -1,0 +1,70 @@
+"""Where in a config and its bases each setting stands; files are read, nothing in them is run."""
+
+from __future__ import annotations
+
+import ast
+import io
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+from sslbench.recipes.discovery import all_configs
+
+BASE, DELETE = "_base_", "_delete_"  # mmengine's words: files to start from, forget what they said
+
+
+def origins(path: Path) -> dict[str, str]:
+    """Dotted key -> "papers/_dino.py:7 [C]" for what is written out in a config or its bases.
+
+    The last file that sets a key counts, with the comment on its line. What a config computes in
+    another way than by `section = dict(key=value)` is not found.
+    """
+    text = path.read_text(encoding="utf-8")
+    found: dict[str, str] = {}
+    own: dict[str, int] = {}
+    for node in ast.parse(text).body:
+        if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
+            continue
+        name = node.targets[0].id
+        if name == BASE:
+            texts = [n.value for n in ast.walk(node.value) if isinstance(n, ast.Constant)]
+            for base in [path.parent / str(text) for text in texts]:
+                found |= origins(base) if base.suffix == ".py" and base.is_file() else {}
+        else:
+            own |= dict(_leaves(name, node.value))
+    for section in [key.removesuffix(f".{DELETE}") for key in own if key.endswith(f".{DELETE}")]:
+        found = {k: v for k, v in found.items() if not k.startswith(f"{section}.")}
+    comments, name = _comments(text), _short(path)
+    places = {key: f"{name}:{line}{comments.get(line, '')}" for key, line in own.items()}
+    return found | places
+
+
+def _leaves(key: str, value: ast.expr) -> Iterator[tuple[str, int]]:
+    """(dotted key, line of its value) of nested `dict(...)` and `{...}`."""
+    inside: list[tuple[str, ast.expr]] = []
+    if isinstance(value, ast.Call) and getattr(value.func, "id", "") == "dict" and not value.args:
+        inside = [(k.arg, k.value) for k in value.keywords if k.arg]
+    elif isinstance(value, ast.Dict):
+        pairs = zip(value.keys, value.values, strict=True)
+        inside = [(str(k.value), v) for k, v in pairs if isinstance(k, ast.Constant)]
+    else:
+        yield key, value.end_lineno or value.lineno
+    for name, child in inside:
+        yield from _leaves(f"{key}.{name}", child)
+
+
+def _comments(text: str) -> dict[int, str]:
+    """Line -> the comment at its end, " [C] [P]"."""
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    return {t.start[0]: f" {t.string.lstrip('# ')}" for t in tokens if t.type == tokenize.COMMENT}
+
+
+def _short(path: Path) -> str:
+    """The path in the folder of configs that it lies in, else as it was given."""
+    path = path.resolve()
+    for name, config in all_configs().items():
+        root = config.resolve().parents[name.count("/")]
+        if path.is_relative_to(root):
+            return path.relative_to(root).as_posix()
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)

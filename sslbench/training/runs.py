@@ -1,0 +1,174 @@
+"""Run directories: which recipe starts one and where, what resumes it, which is the newest."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from sslbench import plugins
+from sslbench.data.images import is_absent, is_named, open_dataset
+from sslbench.errors import UserError
+from sslbench.recipes.fitting import fitted_settings
+from sslbench.recipes.load import config_files, load_recipe, recipe_from_dict
+from sslbench.recipes.recipe import Recipe
+from sslbench.storage.files import parse_json, read_small
+from sslbench.storage.home import expanded
+from sslbench.storage.layout import CONFIG, WEIGHTS
+from sslbench.training.stored import checked_recipe, stored_values
+
+# patterns of config names, the best first
+SMALL = ("shapes/{}",)
+PAPER = ("papers/{}_vit-small-p16_*_in1k", "papers/{}_*", "papers/{}")
+PHOTOS = ("photos/{}", *PAPER)
+
+
+def choose_recipe(
+    method: str | None,
+    config: str | None,
+    data: str | None,
+    changes: Sequence[str],
+    group: str = plugins.METHODS,
+) -> tuple[Recipe, str]:
+    """The recipe a command line asks for, and what to say where it was chosen or fitted.
+
+    No method: the config's. No config: the small recipe on the embedded dataset; with `data`, the
+    one for photographs, fitted to their number and this machine (`fitting`).
+    """
+    if method is not None:
+        plugins.load(group, method)  # an unknown method is the first thing to say
+    chosen = config is None
+    if config is None:
+        if method is None:
+            raise UserError("nothing says what to train; pass --method NAME or --config NAME.")
+        config = _choose_config(method, _patterns(data))
+    if data:
+        changes = [f"data.source={data!r}", *changes]  # quoted: a folder may be called 2012
+    recipe = load_recipe(config, method, changes, group)
+    chosen = chosen and bool(data)
+    said = config if chosen else ""
+    if recipe.budget.images:
+        recipe, how = _fitted(recipe, config, changes, group)
+        said = f"{config}, {how}"
+    said = f"No --config given: {said}" if chosen else said
+    if chosen and (paper := _paper(recipe.method_name, config)):
+        said += f". The paper's recipe: --config {paper}"
+    return absolute(recipe), said and f"{said}."
+
+
+def _patterns(data: str | None) -> Sequence[str]:
+    if data is None or data == Recipe("", "", None).data.source:
+        return SMALL
+    return PAPER if is_absent(data) else PHOTOS
+
+
+def _paper(method: str, config: str) -> str:
+    """The paper's config that `config` was taken instead of; "" if there is none or it is it."""
+    found = _first_fitting(method, PAPER)
+    return "" if found is None or found == config else found
+
+
+def _fitted(recipe: Recipe, config: str, changes: Sequence[str], group: str) -> tuple[Recipe, str]:
+    """`recipe` with the settings that its budget gives for its data here, and how, in words."""
+    import torch
+
+    given = [change.partition("=")[0] for change in changes]
+    gpu = [*recipe.budget.gpu] if torch.cuda.is_available() else []
+    recipe = load_recipe(config, None, [*gpu, *changes], group)
+    images = len(open_dataset(recipe.data.source, recipe.data.split))
+    settings = fitted_settings(recipe, images, given)
+    recipe = load_recipe(config, None, [*gpu, *settings, *changes], group)
+    where = "a GPU" if torch.cuda.is_available() else "a CPU"
+    return recipe, (
+        f"fitted to {images:,} images and {where}: {recipe.train.epochs:g} epochs in batches of "
+        f"{recipe.train.batch_size} (--set train.epochs=N, --set train.batch_size=N)"
+    )
+
+
+def _choose_config(method: str, patterns: Sequence[str]) -> str:
+    """The first config that fits a pattern, the earlier the better; UserError if none does."""
+    if found := _first_fitting(method, patterns):
+        return found
+    own = _configs_of(method)
+    raise UserError(
+        f"method {method!r} has no config {patterns[0].format(method)!r}; pass --config with "
+        f"{'one of ' + ', '.join(own) if own else 'a file of yours'}."
+    )
+
+
+def _first_fitting(method: str, patterns: Sequence[str]) -> str | None:
+    files = config_files()
+    for pattern in patterns:
+        if fitting := fnmatch.filter(files, pattern.format(method)):
+            return fitting[0]
+    return None
+
+
+def _configs_of(method: str) -> list[str]:
+    return [name for name in config_files() if name.rsplit("/", 1)[-1].startswith(method)]
+
+
+def absolute(recipe: Recipe) -> Recipe:
+    """The recipe with the places of its data and modules spelt so that they hold in any folder."""
+    needs = {name: _absolute(source) for name, source in recipe.needs.items()}
+    return replace(
+        recipe, data=replace(recipe.data, source=_absolute(recipe.data.source)), needs=needs
+    )
+
+
+def _absolute(source: str) -> str:
+    """The absolute path of an existing file or folder; names of datasets as they are."""
+    if is_named(source):
+        return source
+    place, mark, options = source.partition("?")
+    path = expanded(place)
+    return f"{path.absolute()}{mark}{options}" if path.exists() else source
+
+
+def resumed_recipe(
+    out: Path, method: str | None, data: str | None, changes: Sequence[str], group: str
+) -> Recipe:
+    """The recipe of the run in `out`; only `run.*` and where things are may change.
+
+    data: where its data lies now. UserError if it is another's.
+    """
+    values = stored_values(out)
+    begun = checked_recipe(out, values, group)
+    if method not in (None, begun.method_name):
+        raise UserError(
+            f"{out} is a run of {begun.method_name!r}, not {method!r}; pass --method "
+            f"{begun.method_name}."
+        )
+    for change in changes:
+        if not change.startswith(("run.", "needs.", "data.source=")):
+            raise UserError(
+                f"--set {change} would change a run half-way; with --resume only run.* may change, "
+                "and where its data and modules are (--data, needs.*)."
+            )
+    moved = [f"data.source={data!r}"] if data else []
+    return absolute(recipe_from_dict(values, group, [*changes, *moved]))
+
+
+def newest_runs(folder: Path) -> list[str]:
+    """The newest finished run of each method below `folder`; UserError if there is none."""
+    newest: dict[str, tuple[float, Path]] = {}
+    methods = plugins.available(plugins.METHODS)
+    for weights in folder.rglob(WEIGHTS):
+        method, when = _method_of(weights.parent), weights.stat().st_mtime
+        if method in methods and when > newest.get(method, (0.0, weights))[0]:
+            newest[method] = (when, weights.parent)
+    if not newest:
+        raise UserError(
+            f"no finished run below {folder}; run `sslbench pretrain --method NAME` first or name "
+            "one with --model."
+        )
+    return [str(path) for _, (_, path) in sorted(newest.items())]
+
+
+def _method_of(run: Path) -> str | None:
+    """The method a run directory says it was trained with; None if it does not."""
+    try:
+        return parse_json(read_small(run / CONFIG))["method"]["name"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
