@@ -31,7 +31,8 @@ from sslbench.data import augment
 from sslbench.data.dataset import BrokenLog, ImageDataset
 from sslbench.data.loader import ViewDataset, collate, epoch_order
 from sslbench.data.rng import fitting
-from sslbench.evaluation.features import EvalTransform, batches, workers_for
+from sslbench.data.transform import EvalTransform
+from sslbench.evaluation.features import batches, workers_for
 from sslbench.method import Sample
 from sslbench.result import Result
 from sslbench.storage.checkpoint import load_state, save_state

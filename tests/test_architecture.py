@@ -28,6 +28,7 @@ FLOORS = (
     ("checkpoints",),
     ("benchmark", "reporting", "training"),
     ("evaluation",),
+    ("api",),
     ("cli",),
 )
 ROOMS = {

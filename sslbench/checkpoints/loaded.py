@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from torch import nn
+import torch
+from PIL import Image
+from torch import Tensor, nn
 
-from sslbench.backbones.base import Backbone
+from sslbench.backbones.base import Backbone, Tokens
+from sslbench.data.dataset import CROP_RATIO
+from sslbench.data.transform import ModelTransform
 from sslbench.recipes.recipe import IMAGENET_MEAN, IMAGENET_STD
 from sslbench.result import ModelCard
 
@@ -50,6 +54,29 @@ class LoadedModel:
     source: str = ""
     classifier: nn.Linear | None = None
     report: Report | None = None
+
+    @property
+    def transform(self) -> ModelTransform:
+        """PIL image -> float32 (3, S, S) as this model is evaluated on photographs.
+
+        The shorter side becomes S / 0.875, bicubic, then the centre is cropped: Resize(256) and
+        CenterCrop(224) for 224 pixels. S is `image_size`, mean and std are the model's own.
+        """
+        return ModelTransform(self.image_size, CROP_RATIO, tuple(self.mean), tuple(self.std))
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor | Image.Image | Sequence[Image.Image]) -> Tokens:
+        """The last block's tokens after the final norm: [CLS] (B, D), patches (B, N, D), grid.
+
+        images: float (B, 3, H, W) as `transform` gives it, or PIL images, which are transformed
+        here. They are moved to the device of the backbone.
+        """
+        if isinstance(images, Image.Image):
+            images = [images]
+        if not isinstance(images, Tensor):
+            images = torch.stack([self.transform(image) for image in images])
+        device = next((p.device for p in self.backbone.parameters()), images.device)
+        return self.backbone(images.to(device))
 
 
 def few(keys: tuple[str, ...] | list[str], shown: int = 3) -> str:

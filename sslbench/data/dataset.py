@@ -29,6 +29,7 @@ __all__ = [
     "digest",
 ]
 
+CROP_RATIO = 0.875  # of photographs: Resize(256), CenterCrop(224)
 BROKEN_LIMIT = 0.2  # share of undecodable files above which a run stops
 Pair = tuple[Image.Image, int]
 
@@ -58,7 +59,7 @@ class ImageDataset(torch.utils.data.Dataset[Pair]):
     names: list[str]
     labels: np.ndarray | None = None
     classes: tuple[str, ...] = ()
-    crop_ratio: float = 0.875
+    crop_ratio: float = CROP_RATIO
     unlabelled: str = ""
 
     def __len__(self) -> int:

@@ -20,13 +20,13 @@ from sslbench.backbones.config import BackboneConfig
 from sslbench.benchmark import Benchmark, Data, Features, FeatureSpec, Splits
 from sslbench.checkpoints.load import LoadedModel
 from sslbench.data.dataset import ImageDataset
+from sslbench.data.transform import EvalTransform
 from sslbench.errors import RunError, UserError
 from sslbench.evaluation.cache import FeatureCache
 from sslbench.evaluation.claims import Holder
 from sslbench.evaluation.features import (
     LAYERS,
     Bank,
-    EvalTransform,
     OnProgress,
     extract,
     silent,
@@ -189,6 +189,8 @@ class EvalContext:
     def _extract(
         self, key: Mapping[str, Any], dataset: ImageDataset, transform: EvalTransform
     ) -> Bank:
+        if dataset.labels is None or not len(dataset):
+            raise UserError(f"{dataset.name!r} has no labelled images; the benchmarks need some.")
         what = f"features of {dataset.name} {key['split']}"
         start = time.perf_counter()
         try:

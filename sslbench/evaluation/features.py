@@ -7,21 +7,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms import functional as F
 
 from sslbench.backbones.base import Backbone
 from sslbench.benchmark import UNNORMED, Features, FeatureSpec
-from sslbench.checkpoints.load import LoadedModel
 from sslbench.data.dataset import BrokenImage, BrokenLog, ImageDataset
-from sslbench.errors import UserError
+from sslbench.data.transform import EvalTransform
+from sslbench.errors import UserError, nearest
 from sslbench.system.machine import usable_cores
 
+POOLS = ("cls", "mean", UNNORMED, "cls+mean")
 LAYERS = 4  # blocks whose [CLS] is kept: the most any paper's protocol taps
 BATCH = 128
 OnProgress = Callable[[str, int, int], None]  # (what is going on, done, total)
@@ -31,40 +29,6 @@ log = logging.getLogger(__name__)
 
 def silent(what: str, done: int, total: int) -> None:
     """Reports progress to nobody."""
-
-
-@dataclass(frozen=True)
-class EvalTransform:
-    """Shorter side to round(size / crop_ratio), bicubic, then the centre crop of size x size.
-
-    224 px and .875 give the papers' Resize(256) + CenterCrop(224). mean and std are the model's
-    own. Source: `dino/eval_knn.py:30-60` (recipe trap T45: bicubic, not bilinear).
-    """
-
-    size: int
-    crop_ratio: float
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    @classmethod
-    def of(cls, model: LoadedModel, dataset: ImageDataset) -> EvalTransform:
-        """How the images of `dataset` are shown to `model`."""
-        return cls(model.image_size, dataset.crop_ratio, tuple(model.mean), tuple(model.std))
-
-    def __call__(self, image: Image.Image) -> Tensor:
-        """uint8 (3, size, size)."""
-        side = round(self.size / self.crop_ratio)
-        if min(image.size) != side:
-            image = F.resize(image, [side], InterpolationMode.BICUBIC)
-        if image.size != (self.size, self.size):
-            image = F.center_crop(image, [self.size, self.size])
-        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
-
-    def normalise(self, pixels: Tensor) -> Tensor:
-        """uint8 (B, 3, H, W) -> float32, on the pixels' device."""
-        mean = torch.tensor(self.mean, device=pixels.device).view(3, 1, 1)
-        std = torch.tensor(self.std, device=pixels.device).view(3, 1, 1)
-        return (pixels.float() / 255 - mean) / std
 
 
 @dataclass(frozen=True)
@@ -86,10 +50,19 @@ class Bank:
 
     def select(self, spec: FeatureSpec) -> Features:
         """The features a benchmark asked for; `layers` beyond the backbone's depth are left out."""
-        if not 1 <= spec.layers <= LAYERS:
-            raise ValueError(f"layers={spec.layers}: choose 1 to {LAYERS}.")
+        check_spec(spec)
         x = combine(self.cls[-spec.layers :], self.mean, spec)
         return Features(x, self.y, self.index)
+
+
+def check_spec(spec: FeatureSpec) -> None:
+    """Raises UserError for features that no bank holds."""
+    if spec.pool not in POOLS:
+        raise UserError(f"unknown pooling {spec.pool!r}: {nearest(spec.pool, POOLS)}.")
+    if not 1 <= spec.layers <= LAYERS:
+        raise UserError(
+            f"layers={spec.layers} is not between 1 and {LAYERS}; choose such a number."
+        )
 
 
 def combine(cls: Sequence[Tensor], mean: Tensor, spec: FeatureSpec) -> Tensor:
@@ -97,9 +70,8 @@ def combine(cls: Sequence[Tensor], mean: Tensor, spec: FeatureSpec) -> Tensor:
 
     cls: [CLS] of the blocks, first to last, each (N, D_i); mean: mean patch of the last, (N, D).
     """
+    check_spec(spec)
     pools = {"cls": (*cls,), "mean": (mean,), UNNORMED: (mean,), "cls+mean": (*cls, mean)}
-    if spec.pool not in pools:
-        raise UserError(f"unknown pooling {spec.pool!r}: choose one of {', '.join(pools)}.")
     if spec.pool == "cls+mean" and spec.order == "interleaved":
         if len(cls) != 1:
             raise ValueError(f"{len(cls)} blocks: [CLS] and mean patch of one can be interleaved")
@@ -118,10 +90,9 @@ def extract(
 ) -> Bank:
     """Runs `backbone` over `dataset` in float32 and pools its last blocks.
 
-    Broken images are dropped and named; more than a fifth of them, or no labels, is a UserError.
+    Images that cannot be read are dropped and named; more than a fifth of them is a UserError.
+    Labels are -1 where the dataset has none.
     """
-    if dataset.labels is None or not len(dataset):
-        raise UserError(f"{dataset.name!r} has no labelled images; the benchmarks need some.")
     backbone = backbone.to(device).eval()
     broken = BrokenLog(dataset)
     dropped: list[str] = []
@@ -138,7 +109,12 @@ def extract(
         on_progress(seen, len(dataset))
     warn_dropped(dataset.name, dropped)
     *cls, mean = (torch.cat(parts) for parts in zip(*columns, strict=True))
-    y, index = torch.from_numpy(dataset.labels[kept]), torch.tensor(kept)
+    index = torch.tensor(kept)
+    y = (
+        torch.from_numpy(dataset.labels)[index]
+        if dataset.labels is not None
+        else -torch.ones_like(index)
+    )
     return Bank(tuple(cls), mean, y, index, tuple(dropped))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from sslbench.reporting.store import Store
 from sslbench.reporting.table import build
 from sslbench.reporting.terminal import sheet_to_terminal
 from sslbench.reporting.views import DEFAULT, View, layout_view
+from sslbench.result import Result
 from sslbench.storage.files import write_atomically
 
 RECORDS = "records.jsonl"
@@ -65,6 +66,12 @@ def write_tables(out: Path, layout: str = DEFAULT, width: int | None = None) -> 
     for name, render in FORMATS.values() if records else ():
         write_atomically(out / name, partial(Path.write_text, data=render(found), encoding="utf-8"))
     return to_text(found, width) if width else to_markdown(found)
+
+
+def render(records: Sequence[Result], view: View | str, style: str) -> str:
+    """The table of `records` in one format, "md", "latex" or "csv"; UserError for another one."""
+    _check_style(style)
+    return FORMATS[style][1](build(records, view))
 
 
 def table(out: Path, view: View | str, style: str, width: int | None = None) -> str:

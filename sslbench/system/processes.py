@@ -79,6 +79,11 @@ def killed(code: int) -> str:
     return f"was killed by {name}{hint}"
 
 
+def is_launched() -> bool:
+    """Whether the process that started this one waits for its report, and speaks for it."""
+    return bool(os.environ.get(REPORT))
+
+
 def report(kind: str, told: str, code: int) -> bool:
     """Tells the parent how this process ends; False if it did not ask."""
     path = os.environ.get(REPORT)

@@ -15,6 +15,7 @@ from sslbench.storage.layout import RUNS
 from sslbench.system.distributed import is_alone, is_first, join_world
 from sslbench.system.launch import launch
 from sslbench.system.printing import SafeConsole
+from sslbench.system.processes import is_launched
 from sslbench.training import folder, runs
 from sslbench.training.run import rehearse
 from sslbench.training.train import pretrain
@@ -32,7 +33,7 @@ def start(
     group: str = plugins.METHODS,
     parent: Path = RUNS,
 ) -> Path | None:
-    """Trains and returns the run directory; None in a process that did not train as the first.
+    """Trains and returns the run directory; None in a process that only helps another one.
 
     changes: settings as of --set; parent: where a folder is made if `out` names none.
     Raises UserError before anything is written, and RunError when the run breaks.
@@ -55,11 +56,12 @@ def start(
             rehearse(recipe, processes, group)
             command = _command(group, method, config, data, changes, resume)
             launch([*command, "--out", str(place)], processes)
-            return None
+            return place
         with join_world() as world, folder.locked(place):
             lines = [*([remark] if remark else []), *warnings(recipe, group)]
             console.say(*lines, f"{recipe.name} -> {place}")
-            return pretrain(recipe, place, world, resume, console, group)
+            pretrain(recipe, place, world, resume, console, group)
+            return None if is_launched() else place
 
 
 def _recipe_to_resume(

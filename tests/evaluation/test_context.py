@@ -11,10 +11,10 @@ from sslbench.backbones.config import BackboneConfig
 from sslbench.benchmark import FeatureSpec, Splits
 from sslbench.benchmarks.knn import KNN
 from sslbench.data.folders import open_folder
+from sslbench.data.transform import EvalTransform
 from sslbench.errors import UserError
 from sslbench.evaluation.cache import FeatureCache
 from sslbench.evaluation.context import EvalContext, wilson
-from sslbench.evaluation.features import EvalTransform
 from sslbench.evaluation.provenance import Provenance
 from sslbench.result import Result
 from tests.evaluation.fakes import STAND_IN, Boxes, TinyBackbone, dense, model, splits
@@ -145,6 +145,13 @@ def test_a_number_that_is_missing_says_why():
     again = Result.from_dict(json.loads(result.to_json()))
     assert again.missing == result.missing and math.isnan(again.value)
     assert json.loads(result.to_json())["value"] is None
+
+
+def test_labels_are_needed():
+    judged, data = model(), splits()
+    data.test.labels = None
+    with pytest.raises(UserError, match="no labelled images"):
+        context(judged).features(judged.backbone, data, "test", FeatureSpec())
 
 
 def test_a_foreign_backbone_is_refused():

@@ -8,8 +8,9 @@ from torchvision import transforms as T
 
 from sslbench.backbones.base import Tokens
 from sslbench.benchmark import FeatureSpec
+from sslbench.data.transform import EvalTransform
 from sslbench.errors import UserError
-from sslbench.evaluation.features import EvalTransform, combine, extract, tap
+from sslbench.evaluation.features import combine, extract, tap
 from tests.evaluation.fakes import Images, TinyBackbone
 
 PLAIN = EvalTransform(8, 1.0, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
@@ -100,8 +101,7 @@ def test_too_many_broken_images_stop_the_run():
         run(Images(20, 0, "test", broken=tuple(range(5))))
 
 
-def test_labels_are_needed():
+def test_images_without_labels_have_the_label_minus_one():
     dataset = Images(4, 0, "test")
     dataset.labels = None
-    with pytest.raises(UserError, match="no labelled images"):
-        run(dataset)
+    assert run(dataset).y.tolist() == [-1] * 4

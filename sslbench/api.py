@@ -1,0 +1,184 @@
+"""The public functions that span several rooms: `pretrain`, `features` and `evaluate`.
+
+They do what the commands of the same names do, with the same progress, errors and files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sslbench import plugins
+from sslbench.benchmark import FeatureSpec
+from sslbench.checkpoints.load import load_backbone
+from sslbench.checkpoints.loaded import LoadedModel
+from sslbench.data.dataset import ImageDataset
+from sslbench.data.images import open_dataset
+from sslbench.errors import RunError, UserError
+from sslbench.evaluation import evaluate as evaluation
+from sslbench.evaluation.feature_table import FeatureTable, feature_table
+from sslbench.evaluation.opening import IMAGES
+from sslbench.reporting.records import Records
+from sslbench.reporting.rendering import write_tables
+from sslbench.storage.layout import RUNS
+from sslbench.storage.weights import weights_sha256
+from sslbench.system.machine import limit_threads
+from sslbench.system.printing import SafeConsole
+from sslbench.training import runs
+from sslbench.training.start import start
+
+Source = str | Path
+RESULTS = Path("results") / "mine"
+
+
+def pretrain(
+    recipe: Source,
+    data: Source | None = None,
+    out: Source | None = None,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    epochs: float | None = None,
+    resume: bool = False,
+    processes: int = 1,
+) -> Path:
+    """Trains a backbone and returns its run directory, which `load_backbone` and `evaluate` take.
+
+    recipe: a method ("dino"), a recipe by name ("papers/...") or a .py file; a method alone chooses
+    its recipe by the data. data: a folder of images, "shapes" or another source of `open_dataset`.
+    out: the run directory, a new one below runs/ if None. settings: {"optim.lr": 1e-3, ...}, as
+    --set. resume: the run in `out` is resumed. processes: on this machine, one per GPU.
+    Raises UserError before anything is written, and RunError when the run breaks.
+    """
+    changes = [f"{name}={value!r}" for name, value in (settings or {}).items()]
+    changes += [f"train.seed={seed}"] if seed is not None else []
+    changes += [f"train.epochs={epochs}"] if epochs is not None else []
+    named = str(recipe)
+    method, config = (named, None) if named in plugins.available(plugins.METHODS) else (None, named)
+    folder = start(
+        method,
+        config,
+        None if data is None else str(data),
+        None if out is None else Path(out),
+        changes,
+        resume,
+        processes,
+        _console(),
+    )
+    if folder is None:
+        raise RunError("this process is not the first of its run; call pretrain in one process.")
+    return folder
+
+
+def features(
+    model: Source | LoadedModel,
+    data: Source | ImageDataset,
+    split: str = "train",
+    *,
+    pool: str = "cls",
+    layers: int = 1,
+    norm: bool = True,
+) -> FeatureTable:
+    """The frozen features of every image that can be read; labels are not needed.
+
+    model: a source of `load_backbone`, or what it returned; data: a source of `open_dataset`, or
+    what it returned. pool: "cls", "mean" (mean patch), "mean without norm" or "cls+mean"; layers:
+    how many of the last blocks give their [CLS]; norm: whether through the final norm. See
+    `FeatureSpec`. Raises UserError for an unknown model, dataset or pooling.
+    """
+    spec = FeatureSpec(layers, pool, norm)
+    limit_threads()
+    loaded = model if isinstance(model, LoadedModel) else load_backbone(model)
+    dataset = data if isinstance(data, ImageDataset) else open_dataset(data, split)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with _console().status("features") as status:
+        return feature_table(
+            loaded,
+            dataset,
+            spec,
+            device,
+            lambda what, done, total: status.update(f"{what} {done}/{total}"),
+        )
+
+
+def evaluate(
+    models: Source | LoadedModel | Sequence[Source | LoadedModel] | None = None,
+    data: Source | Mapping[str, Source] | None = None,
+    suite: str | Sequence[str] = "full",
+    *,
+    split: str = "test",
+    out: Source = RESULTS,
+    data_name: str | None = None,
+    configs: Sequence[Source] = (),
+    classifier: Source | None = None,
+    force: bool = False,
+    jobs: int | None = None,
+) -> Records:
+    """Evaluates models and their floors; the records asked for, old and new.
+
+    models: sources of `load_backbone`, or what it returned; None: the newest run of each method.
+    data: labelled images, or a mapping from kind to source, {"images": ..., "coco": ...,
+    "ade20k": ...}; None: what the models were trained on. suite: its name, or a list of benchmarks.
+    split: "test" or "validation". out: the folder of records and tables. The others are as the
+    options of `sslbench evaluate`. Raises UserError before anything is evaluated, and RunError at
+    the end where an evaluation failed; the records of the others are in `out`.
+    """
+    given = dict(data) if isinstance(data, Mapping) else {IMAGES: data}
+    folder = Path(out)
+    try:
+        results = evaluation.evaluate(
+            _sources(models),
+            suite,
+            {kind: None if source is None else str(source) for kind, source in given.items()},
+            split,
+            folder,
+            force,
+            _console(),
+            jobs,
+            classifier=None if classifier is None else Path(classifier),
+            data_name=data_name,
+            configs=[str(config) for config in configs],
+        )
+    except RunError:
+        write_tables(folder)
+        raise
+    write_tables(folder)
+    return Records(results)
+
+
+def _sources(models: Source | LoadedModel | Sequence[Source | LoadedModel] | None) -> list[str]:
+    """What `evaluate` was given as sources of `load_backbone`."""
+    if models is None:
+        return runs.newest_runs(RUNS)
+    several = [models] if isinstance(models, str | Path | LoadedModel) else models
+    return [_source(model) for model in several]
+
+
+def _source(model: Source | LoadedModel) -> str:
+    """UserError for weights in memory that are not those of the source that they were read from."""
+    if isinstance(model, str | Path):
+        return str(model)
+    if not isinstance(model, LoadedModel):
+        raise UserError(
+            f"a {type(model).__name__} cannot be evaluated; give a run directory, a checkpoint, a "
+            "released name or what load_backbone returned."
+        )
+    again = load_backbone(model.card.source)
+    if _sha256(again) != _sha256(model):
+        raise UserError(
+            f"the weights of {model.card.source} were changed after they were read, so no record "
+            "could say what they are; save them to a file and evaluate that."
+        )
+    return f"{model.card.label}={model.card.source}" if model.card.label else model.card.source
+
+
+def _sha256(model: LoadedModel) -> str:
+    return weights_sha256(model.backbone.state_dict())
+
+
+def _console() -> SafeConsole:
+    """What the commands print to; a notebook gets plain lines, as a log file does."""
+    return SafeConsole(force_jupyter=False)

@@ -1,0 +1,77 @@
+"""How an image is shown to a model that is evaluated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as F
+
+from sslbench.data.dataset import ImageDataset
+from sslbench.data.reading import BrokenImage, upright_rgb
+from sslbench.errors import UserError
+
+
+class Viewer(Protocol):
+    """What a model says of the images that it was trained on."""
+
+    @property
+    def image_size(self) -> int: ...
+    @property
+    def mean(self) -> tuple[float, ...]: ...
+    @property
+    def std(self) -> tuple[float, ...]: ...
+
+
+@dataclass(frozen=True)
+class EvalTransform:
+    """Shorter side to round(size / crop_ratio), bicubic, then the centre crop of size x size.
+
+    224 px and .875 give the papers' Resize(256) + CenterCrop(224). mean and std are the model's
+    own. Source: `dino/eval_knn.py:30-60`, whose interpolation is bicubic, not bilinear.
+    """
+
+    size: int
+    crop_ratio: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def of(cls, model: Viewer, dataset: ImageDataset) -> EvalTransform:
+        """How the images of `dataset` are shown to `model`."""
+        return cls(model.image_size, dataset.crop_ratio, tuple(model.mean), tuple(model.std))
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """PIL RGB -> uint8 (3, size, size)."""
+        side = round(self.size / self.crop_ratio)
+        if min(image.size) != side:
+            image = F.resize(image, [side], InterpolationMode.BICUBIC)
+        if image.size != (self.size, self.size):
+            image = F.center_crop(image, [self.size, self.size])
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """uint8 (B, 3, H, W) -> float32, on the pixels' device."""
+        mean = torch.tensor(self.mean, device=pixels.device).view(3, 1, 1)
+        std = torch.tensor(self.std, device=pixels.device).view(3, 1, 1)
+        return (pixels.float() / 255 - mean) / std
+
+
+@dataclass(frozen=True)
+class ModelTransform(EvalTransform):
+    """`EvalTransform` of any image that Pillow has opened, normalised: float32 (3, size, size).
+
+    Raises UserError for pixels whose black and white nothing defines.
+    """
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        try:
+            upright = upright_rgb(image.copy(), "the image")
+        except BrokenImage as error:
+            raise UserError(f"{error}.") from error
+        return self.normalise(super().__call__(upright)[None])[0]
