@@ -5,6 +5,7 @@ They do what the commands of the same names do, with the same progress, errors a
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ RESULTS = Path("results") / "mine"
 
 
 def pretrain(
-    recipe: Source,
+    recipe: Source | None = None,
     data: Source | None = None,
     out: Source | None = None,
     *,
@@ -48,16 +49,18 @@ def pretrain(
     """Trains a backbone and returns its run directory, which `load_backbone` and `evaluate` take.
 
     recipe: a method ("dino"), a recipe by name ("papers/...") or a .py file; a method alone chooses
-    its recipe by the data. data: a folder of images, "shapes" or another source of `open_dataset`.
-    out: the run directory, a new one below runs/ if None. settings: {"optim.lr": 1e-3, ...}, as
-    --set. resume: the run in `out` is resumed. processes: on this machine, one per GPU.
+    its recipe by the data; None: that of the run that is resumed. data: a folder of images,
+    "shapes" or another source of `open_dataset`; None: the recipe's. out: the run directory; None:
+    a new one below runs/. settings: {"optim.lr": 1e-3, ...}, as --set. resume: the run in `out` is
+    resumed. processes: on this machine, one per GPU.
     Raises UserError before anything is written, and RunError when the run breaks.
     """
     changes = [f"{name}={value!r}" for name, value in (settings or {}).items()]
     changes += [f"train.seed={seed}"] if seed is not None else []
     changes += [f"train.epochs={epochs}"] if epochs is not None else []
-    named = str(recipe)
-    method, config = (named, None) if named in plugins.available(plugins.METHODS) else (None, named)
+    method, config = None, None if recipe is None else str(recipe)
+    if config in plugins.available(plugins.METHODS):
+        method, config = config, None
     folder = start(
         method,
         config,
@@ -153,8 +156,9 @@ def _sources(models: Source | LoadedModel | Sequence[Source | LoadedModel] | Non
     """What `evaluate` was given as sources of `load_backbone`."""
     if models is None:
         return runs.newest_runs(RUNS)
-    several = [models] if isinstance(models, str | Path | LoadedModel) else models
-    return [_source(model) for model in several]
+    if isinstance(models, str) or not isinstance(models, Sequence):
+        return [_source(models)]
+    return [_source(model) for model in models]
 
 
 def _source(model: Source | LoadedModel) -> str:
@@ -181,4 +185,4 @@ def _sha256(model: LoadedModel) -> str:
 
 def _console() -> SafeConsole:
     """What the commands print to; a notebook gets plain lines, as a log file does."""
-    return SafeConsole(force_jupyter=False)
+    return SafeConsole(force_jupyter=False, force_terminal=sys.stdout.isatty())

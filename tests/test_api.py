@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pandas
@@ -17,6 +19,7 @@ from sslbench.data.transform import EvalTransform
 from sslbench.errors import UserError
 from sslbench.evaluation.features import tap
 from tests.pictures import write_images
+from tests.training import small
 
 
 def test_nothing_is_imported_before_it_is_used() -> None:
@@ -137,3 +140,61 @@ def test_the_command_writes_what_the_function_returns(sslbench, model, folder, t
     assert ended.out.endswith("x.npz: 12 images, 128 features each\n")
     with np.load(out) as file:
         np.testing.assert_array_equal(file["x"], public.features(model, folder).x)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def recipe(here, images):
+    return small.write_config(here / "tiny.py", "dino", images, train={"epochs": 1})
+
+
+def test_a_pretraining_is_evaluated_and_read_again(here, recipe, labelled, capsys) -> None:
+    run = public.pretrain(recipe, labelled, "run", seed=4, epochs=0.4, settings={"optim.lr": 1e-3})
+    assert run == Path("run") and "step 2/2 loss" in capsys.readouterr().out
+    model = public.load_backbone(run)
+    assert (model.card.method, model.card.seed, model.card.steps) == ("dino", 4, 2)
+    assert model.card.settings["optim.lr"] == 1e-3
+
+    records = public.evaluate([run, "pixels:16"], labelled, ["knn"])
+    assert {r.model.method for r in records} == {"dino", "random-init", "pixels"}
+    assert "knn" in capsys.readouterr().out
+    same = public.evaluate(model, labelled, ["knn"])
+    assert {r.value for r in same} <= {r.value for r in records}
+    assert list(public.load_records("results/mine")) == list(records)
+    assert (here / "results" / "mine" / "table.md").read_text() == str(records.table())
+    assert str(records.table(format="csv")).count("\n") > 2
+
+
+def test_weights_that_changed_in_memory_are_not_evaluated(here, labelled) -> None:
+    model = public.load_backbone("random-init:vit_nano/8@32")
+    with torch.no_grad():
+        model.backbone.norm.weight += 1
+    with pytest.raises(UserError, match=r"vit_nano/8@32 were changed after"):
+        public.evaluate(model, labelled, ["knn"])
+    with pytest.raises(UserError, match="a Linear cannot be evaluated"):
+        public.evaluate(torch.nn.Linear(2, 2), labelled, ["knn"])
+    assert list(here.iterdir()) == []
+
+
+def test_a_method_alone_chooses_its_recipe_and_wrong_words_write_nothing(here) -> None:
+    with pytest.raises(UserError, match=r"unknown config 'dinoo'.*did you mean"):
+        public.pretrain("dinoo")
+    with pytest.raises(UserError, match="unknown key 'optim"):
+        public.pretrain("dino", settings={"optim.lrr": 1})
+    with pytest.raises(UserError, match="no finished run below runs"):
+        public.evaluate(suite=["knn"])
+    assert list(here.iterdir()) == []
+
+
+def test_a_run_in_a_thread_is_resumed_from_python(here, recipe, images) -> None:
+    """Notebooks and servers call from threads, where no signal can be handled."""
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(public.pretrain, recipe, images, "run", epochs=0.4).result()
+    (run / "weights.safetensors").unlink()
+    again = public.pretrain(out="run", resume=True)
+    assert (again / "weights.safetensors").exists()

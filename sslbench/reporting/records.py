@@ -43,7 +43,7 @@ class Records(Sequence[Result]):
         return self._results[index]
 
     def __repr__(self) -> str:
-        return f"Records of {len(self)} results\n\n{self.table()}"
+        return f"{len(self)} records\n\n{self.table()}"
 
     def _repr_markdown_(self) -> str:
         return str(self.table())
