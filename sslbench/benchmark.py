@@ -34,8 +34,8 @@ class FeatureSpec:
     makes the norm an identity: `ibot/evaluation/eval_knn.py:101-105,147-149`); "cls+mean" = both.
     norm: through the final norm or not. order: of "cls+mean", "blockwise" = all of [CLS], then all
     of the mean patch (`ibot/evaluation/eval_linear.py:183-197`); "interleaved" = channel by
-    channel, one block only (`dino/eval_linear.py:166-170`). It decides nothing but whose trained
-    weights fit (trap T32).
+    channel, one block only (`dino/eval_linear.py:166-170`). It matters only for
+    loading classifiers that others trained.
     """
 
     layers: int = 1
@@ -63,9 +63,9 @@ class Features:
 
 @dataclass(frozen=True)
 class Splits:
-    """A labelled dataset as a benchmark sees it: a bank to learn from and a split to be judged on.
+    """A labelled dataset as a benchmark sees it: a bank to learn from and a split to evaluate.
 
-    train and test are map-style datasets of (PIL image, label); `split` names the judged one;
+    train and test are map-style datasets of (PIL image, label); `split` names the evaluated one;
     `fingerprint` covers both.
     """
 
@@ -83,8 +83,9 @@ Data = Splits | DenseData  # what benchmarks read, by their kind
 class Context(Protocol):
     """What the engine offers a benchmark while it runs.
 
-    model: what is judged; work_dir: a folder for this very job (weights, protocol, data and seed),
-    made by who needs it; cancelled: set when the suite ends early, so end your processes and raise.
+    model: what is evaluated; work_dir: a folder for this job alone (weights, protocol, data and
+    seed), created by the benchmark that needs it; cancelled: set when the suite ends early; then
+    end your processes and raise.
     """
 
     seed: int
@@ -98,11 +99,11 @@ class Context(Protocol):
         ...
 
     def head(self) -> nn.Module | None:
-        """The method's (B, D) -> (B, K) head for the [CLS] token, where the source has one."""
+        """The method's (B, D) -> (B, K) head for the [CLS] token, if the source has one."""
         ...
 
     def progress(self, done: int, total: int) -> None:
-        """Tells whoever watches how far the job is."""
+        """Reports how far the job is."""
         ...
 
     def result(
@@ -155,9 +156,9 @@ class Benchmark:
 
     @classmethod
     def diagnosis(cls) -> dict[str, tuple[bool, str]]:
-        """What it needs of the installation: name -> (fine, what was found).
+        """Its requirements on the installation: name -> (whether it is met, what was found).
 
-        Suites leave it out where one is not fine; `doctor` shows all.
+        Suites leave the benchmark out where one is not met; `doctor` shows them all.
         """
         return {}
 
@@ -169,8 +170,9 @@ class Benchmark:
     def protocols(self, model: LoadedModel, data: Any) -> list[Any]:
         """Every protocol to run `model` with; none where the benchmark does not apply to it.
 
-        By default one for each pooling of the model, where the protocol has a pool. A UserError
-        says why it does not apply; both cost this model's cells and are told before anything runs.
+        By default one per pooling of the model, where the protocol has a pool. A UserError says why
+        it does not apply; either way the model's cells stay empty, which is said before anything
+        runs.
         """
         if any(f.name == "pool" for f in fields(self.protocol)):
             return [replace(self.protocol, pool=pool) for pool in model.poolings]
@@ -183,15 +185,15 @@ class Benchmark:
         return found
 
     def configured(self, config: str) -> Self | None:
-        """This benchmark set to a config's name or file; None where that is not for it.
+        """This benchmark set to a config's name or file; None where the config is not for it.
 
-        By default none is. Raises UserError for a config of its own that cannot be used.
+        By default no config is. Raises UserError for a config of its own that cannot be used.
         """
         return None
 
     @property
     def variant(self) -> str:
-        """What tells its protocols apart where a job is named: by default the pool."""
+        """The part of a job's name that tells its protocols apart: by default the pool."""
         return getattr(self.protocol, "pool", "")
 
     def run(self, backbone: Backbone, data: Any, context: Context) -> list[Result]:

@@ -1,4 +1,4 @@
-"""The Backbone contract: what every method trains and every benchmark judges."""
+"""The Backbone contract: what every method trains and every benchmark evaluates."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from sslbench.backbones.sampling import DropPath
 
 
 class Tokens(NamedTuple):
-    """What a backbone makes of a batch of images.
+    """The output of a backbone for a batch of images.
 
-    cls: (B, D) the [CLS] token, or the mean patch of a backbone without one (Swin); patches:
-    (B, N, D) row by row; grid: (h, w) with N = h * w.
+    cls: (B, D), the [CLS] token, or the mean patch of a backbone without one (Swin); patches:
+    (B, N, D), row by row; grid: (h, w) with N = h * w.
     """
 
     cls: Tensor
@@ -27,11 +27,11 @@ class Tokens(NamedTuple):
 class Backbone(nn.Module):
     """Base class of all backbones; any input size that is a multiple of the patch is accepted.
 
-    patch_size: pixels a side of an output patch token (32 for Swin, whose input patches are 4).
-    dense: whether it can be fine-tuned for detection and segmentation: only then do the methods
-    below `intermediate` work. stage_ends: the last block of each stage (0-based) where stages have
-    maps of their own (Swin). checkpointing: while training, blocks keep their inputs only and are
-    computed a second time in the backward pass (less memory, about a third more time).
+    patch_size: side of an output patch token in pixels (32 for Swin, whose input patches have 4).
+    dense: whether it can be fine-tuned for detection and segmentation; only then do the methods
+    below `intermediate` work. stage_ends: the last block (0-based) of each stage where stages have
+    maps of their own (Swin). checkpointing: in training, blocks keep only their inputs and are
+    computed again in the backward pass (less memory, about a third more time).
     """
 
     embed_dim: int
@@ -67,11 +67,11 @@ class Backbone(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} gives no feature maps")
 
     def map_shape(self, block: int) -> tuple[int, int]:
-        """Of the map after a block (0-based): its channels D, and the pixels a side of an entry."""
+        """Channels D of the map after a block (0-based), and pixels on each side of one entry."""
         return self.embed_dim, self.patch_size
 
     def set_drop_path(self, rate: float) -> None:
-        """Drop path rising linearly over depth from 0 to `rate`, as if it had been built so."""
+        """Sets drop path as if built with it: rising linearly over depth from 0 to `rate`."""
         raise NotImplementedError(f"{type(self).__name__} has no drop path")
 
     def layer_of(self, parameter: str) -> int:
@@ -79,10 +79,10 @@ class Backbone(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} has no layers")
 
     def prune(self, depth: int, norm: bool) -> None:
-        """Drops for good what `feature_pyramid` of the first `depth` blocks leaves unused.
+        """Removes what `feature_pyramid` does not need for the first `depth` blocks.
 
-        That is later blocks, the mask token and, unless `norm`, the final norm, which becomes
-        the identity. What is left gets a gradient from the last block's map.
+        These are the later blocks, the mask token and, unless `norm`, the final norm, which becomes
+        the identity. Every remaining parameter then gets a gradient from the last block's map.
         """
         raise NotImplementedError(f"{type(self).__name__} cannot be pruned")
 
@@ -91,7 +91,7 @@ class Backbone(nn.Module):
             raise ValueError(f"blocks {tuple(blocks)} of a backbone with {self.depth} blocks")
 
     def _run(self, block: nn.Module, *inputs: Tensor | None) -> Tensor:
-        """One block, computed again in the backward pass where `checkpointing` says so."""
+        """Runs one block; with `checkpointing` it is computed again in the backward pass."""
         if self.checkpointing and self.training and torch.is_grad_enabled():
             return checkpoint(block, *inputs, use_reentrant=False)
         return block(*inputs)

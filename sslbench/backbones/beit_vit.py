@@ -58,7 +58,7 @@ class BEiTTransformer(VisionTransformer):
             yield bias
 
     def _bias(self, table: Tensor, grid: tuple[int, int], index: Tensor) -> Tensor:
-        """(1, heads, 1 + N, 1 + N), what a table adds to the attention logits of a `grid`.
+        """(1, heads, 1 + N, 1 + N): what a table adds to the attention logits on a `grid`.
 
         A table made for another grid is resampled: as `splined_table`, or linearly, as transformers
         does (`BeitRelativePositionBias`).
@@ -80,8 +80,8 @@ class RelativePositionBias(nn.Module):
 class Attention(nn.Module):
     """Queries and values have a bias, keys have none (beit/modeling_finetune.py:78-84,123-124).
 
-    side: of the grid that its own bias table is made for; None for attention without a table. The
-    bias itself comes from outside, because it depends on the size of the input.
+    side: side of the grid that its own bias table is made for; None for attention without a table.
+    The bias itself is passed in, because it depends on the size of the input.
     """
 
     fused_attn = False
@@ -126,7 +126,7 @@ def splined_table(table: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def linear_table(table: Tensor, grid: tuple[int, int]) -> Tensor:
-    """A bias table for a `grid`, each new distance between its two nearest; [CLS]'s stay."""
+    """A bias table for a `grid`, interpolated linearly; the entries of [CLS] stay."""
     span = int((len(table) - CLS_ENTRIES) ** 0.5)
     square = table[:-CLS_ENTRIES].unflatten(0, (span, span)).permute(2, 0, 1)[None]
     size = [2 * n - 1 for n in grid]

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from sslbench.backbones.base import Backbone, Tokens
 
-SIDE = 32  # pixels a side that are kept: more cost minutes in a linear probe and say no more
+SIDE = 32  # pixels; more would cost minutes in a linear probe and score no better
 
 
 class RawPixels(Backbone):
-    """[CLS] = all normalised pixels, area-averaged to at most 32 a side; patches = 8x8 tiles."""
+    """[CLS] = all normalised pixels, averaged to at most 32 x 32; patches = tiles of 8 x 8."""
 
     def __init__(self, image_size: int) -> None:
         super().__init__()

@@ -31,7 +31,7 @@ from sslbench.errors import UserError
 
 
 class SwinTransformer(Backbone):
-    """A mask has one entry an output patch: each stands for 8 x 8 of the embedded patches.
+    """A mask has one entry per output patch; each stands for 8 x 8 of the embedded patches.
 
     The mask token replaces them after the norm of the embedding (iBOT's `mask_model`).
     """
@@ -163,7 +163,7 @@ class SwinTransformer(Backbone):
 
 
 class Stage(nn.Module):
-    """Blocks of one resolution (`side` tokens a side), shifted in turn, then merging 2 x 2."""
+    """Blocks on side x side tokens, every second one shifted, then a merging of 2 x 2."""
 
     def __init__(
         self, width: int, side: int, depth: int, heads: int, window: int, merge: bool, norm: Any
@@ -207,6 +207,6 @@ class Block(SwinTransformerBlock):
 
 
 def _tokens(x: Tensor) -> Tokens:
-    """(B, h, w, D) -> tokens; there is no [CLS], the mean stands for it."""
+    """(B, h, w, D) -> tokens; the mean patch stands for the [CLS] token that Swin lacks."""
     patches = x.flatten(1, 2)
     return Tokens(patches.mean(dim=1), patches, (x.shape[1], x.shape[2]))
