@@ -27,7 +27,7 @@ from sslbench.reporting.rendering import write_tables
 from sslbench.storage.layout import RUNS
 from sslbench.storage.weights import weights_sha256
 from sslbench.system.machine import limit_threads
-from sslbench.system.printing import SafeConsole
+from sslbench.system.printing import SafeConsole, printable
 from sslbench.training import runs
 from sslbench.training.start import start
 
@@ -64,7 +64,7 @@ def pretrain(
     folder = start(
         method,
         config,
-        None if data is None else str(data),
+        None if data is None else _place(data),
         None if out is None else Path(out),
         changes,
         resume,
@@ -95,7 +95,7 @@ def features(
     spec = FeatureSpec(layers, pool, norm)
     limit_threads()
     loaded = model if isinstance(model, LoadedModel) else load_backbone(model)
-    dataset = data if isinstance(data, ImageDataset) else open_dataset(data, split)
+    dataset = data if isinstance(data, ImageDataset) else open_dataset(_place(data), split)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with _console().status("features") as status:
         return feature_table(
@@ -129,13 +129,13 @@ def evaluate(
     options of `sslbench evaluate`. Raises UserError before anything is evaluated, and RunError at
     the end where an evaluation failed; the records of the others are in `out`.
     """
-    given = dict(data) if isinstance(data, Mapping) else {IMAGES: data}
+    sources = dict(data) if isinstance(data, Mapping) else {IMAGES: data}
     folder = Path(out)
     try:
         results = evaluation.evaluate(
             _sources(models),
             suite,
-            {kind: None if source is None else str(source) for kind, source in given.items()},
+            {kind: None if x is None else _place(x) for kind, x in sources.items()},
             split,
             folder,
             force,
@@ -150,6 +150,17 @@ def evaluate(
         raise
     write_tables(folder)
     return Records(results)
+
+
+def _place(data: object) -> str:
+    """A source of `open_dataset` as text; UserError for what is no name and no path."""
+    if isinstance(data, str | Path):
+        return str(data)
+    name = getattr(data, "name", type(data).__name__)
+    raise UserError(
+        f"data must be a name or a path, not a {type(data).__name__} ({printable(str(name))}); "
+        "every process and record has to find it again."
+    )
 
 
 def _sources(models: Source | LoadedModel | Sequence[Source | LoadedModel] | None) -> list[str]:

@@ -38,6 +38,13 @@ def test_every_public_name_is_there_and_documented(name) -> None:
     assert getattr(public, name).__doc__.strip()
 
 
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
 @pytest.fixture(scope="module")
 def model():
     return public.load_backbone("random-init:vit_nano/8@32?seed=3")
@@ -57,6 +64,38 @@ def test_a_model_takes_images_as_it_is_evaluated_on_them(model, mode, size) -> N
     assert tokens.grid == (4, 4) and not tokens.cls.requires_grad
     assert torch.equal(model(image).cls, model([image]).cls)
     torch.testing.assert_close(model([image, image]).cls, tokens.cls, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("images", "kind"),
+    [
+        (torch.zeros(3, 32, 32), r"a torch\.float32 tensor \(3, 32, 32\)"),
+        (torch.zeros(1, 3, 32, 32, dtype=torch.uint8), r"a torch\.uint8 tensor"),
+        (torch.zeros(1, 4, 32, 32), r"a torch\.float32 tensor \(1, 4, 32, 32\)"),
+        (np.zeros((32, 32, 3)), "a ndarray"),
+        ([], "an empty list"),
+        (["x.png"], "a list with a str"),
+        ("x.png", "a str"),
+        (None, "a NoneType"),
+    ],
+)
+def test_what_no_model_takes_is_one_sentence(model, images, kind) -> None:
+    with pytest.raises(UserError, match=f"a model takes PIL images or .*, not {kind}"):
+        model(images)
+
+
+def test_data_is_given_by_its_place(model, here) -> None:
+    dataset = public.open_dataset("digits")
+    assert public.features(model, dataset).x.shape[0] == len(dataset)
+    for call in (
+        lambda: public.evaluate("pixels:16", dataset),
+        lambda: public.evaluate("pixels:16", {"images": 3}),
+        lambda: public.pretrain("dino", dataset),
+        lambda: public.features(model, [1, 2]),
+    ):
+        with pytest.raises(UserError, match="data must be a name or a path"):
+            call()
+    assert list(here.iterdir()) == []
 
 
 def test_pixels_without_a_black_are_one_sentence(model) -> None:
@@ -140,12 +179,6 @@ def test_the_command_writes_what_the_function_returns(sslbench, model, folder, t
     assert ended.out.endswith("x.npz: 12 images, 128 features each\n")
     with np.load(out) as file:
         np.testing.assert_array_equal(file["x"], public.features(model, folder).x)
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 @pytest.fixture

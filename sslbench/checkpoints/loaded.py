@@ -69,14 +69,11 @@ class LoadedModel:
         """The last block's tokens after the final norm: [CLS] (B, D), patches (B, N, D), grid.
 
         images: float (B, 3, H, W) as `transform` gives it, or PIL images, which are transformed
-        here. They are moved to the device of the backbone.
+        here. They are moved to the device of the backbone. Raises UserError for anything else.
         """
-        if isinstance(images, Image.Image):
-            images = [images]
-        if not isinstance(images, Tensor):
-            images = torch.stack([self.transform(image) for image in images])
-        device = next((p.device for p in self.backbone.parameters()), images.device)
-        return self.backbone(images.to(device))
+        batch = self.transform.batch(images)
+        device = next((p.device for p in self.backbone.parameters()), batch.device)
+        return self.backbone(batch.to(device))
 
 
 def few(keys: tuple[str, ...] | list[str], shown: int = 3) -> str:

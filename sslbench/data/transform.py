@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 import numpy as np
 import torch
@@ -75,3 +76,33 @@ class ModelTransform(EvalTransform):
         except BrokenImage as error:
             raise UserError(f"{error}.") from error
         return self.normalise(super().__call__(upright)[None])[0]
+
+    def batch(self, images: Tensor | Image.Image | Sequence[Image.Image]) -> Tensor:
+        """Images of Pillow as one float batch (B, 3, size, size); a batch (B, 3, H, W) as it is.
+
+        Raises UserError for anything else.
+        """
+        several = [images] if isinstance(images, Image.Image) else images
+        if isinstance(several, Tensor) and several.is_floating_point():
+            if several.dim() == 4 and several.shape[1] == 3:
+                return several
+        elif isinstance(several, Sequence) and several and all(map(_is_image, several)):
+            return torch.stack([self(image) for image in several])
+        raise UserError(
+            f"a model takes PIL images or a float tensor (B, 3, H, W), not {_in_words(images)}; "
+            "its transform makes a float tensor (3, H, W) of an image."
+        )
+
+
+def _is_image(value: object) -> TypeGuard[Image.Image]:
+    return isinstance(value, Image.Image)
+
+
+def _in_words(value: object) -> str:
+    """E.g. "a torch.uint8 tensor (3, 8, 8)"."""
+    if isinstance(value, Tensor):
+        return f"a {value.dtype} tensor {tuple(value.shape)}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        kind = type(value).__name__
+        return f"a {kind} with {_in_words(value[0])}" if value else f"an empty {kind}"
+    return f"a {type(value).__name__}"
