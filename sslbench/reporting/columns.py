@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sslbench import plugins
 from sslbench.errors import UserError
+from sslbench.reporting.texts import natural
 from sslbench.result import Result
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,10 @@ def choose_columns(
     for benchmark in sorted({c.benchmark for c in found}, key=lambda b: (b not in pooled, b)):
         pairs = known.get(benchmark, Conventions()).main
         first = [ColumnKey(benchmark, *pair) for pair in pairs]
-        rest = sorted((c for c in found - set(first) if c.benchmark == benchmark), key=_natural)
+        rest = sorted(
+            (c for c in found - set(first) if c.benchmark == benchmark),
+            key=lambda c: natural(" ".join(c)),
+        )
         # Nobody says what matters of a benchmark without main columns: it is shown whole.
         main += first or rest
         columns += first + rest if everything or wanted or not first else first
@@ -124,11 +127,6 @@ def asked(
 
 def _words(text: str) -> list[str]:
     return text.casefold().replace(",", " ").split()
-
-
-def _natural(column: ColumnKey) -> list[tuple[int, int, str]]:
-    parts = re.findall(r"\d+|\D+", " ".join(column))
-    return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts]
 
 
 def heading(column: ColumnKey) -> str:

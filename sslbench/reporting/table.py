@@ -7,7 +7,6 @@ completes the first (see `sources`).
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
@@ -46,6 +45,7 @@ from sslbench.reporting.rows import FLOORS, RowKey, Rows, group_rows
 from sslbench.reporting.section import Cell, Footnotes, Header, Row, Section, Table
 from sslbench.reporting.sources import Part, partition
 from sslbench.reporting.store import latest
+from sslbench.reporting.texts import natural
 from sslbench.reporting.views import DEFAULT, View, fits, layout_view
 from sslbench.result import Result, digest
 
@@ -114,15 +114,10 @@ def _chosen_rows(rows: Rows, view: View) -> dict[RowKey, list[Result]]:
     keys = [k for k in rows if view.floors or k.method not in FLOORS]
     if view.sort and keys:
         columns = label_rows(rows, view.sort).columns
-        keys.sort(key=lambda k: [_natural(column.texts[k]) for column in columns])
+        keys.sort(key=lambda k: [natural(column.texts[k]) for column in columns])
     if view.rows:
         keys = list(dict.fromkeys(k for p in view.rows for k in keys if fits(p, _names(k))))
     return {k: rows[k] for k in keys}
-
-
-def _natural(text: str) -> list[tuple[int, float, str]]:
-    parts = re.findall(r"\d+(?:\.\d+)?|\D+", text)
-    return [(0, float(p), "") if re.match(r"\d", p) else (1, 0.0, p) for p in parts]
 
 
 def _names(key: RowKey) -> list[str]:

@@ -61,3 +61,9 @@ def tails(sources: Collection[str]) -> dict[str, str]:
         )
         found[source] = str(PurePosixPath(*parts[-count:]))
     return found
+
+
+def natural(text: str) -> tuple[list[tuple[int, float, str]], str]:
+    """A key that sorts numbers by value, "k=5" before "k=20" and 0.01 before 0.1; never a tie."""
+    parts = re.findall(r"\d+(?:\.\d+)?|\D+", text)
+    return [(0, float(p), "") if p[0].isdecimal() else (1, 0.0, p) for p in parts], text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import permutations
 
 import pytest
 from hypothesis import given
@@ -363,3 +364,12 @@ def test_the_order_of_records_does_not_matter(results: list[Result], rng: random
     for layout in ("frozen", "all"):
         ordered = sorted(results, key=lambda r: r.date)
         assert build(shuffled, layout, MAIN) == build(ordered, layout, MAIN)
+
+
+def test_columns_that_differ_in_a_decimal_come_by_value_whatever_the_order_of_records() -> None:
+    settings = [f"1% logreg, lambda={x}" for x in ("0.01", "0.1", "1", "10")]
+    records = [record(setting=setting) for setting in settings]
+    known = {"near": Conventions()}
+    for order in permutations(records):
+        (section,) = build(order, "all", known).sections
+        assert [column.setting for column, _ in section.columns] == settings
