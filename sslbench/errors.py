@@ -11,11 +11,11 @@ class UserError(Exception):
 
 
 class RunError(Exception):
-    """A run that could not go on although it was asked for correctly. Exit code 1."""
+    """A run that failed although the command was correct. Exit code 1."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`known` as a hint for an unknown `name`: the closest spelling first, else all of them.
+    """Return a hint for an unknown `name`: the closest known spelling, if any, and all of them.
 
     Returns e.g. "did you mean 'dino'? (known: beit, dino, ibot)".
     """

@@ -1,4 +1,4 @@
-"""Finds methods, tokenizers and benchmarks through entry points; the engine knows none by name."""
+"""Methods, tokenizers and benchmarks found through entry points; the engine names none of them."""
 
 from __future__ import annotations
 
@@ -19,61 +19,61 @@ CONFIGS = "sslbench.configs"
 
 
 def group_of(kind: str) -> str:
-    """The entry-point group of a kind of plugin: "tokenizer" -> "sslbench.tokenizers"."""
+    """Return the entry-point group of a kind of plugin: "tokenizer" -> "sslbench.tokenizers"."""
     return f"sslbench.{kind}s"
 
 
 def available(group: str) -> dict[str, EntryPoint]:
-    """name -> entry point of a group, sorted by name; the first where several packages claim it."""
+    """Return name -> entry point, sorted by name; the first of those that claim the same name."""
     return {name: entries[0] for name, entries in registered(group).items()}
 
 
 def registered(group: str) -> dict[str, list[EntryPoint]]:
-    """name -> the different entry points called so, sorted by name; more than one is a clash.
+    """Return name -> its different entry points, sorted by name; more than one is a clash.
 
-    A package that lies on the path twice (installed and as a source tree) counts once, as Python
-    imports only the first.
+    A package found twice on `sys.path` (installed and as a source tree) counts once, because Python
+    imports only the first copy.
     """
-    first: dict[str, Any] = {}
-    found: dict[str, list[EntryPoint]] = {}
-    for entry in _scanned(entry_points, group, _places()):
-        if first.setdefault(package_of(entry), entry.dist) is not entry.dist:
+    first_copies: dict[str, Any] = {}
+    entries_by_name: dict[str, list[EntryPoint]] = {}
+    for entry in _scan(entry_points, group, _path_state()):
+        if first_copies.setdefault(package_of(entry), entry.dist) is not entry.dist:
             continue
-        same = found.setdefault(entry.name, [])
-        if entry.value not in [other.value for other in same]:
-            same.append(entry)
-    return dict(sorted(found.items()))
+        namesakes = entries_by_name.setdefault(entry.name, [])
+        if entry.value not in [other.value for other in namesakes]:
+            namesakes.append(entry)
+    return dict(sorted(entries_by_name.items()))
 
 
-def _places() -> tuple[tuple[str, int], ...]:
-    """Where Python looks for packages, and when each folder last gained or lost one."""
+def _path_state() -> tuple[tuple[str, int], ...]:
+    """Return the folders of `sys.path` with their modification times."""
     return tuple((p, Path(p).stat().st_mtime_ns) for p in sys.path if Path(p).exists())
 
 
 @cache
-def _scanned(
-    scan: Callable[..., Iterable[EntryPoint]], group: str, places: tuple[tuple[str, int], ...]
+def _scan(
+    scan: Callable[..., Iterable[EntryPoint]], group: str, path_state: tuple[tuple[str, int], ...]
 ) -> tuple[EntryPoint, ...]:
-    """What the packages in `places` declare; reading them all takes a moment."""
+    """Return the entry points of a group; cached until `sys.path` or one of its folders changes."""
     return tuple(scan(group=group))
 
 
 def package_of(entry: EntryPoint) -> str:
-    """The normalised name of the distribution, of the module's outermost package without one."""
+    """Return the distribution's normalised name, or the module's top-level package without one."""
     try:
         name = entry.dist.name if entry.dist else ""
-    except (TypeError, KeyError):  # metadata that lack a name or do not exist
+    except (TypeError, KeyError):  # the metadata are missing or have no name
         name = ""
     return re.sub(r"[-_.]+", "-", name or entry.value.partition(".")[0]).lower()
 
 
 def claimed_by(entries: Iterable[EntryPoint]) -> str:
-    """Packages and entry points in words: "sslbench (a.b:C) and toy (d.e:F)"."""
+    """Return packages and entry points as text: "sslbench (x = a.b:C) and toy (x = d.e:F)"."""
     return " and ".join(f"{package_of(e)} ({e.name} = {e.value})" for e in entries)
 
 
 def clash(group: str, name: str) -> str:
-    """The sentence for a name that different entry points claim, else ""."""
+    """Return the error message for a name that several entry points claim, else ""."""
     entries, kind = registered(group).get(name, []), kind_of(group)
     if len(entries) < 2:
         return ""
@@ -84,27 +84,27 @@ def clash(group: str, name: str) -> str:
 
 
 def load(group: str, name: str) -> Any:
-    """The class registered as `name`; UserError with the nearest names, or why it is broken."""
-    found, kind = available(group), kind_of(group)
-    if name not in found:
-        raise UserError(f"unknown {kind} {name!r}: {nearest(name, found)}.")
-    if said := clash(group, name):
-        raise UserError(said)
+    """Return the class registered as `name`; UserError if it is unknown, ambiguous or broken."""
+    entries, kind = available(group), kind_of(group)
+    if name not in entries:
+        raise UserError(f"unknown {kind} {name!r}: {nearest(name, entries)}.")
+    if message := clash(group, name):
+        raise UserError(message)
     try:
-        plugin = found[name].load()
-    except Exception as error:  # other people's code may break in any way
+        plugin = entries[name].load()
+    except Exception as error:  # a foreign package may fail in any way
         raise UserError(
-            f"the {kind} {name!r} ({found[name].value}) cannot be loaded, "
+            f"the {kind} {name!r} ({entries[name].value}) cannot be loaded, "
             f"{type(error).__name__}: {error}; repair or uninstall its package."
         ) from error
-    if (own := getattr(plugin, "name", name)) != name:  # runs and records are kept under its own
+    if (class_name := getattr(plugin, "name", name)) != name:  # runs are stored under this name
         raise UserError(
-            f"the {kind} {name!r} of {claimed_by([found[name]])} calls itself {own!r}; let the "
-            "entry point and the class's `name` agree."
+            f"the {kind} {name!r} of {claimed_by([entries[name]])} calls itself {class_name!r}; "
+            "let the entry point and the class's `name` agree."
         )
     return plugin
 
 
 def kind_of(group: str) -> str:
-    """The inverse of `group_of`: "sslbench.tokenizers" -> "tokenizer"."""
+    """Return the kind of plugin in a group: "sslbench.tokenizers" -> "tokenizer"."""
     return group.rsplit(".", 1)[-1].removesuffix("s")

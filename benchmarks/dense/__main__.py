@@ -76,7 +76,7 @@ def main(arguments: Sequence[str]) -> int:
         with raised():
             COMMANDS[name](rest)
     except Interrupted as end:
-        report(type(end).__name__, end.told, end.code)
+        report(type(end).__name__, end.message, end.code)
         print(printable(end.sentence), file=sys.stderr)
         return end.code
     except (UserError, RunError) as error:

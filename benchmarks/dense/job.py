@@ -96,6 +96,6 @@ def _failure(ending: Ending, folder: Path) -> Exception:
 
 def _stopped(ending: Ending) -> str:
     if ending.kind == KILLED:
-        return ending.told
+        return ending.message
     name = signal.Signals(ending.code - 128).name
-    return f"stopped by {name}, {ending.told}" if ending.told else f"stopped by {name}"
+    return f"stopped by {name}, {ending.message}" if ending.message else f"stopped by {name}"

@@ -20,7 +20,7 @@ def _run() -> int:
         with raised():
             return _command()
     except Interrupted as end:
-        return _tell(type(end).__name__, end.told, end.code, end.sentence)
+        return _tell(type(end).__name__, end.message, end.code, end.sentence)
     except Exception as error:
         told = _told(error)
         if told is None or "--debug" in sys.argv:

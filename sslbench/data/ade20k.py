@@ -9,16 +9,16 @@ from pathlib import Path
 
 from sslbench.data.checks import (
     Checked,
-    Look,
+    ImageInfo,
     contents_of,
-    leave_out,
-    look_at,
-    turned,
+    inspect_images,
+    report_broken,
+    rotation_note,
     warn_hidden,
     write_json,
 )
 from sslbench.data.dataset import digest
-from sslbench.data.label_maps import IGNORED, Labels, look_at_maps
+from sslbench.data.label_maps import IGNORED, LabelInfo, inspect_label_maps
 from sslbench.data.reading import is_image, read_lines
 from sslbench.data.splits import WORDS
 from sslbench.data.walking import files_below
@@ -34,22 +34,23 @@ INNER = "ADEChallengeData2016"  # the folder in ADE20K's archive
 STAND_INS = {
     "train": ("train",), "validation": ("validation", "test"), "test": ("test", "validation")
 }  # fmt: skip
-CLASSES = 150  # of ADE20K; a tree without a list of classes is taken to have these
-FIRST, TRAIN, EVALUATED = ("wall", "building", "sky"), 20_000, 2_000  # of ADE20K, see `is_ade20k`
+CLASSES = 150  # of ADE20K, assumed for a tree without a list of classes
+# of ADE20K itself, see `is_ade20k`
+FIRST_CLASSES, MIN_TRAIN_IMAGES, TEST_IMAGES = ("wall", "building", "sky"), 20_000, 2_000
 VERSION = "1"  # of the list of pairs
 log = logging.getLogger(__name__)
 
 
 def fault(text: str) -> UserError:
-    """The error that says what is wrong and what an ADE20K tree looks like."""
+    """Return the error for `text`, which also says what an ADE20K tree looks like."""
     return UserError(f"{text}: an ADE20K tree has {TREE}.")
 
 
 def locate(root: Path, split: str) -> tuple[Path, Path]:
-    """Folders of images and label maps of a split, in `root` or its ADEChallengeData2016.
+    """Return the folders of images and label maps of a split, in `root` or ADEChallengeData2016.
 
-    They are called training, train, validation, valid, val, test or testing; the validation split
-    stands in for test and vice versa.
+    Their names are those of `splits.WORDS`; validation and test replace each other if one is
+    missing.
     """
     base = root / INNER if (root / INNER).is_dir() else root
     names = [word for part in STAND_INS[split] for word in reversed(WORDS[part])]
@@ -66,51 +67,52 @@ def locate(root: Path, split: str) -> tuple[Path, Path]:
 
 
 def check(images: Path, annotations: Path) -> Checked:
-    """Reads a split; raises UserError for what training or testing would stumble over.
+    """Check a split; raise UserError for anything on which training or testing would fail.
 
     Sub-folders are read, hidden files are not. Every image and every label map is decoded (once,
-    see `look_at`); pairs of which one is broken are left out, up to a fifth. The classes are those
-    of the file objectInfo*.txt at the top of the tree, else 150 without names. The fingerprint
-    covers the class names and the contents of the files. `Checked.annotations` is a list of the
-    pairs, in the cache.
+    see `inspect_images`); up to a fifth of the pairs may be broken and are left out. The class
+    names come from the file objectInfo*.txt at the top of the tree; without it there are 150
+    unnamed classes. The fingerprint covers the class names and the contents of the files.
+    `Checked.annotations` is a list of the pairs, in the cache.
     """
     classes = _classes(images.parents[1])
     pairs = _pairs(images, annotations)
-    photos, maps = [photo for photo, _ in pairs], [label for _, label in pairs]
-    looks, labels = look_at(images, photos), look_at_maps(annotations, maps)
-    for pair, look, found in zip(pairs, looks, labels, strict=True):
-        _check_pair(images / pair[0], annotations / pair[1], look, found, len(classes))
-    warn_hidden(images, photos, looks)
+    photos, maps = [photo for photo, _ in pairs], [label_map for _, label_map in pairs]
+    infos, label_infos = inspect_images(images, photos), inspect_label_maps(annotations, maps)
+    for pair, info, labels in zip(pairs, infos, label_infos, strict=True):
+        _check_pair(images / pair[0], annotations / pair[1], info, labels, len(classes))
+    warn_hidden(images, photos, infos)
     broken = {
-        pair[0]: look.reason or f"its label map: {found.reason}"
-        for pair, look, found in zip(pairs, looks, labels, strict=True)
-        if look.reason or found.reason
+        pair[0]: info.reason or f"its label map: {labels.reason}"
+        for pair, info, labels in zip(pairs, infos, label_infos, strict=True)
+        if info.reason or labels.reason
     }
-    leave_out(images, broken, len(pairs))
-    kept = [pair for pair in pairs if pair[0] not in broken]
-    found_in = dict(zip(maps, labels, strict=True))
+    report_broken(images, broken, len(pairs))
+    readable = [pair for pair in pairs if pair[0] not in broken]
+    labels_of = dict(zip(maps, label_infos, strict=True))
     return Checked(
-        count=len(kept),
+        count=len(readable),
         listed=len(pairs),
         classes=classes,
         fingerprint=digest(classes, contents_of(images, photos), contents_of(annotations, maps)),
-        annotations=_listed(images, annotations, kept),
-        pixels=_pixels(annotations, {name: found_in[name] for _, name in kept}, len(classes)),
+        annotations=_write_pairs(images, annotations, readable),
+        pixels=_pixels(annotations, {name: labels_of[name] for _, name in readable}, len(classes)),
     )
 
 
 def is_ade20k(train: Checked, test: Checked) -> bool:
-    """Whether the tree is ADE20K itself: its 150 classes, 20,210 and 2,000 images.
+    """Return whether the tree is ADE20K itself: its 150 classes, 20,210 and 2,000 images.
 
-    The names of the classes are in the archive, but many copies leave their list out.
+    Many copies lack the archive's list of class names.
     """
-    names = train.classes == _numbered(CLASSES) or train.classes[: len(FIRST)] == FIRST
-    sized = train.listed >= TRAIN and test.listed == EVALUATED
-    return len(train.classes) == CLASSES and names and sized
+    first = train.classes[: len(FIRST_CLASSES)]
+    names_fit = train.classes == _numbered_names(CLASSES) or first == FIRST_CLASSES
+    sizes_fit = train.listed >= MIN_TRAIN_IMAGES and test.listed == TEST_IMAGES
+    return len(train.classes) == CLASSES and names_fit and sizes_fit
 
 
 def _pairs(images: Path, maps: Path) -> list[tuple[str, str]]:
-    """(image, label map) relative to their folders, sorted: equal names but for the suffix."""
+    """Return sorted (image, label map) pairs, relative to their folders, with equal stems."""
     photos = _by_stem(images, [n for n in files_below(images) if is_image(n)])
     labels = _by_stem(maps, [n for n in files_below(maps) if n.lower().endswith(".png")])
     if not photos:
@@ -130,75 +132,74 @@ def _pairs(images: Path, maps: Path) -> list[tuple[str, str]]:
 
 
 def _by_stem(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """Path without suffix -> path."""
+    """Return path without suffix -> path."""
     table: dict[str, str] = {}
     for name in names:
         stem = name.rpartition(".")[0]
         if table.setdefault(stem, name) != name:
             raise fault(
-                f"The files {printable(folder / table[stem])} and {printable(name)} have one name "
-                "but for the suffix, so that their partner is not known"
+                f"The files {printable(folder / table[stem])} and {printable(name)} differ only in "
+                "their suffix, so it is unclear which of them belongs to the pair"
             )
     return table
 
 
-def _check_pair(photo: Path, path: Path, look: Look, labels: Labels, classes: int) -> None:
-    """A label map has one channel, its image's size and no label above the number of classes."""
+def _check_pair(photo: Path, path: Path, info: ImageInfo, labels: LabelInfo, classes: int) -> None:
+    """Check that a label map has one channel, its image's size and labels within the classes."""
     if labels.unfit:
         raise fault(f"The label map {printable(path)} {labels.unfit}")
-    if look.reason or labels.reason:
+    if info.reason or labels.reason:
         return
-    if labels.size != look.size:
+    if labels.size != info.size:
         raise fault(
             f"The label map {printable(path)} has {labels.size[0]} x {labels.size[1]} pixels"
-            f"{turned(path)}, but its image has {look.size[0]} x {look.size[1]}{turned(photo)}; "
-            "label the image as it is seen upright, or store it without an orientation"
+            f"{rotation_note(path)}, but its image has {info.size[0]} x {info.size[1]}"
+            f"{rotation_note(photo)}; label the upright image, or store it without an orientation"
         )
     highest = max((k for k in labels.pixels if k != IGNORED), default=0)
     if highest > classes:
         raise fault(f"The label map {printable(path)} has the label {highest} of {classes} classes")
 
 
-def _pixels(folder: Path, labels: Mapping[str, Labels], classes: int) -> tuple[int, ...]:
-    """Pixels of each class over all maps; UserError where not one is labelled."""
+def _pixels(folder: Path, labels: Mapping[str, LabelInfo], classes: int) -> tuple[int, ...]:
+    """Return the pixels of each class over all maps; UserError if none is labelled."""
     total: Counter[int] = Counter()
-    for found in labels.values():
-        total.update(found.pixels)
+    for info in labels.values():
+        total.update(info.pixels)
     pixels = tuple(total[k] for k in range(1, classes + 1))
-    bare = [name for name, found in labels.items() if not found.pixels.keys() - {0, IGNORED}]
+    empty = [name for name, info in labels.items() if not info.pixels.keys() - {0, IGNORED}]
     if not sum(pixels):
         raise fault(
-            f"No pixel is labelled in the {len(bare)} label maps of {printable(folder)}, all of "
-            f"whose values are 0 or {IGNORED} (first: {printable(bare[0])})"
+            f"No pixel is labelled in the {len(empty)} label maps of {printable(folder)}, all of "
+            f"whose values are 0 or {IGNORED} (first: {printable(empty[0])})"
         )
-    if bare:
+    if empty:
         log.warning(
-            "%s: %d of %d label maps have no labelled pixel and count for nothing (first: %s).",
-            printable(folder), len(bare), len(labels), printable(bare[0]),
+            "%s: %d of %d label maps have no labelled pixel and are not counted (first: %s).",
+            printable(folder), len(empty), len(labels), printable(empty[0]),
         )  # fmt: skip
     return pixels
 
 
-def _listed(images: Path, maps: Path, pairs: Sequence[tuple[str, str]]) -> Path:
-    """The list of pairs that training and testing read, in the cache."""
+def _write_pairs(images: Path, maps: Path, pairs: Sequence[tuple[str, str]]) -> Path:
+    """Write the list of pairs that training and testing read to the cache; return its path."""
     content = {"images": str(images), "maps": str(maps), "pairs": pairs}
     path = home().absolute() / "annotations" / f"{digest(VERSION, content)}.json"
     write_json(path, content)
     return path
 
 
-def _numbered(classes: int) -> tuple[str, ...]:
+def _numbered_names(classes: int) -> tuple[str, ...]:
     return tuple(f"class {k}" for k in range(1, classes + 1))
 
 
 def _classes(base: Path) -> tuple[str, ...]:
-    """Class names: the first synonym in each row (tab-separated: number, ..., name)."""
+    """Return class names: the first synonym in each row (tab-separated: number, ..., name)."""
     lists = sorted(path for path in base.glob("objectInfo*.txt") if path.is_file())
     if not lists:
-        return _numbered(CLASSES)
-    rows = [
-        line.split("\t") for line in read_lines(lists[0])[1:] if line.strip()
-    ]  # after the header
+        return _numbered_names(CLASSES)
+    _, *lines = read_lines(lists[0])  # the header and the rows
+    rows = [line.split("\t") for line in lines if line.strip()]
     if not rows or any(
         row[0].strip() != str(k) or len(row) < 2 for k, row in enumerate(rows, start=1)
     ):
@@ -208,7 +209,7 @@ def _classes(base: Path) -> tuple[str, ...]:
         )
     if len(rows) >= IGNORED:
         raise fault(
-            f"The list of classes {printable(lists[0])} has {len(rows)}, more than the "
-            f"{IGNORED - 1} that 8 bits tell apart"
+            f"The list of classes {printable(lists[0])} has {len(rows)} classes, more than the "
+            f"{IGNORED - 1} that 8 bits can distinguish"
         )
     return tuple(row[-1].replace(";", ",").split(",")[0].strip() for row in rows)

@@ -1,7 +1,7 @@
-"""The pixel operations of the papers' augmentations; their parameters come from a numpy Generator.
+"""The pixel operations of the papers' augmentations, with parameters from a numpy Generator.
 
-Pixels are changed by torchvision and PIL exactly as in the official code; only the source of the
-random numbers differs. Images are PIL RGB.
+Torchvision and PIL process the pixels exactly as in the official code; only the source of random
+numbers differs. Images are PIL RGB.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ SOLARIZE_THRESHOLD = 128
 
 
 def chance(rng: np.random.Generator, probability: float) -> bool:
-    """True with the given probability."""
+    """Return True with the given probability."""
     return bool(rng.random() < probability)
 
 
 def random_box(image: Image.Image, scale: tuple[float, float], rng: np.random.Generator) -> Box:
-    """Box of a random resized crop: area U(scale) of the image, aspect log-uniform in `ASPECT`.
+    """Draw the box of a random resized crop: area U(scale), aspect log-uniform in `ASPECT`.
 
-    Ten tries, then the largest centred box whose aspect is allowed (torchvision's rule).
+    After `TRIES` failures, return the largest centred box of allowed aspect (torchvision's rule).
     """
     width, height = image.size
     log_low, log_high = math.log(ASPECT[0]), math.log(ASPECT[1])
@@ -50,18 +50,18 @@ def random_box(image: Image.Image, scale: tuple[float, float], rng: np.random.Ge
 def crop(
     image: Image.Image, box: Box, size: int, interpolation: InterpolationMode = BICUBIC
 ) -> Image.Image:
-    """The box resized to (size, size) pixels."""
+    """Return the box of `image`, resized to (size, size) pixels."""
     return TF.resized_crop(image, *box, [size, size], interpolation)
 
 
 def flip(image: Image.Image, probability: float, rng: np.random.Generator) -> Image.Image:
-    """Mirrored left to right with the given probability."""
+    """Mirror the image left to right with the given probability."""
     return TF.hflip(image) if chance(rng, probability) else image
 
 
 @dataclass(frozen=True)
 class ColourJitter:
-    """torchvision's ColorJitter: the active operations in random order.
+    """Torchvision's ColorJitter: the active operations in random order.
 
     Factors are U(max(0, 1 - x), 1 + x); hue shifts are U(-hue, hue) turns of the colour circle.
     """
@@ -86,20 +86,20 @@ class ColourJitter:
 
 
 def grayscale(image: Image.Image) -> Image.Image:
-    """Luminance in three equal channels."""
+    """Return the luminance in three equal channels."""
     return TF.rgb_to_grayscale(image, num_output_channels=3)
 
 
 def blur(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Gaussian blur of random radius."""
+    """Blur by a Gaussian of random radius."""
     return image.filter(ImageFilter.GaussianBlur(rng.uniform(*BLUR_RADIUS)))
 
 
 def solarize(image: Image.Image) -> Image.Image:
-    """Inverts all values from the threshold up."""
+    """Invert all values from the threshold up."""
     return TF.solarize(image, SOLARIZE_THRESHOLD)
 
 
 def to_array(image: Image.Image) -> np.ndarray:
-    """uint8 (3, H, W), not necessarily contiguous."""
+    """Return uint8 (3, H, W), not necessarily contiguous."""
     return np.asarray(image).transpose(2, 0, 1)

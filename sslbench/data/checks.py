@@ -1,4 +1,4 @@
-"""What the checks of annotated image trees share: every file is decoded, once, before training."""
+"""Shared checks of annotated image trees: every file is decoded once, before training."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sslbench.storage.files import replacing
 from sslbench.storage.home import kept
 from sslbench.system.printing import printable
 
-READER = f"3, Pillow {PIL.__version__}"  # what is remembered holds for one way to read
+READER = f"3, Pillow {PIL.__version__}"  # cached results are valid for one way of reading
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -29,11 +29,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Checked:
-    """One split of a tree that holds together.
+    """One split of a tree that passed all checks.
 
-    count: images that can be read; listed: with those that cannot; fingerprint: of the content;
-    annotations: what training and testing read; pixels: labelled pixels of each class in all label
-    maps.
+    count: readable images; listed: all images; fingerprint: of the content; annotations: the file
+    that training and testing read; pixels: labelled pixels of each class in all label maps.
     """
 
     count: int
@@ -45,14 +44,17 @@ class Checked:
 
 
 def evenly(items: Sequence[T], limit: int) -> list[T]:
-    """All items, or `limit` of them at equal distances where there are more."""
+    """Return all items, or `limit` of them at equal distances if there are more."""
     count = min(len(items), limit)
     return [items[k * len(items) // count] for k in range(count)]
 
 
-class Look(NamedTuple):
-    """What an image file holds: width and height upright; reason: why it cannot be decoded;
-    orientation: by which EXIF number it was turned, 1 for not at all."""
+class ImageInfo(NamedTuple):
+    """The result of decoding an image file.
+
+    size: width and height of the upright image; reason: why it cannot be decoded, else "";
+    orientation: its EXIF orientation, 1 for an image stored upright.
+    """
 
     size: tuple[int, int] = (0, 0)
     reason: str = ""
@@ -60,18 +62,18 @@ class Look(NamedTuple):
 
     @property
     def hidden(self) -> bool:
-        """Whether it was turned and its size does not show it: mirrored, upside down or square."""
+        """Whether an orientation was applied that the size does not reveal, e.g. mirroring."""
         return self.orientation in (2, 3, 4) or (
             self.orientation != 1 and self.size[0] == self.size[1]
         )
 
 
-def look_at(folder: Path, names: Sequence[str]) -> list[Look]:
-    """Decodes the images `folder`/name in order; files seen before are remembered."""
-    return [_look_of(text) for text in remembered(folder, names, f"image {READER}", _look)]
+def inspect_images(folder: Path, names: Sequence[str]) -> list[ImageInfo]:
+    """Decode the images `folder`/name in order; results are cached until a file changes."""
+    return [_parsed(text) for text in remembered(folder, names, f"image {READER}", _inspect)]
 
 
-def _look(path: str) -> str:
+def _inspect(path: str) -> str:
     try:
         with opened(path) as image:
             width, height = upright_rgb(image, printable(path)).size
@@ -80,70 +82,70 @@ def _look(path: str) -> str:
         return f"{FAILED}{error.reason}"
 
 
-def _look_of(text: str) -> Look:
+def _parsed(text: str) -> ImageInfo:
     if text.startswith(FAILED):
-        return Look(reason=text.removeprefix(FAILED))
+        return ImageInfo(reason=text.removeprefix(FAILED))
     width, height, orientation = map(int, text.split())
-    return Look((width, height), orientation=orientation)
+    return ImageInfo((width, height), orientation=orientation)
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF number by which a loaded image is turned, 1 for not at all."""
+    """Return the EXIF orientation of a loaded image, 1 for an image stored upright."""
     turn = turn_of(image)
-    return next((number for number, way in TURNS.items() if way == turn), 1)
+    return next((number for number, transpose in TURNS.items() if transpose == turn), 1)
 
 
-def leave_out(where: Path, broken: Mapping[str, str], listed: int) -> None:
-    """Names the broken files of a split in the log; UserError where a fifth cannot be read.
+def report_broken(folder: Path, broken: Mapping[str, str], listed: int) -> None:
+    """Log the broken files of a split; UserError if they are more than a fifth.
 
-    where: their folder; broken: name -> reason; listed: how many the split has with them.
+    broken: name -> reason; listed: number of all images of the split.
     """
     if not broken:
         return
-    first = "; ".join(f"{printable(n)}: {why}" for n, why in list(broken.items())[:3])
+    first = "; ".join(f"{printable(n)}: {reason}" for n, reason in list(broken.items())[:3])
     if len(broken) > BROKEN_LIMIT * listed:
         raise UserError(
-            f"{len(broken)} of the {listed} images of {printable(where)} cannot be decoded, more "
+            f"{len(broken)} of the {listed} images of {printable(folder)} cannot be decoded, more "
             f"than {BROKEN_LIMIT:.0%}: repair or remove them (first: {first})."
         )
     log.warning(
         "%s: %d of %d images cannot be decoded and are left out of training and evaluation "
         "(first: %s).",
-        printable(where), len(broken), listed, first,
+        printable(folder), len(broken), listed, first,
     )  # fmt: skip
 
 
-def warn_hidden(where: Path, names: Sequence[str], looks: Sequence[Look]) -> None:
-    """Names the images of which nobody can see whether they were annotated as stored or upright."""
-    hidden = [name for name, look in zip(names, looks, strict=True) if look.hidden]
+def warn_hidden(folder: Path, names: Sequence[str], infos: Sequence[ImageInfo]) -> None:
+    """Warn of images whose size does not tell if they were annotated as stored or upright."""
+    hidden = [name for name, info in zip(names, infos, strict=True) if info.hidden]
     if hidden:
         log.warning(
             "%s: %d of %d images have an EXIF orientation that their size does not show (first: "
-            "%s): their annotations are taken to be of the upright image.",
-            printable(where), len(hidden), len(names), printable(hidden[0]),
+            "%s): their annotations are assumed to refer to the upright image.",
+            printable(folder), len(hidden), len(names), printable(hidden[0]),
         )  # fmt: skip
 
 
 def contents_of(folder: Path, names: Sequence[str]) -> list[tuple[str, str]]:
-    """(name, hash of the content), sorted by name."""
+    """Return (name, hash of the content) pairs, sorted by name."""
     return sorted(zip(names, content_hashes(folder, names), strict=True))
 
 
-def turned(path: Path) -> str:
-    """The part of a sentence on an image's size that says how it is turned; empty if it is not."""
+def rotation_note(path: Path) -> str:
+    """Return the part of an error message that names an image's EXIF orientation, "" if upright."""
     with opened(path) as image:
-        image.load()  # a PNG's may follow the pixels
-        number, (width, height) = _orientation(image), image.size
-    if number == 1:
+        image.load()  # the orientation of a PNG may follow the pixels
+        orientation, (width, height) = _orientation(image), image.size
+    if orientation == 1:
         return ""
     return (
-        f" after its EXIF orientation {number} (stored: {width} x {height}), by which training and "
-        "testing turn it"
+        f" after its EXIF orientation {orientation} (stored: {width} x {height}), which training "
+        "and testing apply"
     )
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a file of the cache, all at once, unless it holds just that."""
+    """Write a file of the cache atomically, unless it already has this content."""
     text = json.dumps(value)
     with kept(path):
         if not path.is_file() or path.read_bytes() != text.encode():

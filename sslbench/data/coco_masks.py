@@ -1,7 +1,8 @@
-"""What COCO writes for the mask of an object: polygons, or run lengths as numbers or as a string.
+"""COCO's masks of objects: polygons, or run lengths as numbers or as a compressed string.
 
-pycocotools decodes whatever it is given: numbers that are not finite fill its memory, and runs that
-do not add up to the image end in memory that was never written. So every mask is read here first.
+pycocotools decodes masks without checks: numbers that are not finite exhaust memory, and run
+lengths that do not add up to the image read uninitialised memory. So every mask is checked here
+first.
 """
 
 from __future__ import annotations
@@ -11,19 +12,19 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 Size = tuple[int, int]  # height, width
-POINTS = 6  # numbers of the smallest polygon; a point or a line covers nothing
-LARGEST_GROUPS = 7  # of five bits, in a run of a compressed code: enough for 2**34 pixels
+MIN_NUMBERS = 6  # of a polygon: three points
+MAX_GROUPS = 7  # of five bits, for one run of a compressed string: enough for 2**34 pixels
 
 
 class Mask(NamedTuple):
-    """What is kept of a mask once it is read: polygons are most of the 450 MB of COCO.
+    """A summary that replaces a mask to save memory: polygons are most of COCO's 450 MB.
 
-    wrong: why nobody can read it, "" where it can be read; size: height and width by run lengths;
-    bounds: left, top, right, bottom of polygons; area: in pixels, 0 where nothing is covered; cut:
-    whether polygons of less than three points were left out.
+    problem: why the mask is invalid, "" if it is valid; size: height and width of run lengths;
+    bounds: left, top, right, bottom of polygons; area: in pixels; cut: whether polygons of fewer
+    than three points were left out.
     """
 
-    wrong: str = ""
+    problem: str = ""
     size: Size | None = None
     bounds: tuple[float, float, float, float] | None = None
     area: float = 0.0
@@ -31,7 +32,7 @@ class Mask(NamedTuple):
 
 
 def summary(mask: Any) -> Mask:
-    """What `mask`, as the JSON file gives it, covers; None and empty lists cover nothing."""
+    """Return the summary of a mask from the JSON file; None and empty lists cover nothing."""
     if mask is None or mask == []:
         return Mask()
     if isinstance(mask, list):
@@ -41,22 +42,22 @@ def summary(mask: Any) -> Mask:
     return Mask(f"the mask {shown(mask)}, neither a list of polygons nor run lengths")
 
 
-def usable(polygons: list[list[float]]) -> list[list[float]]:
-    """The polygons without those of less than three points."""
-    return [polygon for polygon in polygons if len(polygon) >= POINTS]
+def usable_polygons(polygons: list[list[float]]) -> list[list[float]]:
+    """Return the polygons of at least three points."""
+    return [polygon for polygon in polygons if len(polygon) >= MIN_NUMBERS]
 
 
 def shown(value: Any) -> str:
-    """`value` for a sentence, cut to a readable length."""
+    """Return `value` for an error message, shortened."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _polygons(polygons: list[Any]) -> Mask:
     for k, polygon in enumerate(polygons):
-        if wrong := _wrong(polygon):
-            return Mask(f"polygon {k} {shown(polygon)}, {wrong}")
-    kept = usable(polygons)
+        if problem := _polygon_problem(polygon):
+            return Mask(f"polygon {k} {shown(polygon)}, {problem}")
+    kept = usable_polygons(polygons)
     if not kept:
         return Mask(cut=bool(polygons))
     xs, ys = [p[0::2] for p in kept], [p[1::2] for p in kept]
@@ -67,8 +68,8 @@ def _polygons(polygons: list[Any]) -> Mask:
     return Mask(bounds=bounds, area=area, cut=len(kept) < len(polygons))
 
 
-def _wrong(polygon: Any) -> str:
-    """Why a polygon cannot be read; "" where it can. Built of what runs at C's speed."""
+def _polygon_problem(polygon: Any) -> str:
+    """Return why a polygon is invalid, else ""; uses only builtins that run at C speed."""
     if not isinstance(polygon, list) or not set(map(type, polygon)) <= {int, float}:
         return "which is not a flat list of numbers"
     if len(polygon) % 2:
@@ -81,9 +82,9 @@ def _wrong(polygon: Any) -> str:
 
 
 def polygon_area(x: list[float], y: list[float]) -> float:
-    """The area in a polygon (shoelace formula)."""
-    ends = zip(pairwise([*x, x[0]]), pairwise([*y, y[0]]), strict=True)
-    return abs(sum(a * d - b * c for (a, b), (c, d) in ends)) / 2
+    """Return the area of a polygon (shoelace formula)."""
+    edges = zip(pairwise([*x, x[0]]), pairwise([*y, y[0]]), strict=True)
+    return abs(sum(x0 * y1 - x1 * y0 for (x0, x1), (y0, y1) in edges)) / 2
 
 
 def _runs(size: Any, counts: Any) -> Mask:
@@ -111,16 +112,17 @@ def _runs(size: Any, counts: Any) -> Mask:
 
 
 def _decompressed(code: str) -> list[int] | None:
-    """The runs in COCO's compressed string, None where it is none.
+    """Return the runs in COCO's compressed string, None if it is invalid.
 
-    Six bits a character from "0" on, the low five first, the sixth says that more follow; from the
-    fourth run on, the difference to the run before the last (`rleFrString`, cocoapi's maskApi.c).
+    Each character holds six bits, counted from "0": five of the value, lowest first, and one that
+    says whether more follow. From the fourth run on, the value is the difference to the run two
+    before (`rleFrString`, cocoapi's maskApi.c).
     """
     runs: list[int] = []
     value = groups = 0
     for character in code:
         bits = ord(character) - 48
-        if not 0 <= bits < 64 or groups == LARGEST_GROUPS:
+        if not 0 <= bits < 64 or groups == MAX_GROUPS:
             return None
         value |= (bits & 31) << 5 * groups
         groups += 1

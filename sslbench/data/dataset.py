@@ -1,4 +1,4 @@
-"""What a dataset of images is here, how a file is decoded, and what happens to broken files."""
+"""The base class of image datasets, its implementations, and the limit on broken files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Pair = tuple[Image.Image, int]
 
 
 def digest(*parts: object) -> str:
-    """Short SHA-256 of the parts' text (or bytes)."""
+    """Return a short SHA-256 of the parts' text (or bytes)."""
     sha = hashlib.sha256()
     for part in parts:
         sha.update(part if isinstance(part, bytes) else str(part).encode())
@@ -45,13 +45,13 @@ def digest(*parts: object) -> str:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ImageDataset(torch.utils.data.Dataset[Pair]):
-    """Map-style dataset of (PIL RGB image, label); the label is -1 where there is none.
+    """Map-style dataset of (PIL RGB image, label); the label is -1 without labels.
 
-    name: for people; split: "train" | "validation" | "test"; names: one per image, e.g. its path;
+    name: for display; split: "train" | "validation" | "test"; names: one per image, e.g. its path;
     labels: int64 (N,) or None; classes: names of the labels, empty if unlabelled;
     crop_ratio: side of the test-time centre crop relative to the resized image;
-    unlabelled: why there are no labels, as part of a sentence, empty if nothing is known.
-    Items raise `BrokenImage` when they cannot be decoded.
+    unlabelled: why there are no labels, as part of a sentence, or "".
+    Items raise `BrokenImage` if they cannot be decoded.
     """
 
     name: str
@@ -69,28 +69,28 @@ class ImageDataset(torch.utils.data.Dataset[Pair]):
         return self.image(index), -1 if self.labels is None else int(self.labels[index])
 
     def image(self, index: int) -> Image.Image:
-        """Image `index`, PIL RGB."""
+        """Return image `index`, PIL RGB."""
         raise NotImplementedError
 
     @cached_property
     def fingerprint(self) -> str:
-        """Short hash of the content: equal data give equal fingerprints wherever they lie."""
+        """Short hash of the content: equal data have equal fingerprints in any folder."""
         raise NotImplementedError
 
     def changed(self) -> bool:
-        """Whether files were written since the fingerprint was taken; never of what is in memory.
+        """Return whether files changed since the fingerprint was computed.
 
-        Asked after reading them, as what was read then belongs to no fingerprint.
+        Call it after reading the images: if it is True, the fingerprint does not describe them.
         """
         return False
 
     def load(self) -> None:
-        """Decodes now what is kept in memory, so that worker processes share one copy."""
+        """Decode images that are kept in memory now, so that worker processes share one copy."""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class FileImages(ImageDataset):
-    """Images in files, `names` being paths relative to `root`; decoded each time."""
+    """Images in files; `names` are paths relative to `root`. They are decoded at each access."""
 
     root: Path
 
@@ -99,12 +99,12 @@ class FileImages(ImageDataset):
 
     @cached_property
     def fingerprint(self) -> str:
-        return self._content()
+        return self._compute_fingerprint()
 
     def changed(self) -> bool:
-        return self._content() != self.fingerprint
+        return self._compute_fingerprint() != self.fingerprint
 
-    def _content(self) -> str:
+    def _compute_fingerprint(self) -> str:
         labels = [-1] * len(self) if self.labels is None else self.labels.tolist()
         contents = content_hashes(self.root, self.names)
         return digest(self.split, sorted(zip(self.names, contents, labels, strict=True)))
@@ -112,7 +112,7 @@ class FileImages(ImageDataset):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ArrayImages(ImageDataset):
-    """Images given as one uint8 array (N, H, W, 3)."""
+    """Images in one uint8 array (N, H, W, 3)."""
 
     pixels: np.ndarray
 
@@ -127,7 +127,7 @@ class ArrayImages(ImageDataset):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class InMemoryImages(FileImages):
-    """Small image files, decoded once at first use and kept as uint8 (H, W, 3) arrays."""
+    """Small image files, decoded at first use and kept as uint8 (H, W, 3) arrays."""
 
     @cached_property
     def _pixels(self) -> list[np.ndarray]:
@@ -138,7 +138,7 @@ class InMemoryImages(FileImages):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the pixels: a compressed file may differ from machine to machine."""
+        """Hash of the pixels, because compressed files may differ between machines."""
         labels = [] if self.labels is None else self.labels.tolist()
         shapes = [pixels.shape for pixels in self._pixels]
         return digest(self.split, labels, shapes, *(x.tobytes() for x in self._pixels))
@@ -151,11 +151,10 @@ class InMemoryImages(FileImages):
 
 
 class BrokenLog:
-    """Counts the broken files of one pass over a dataset and stops it when they are too many.
+    """Counts the broken files of one pass over a dataset and raises when there are too many.
 
-    Before everything has been seen the share is an estimate, so the log waits until the limit is
-    exceeded by five standard deviations (1 broken of the first 3 says nothing); once the pass is
-    complete the share is taken as it is.
+    During the pass the share is an estimate, so it may exceed the limit by five standard deviations
+    (1 broken image of the first 3 proves nothing); after the pass the limit applies exactly.
     """
 
     def __init__(self, dataset: ImageDataset) -> None:
@@ -166,23 +165,23 @@ class BrokenLog:
     def record(
         self, seen: Iterable[int], broken: Mapping[int, str], complete: bool = False
     ) -> list[str]:
-        """Notes images that were read and those found broken (index -> what is wrong).
+        """Record images that were read and broken ones (index -> error message).
 
-        Returns the messages not reported before. Raises `UserError` above the limit; `complete`
-        says that the dataset has been passed once.
+        complete: whether the pass is over. Returns the messages not reported before. Raises
+        `UserError` above the limit.
         """
-        fresh = [text for index, text in broken.items() if index not in self._broken]
+        new_messages = [text for index, text in broken.items() if index not in self._broken]
         self._seen[[*seen, *broken]] = True
         self._broken.update(broken)
         if broken or complete:
-            read = int(np.count_nonzero(self._seen))
-            spread = 0.0 if complete else (read * BROKEN_LIMIT * (1 - BROKEN_LIMIT)) ** 0.5
-            if len(self._broken) > BROKEN_LIMIT * read + 5 * spread:
+            count = int(np.count_nonzero(self._seen))
+            deviation = 0.0 if complete else (count * BROKEN_LIMIT * (1 - BROKEN_LIMIT)) ** 0.5
+            if len(self._broken) > BROKEN_LIMIT * count + 5 * deviation:
                 self.fail()
-        return fresh
+        return new_messages
 
     def fail(self) -> NoReturn:
-        """Raises the `UserError` that names the first broken files."""
+        """Raise the `UserError` that names the first broken files."""
         first = "; ".join(list(self._broken.values())[:3])
         raise UserError(
             f"{len(self._broken)} of the {np.count_nonzero(self._seen)} images of {self._name} "

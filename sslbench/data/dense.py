@@ -1,4 +1,4 @@
-"""One door to the data of detection and segmentation: `open_dense`."""
+"""Opens the datasets of detection and segmentation: `open_dense`."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ EMBEDDED = "shapes"
 
 @dataclass(frozen=True)
 class DenseSplit:
-    """What training or testing reads, and nothing else.
+    """The files that training or testing reads.
 
     images: a folder; annotations: COCO's JSON file, or the list of pairs of image and label map
-    (`ade20k.check`); count: images; pixels: labelled ones of each class in all label maps.
+    (`ade20k.check`); count: of images; pixels: labelled pixels of each class in all label maps.
     """
 
     images: Path
@@ -37,11 +37,11 @@ class DenseSplit:
 
 @dataclass(frozen=True)
 class DenseData:
-    """An annotated tree to train and to evaluate on.
+    """An annotated tree to train and evaluate on.
 
-    kind: "coco" | "ade20k"; name: for records; fingerprint: equal for equal data, wherever they
-    lie; classes: in the order of COCO's categories or of ADE20K's labels 1, 2, ...; test: what is
-    evaluated, `split` says which ("test" | "validation"). Paths are absolute.
+    kind: "coco" | "ade20k"; name: for records; fingerprint: equal for equal data in any folder;
+    classes: in the order of COCO's categories or of ADE20K's labels 1, 2, ...; test: the split to
+    evaluate on, named by `split` ("test" | "validation"). Paths are absolute.
     """
 
     kind: str
@@ -55,7 +55,7 @@ class DenseData:
 
 
 class _Tree(NamedTuple):
-    """How one kind of tree is read, and whether one is the published set itself."""
+    """The functions that read one kind of tree and recognise the published dataset."""
 
     locate: Callable[[Path, str], tuple[Path, Path]]
     check: Callable[[Path, Path], Checked]
@@ -70,12 +70,12 @@ KINDS = {
 
 
 def open_dense(kind: str, source: str | Path, split: str = "test") -> DenseData:
-    """The train split and the split to evaluate on of an annotated tree.
+    """Open the train split and the split to evaluate on of an annotated tree.
 
     kind: "coco" or "ade20k"; source: "shapes" (the scenes, generated below `home()` on first use)
-    or a folder; split: "test" or "validation" ("val" for short), each standing in for the other
-    where it is missing, as in COCO and ADE20K themselves. A tree is named by its folder, but COCO
-    and ADE20K by their own names, with which the papers' figures are found.
+    or a folder; split: "test" or "validation" ("val" for short), which replace each other if one
+    is missing, as in COCO and ADE20K themselves. A tree is named by its folder, except COCO and
+    ADE20K themselves, whose names the papers' figures use.
 
     Raises UserError for a tree that is incomplete or contradicts itself; see `coco.check` and
     `ade20k.check`.
@@ -90,21 +90,21 @@ def open_dense(kind: str, source: str | Path, split: str = "test") -> DenseData:
         raise KINDS[kind].fault(
             f"The folder {printable(root)} does not exist, nor is it {EMBEDDED!r}"
         )
-    train, test, found = _checked(kind, root, split)
+    train, test, splits = _checked(kind, root, split)
     published = KINDS[kind].is_published(train, test)
     return DenseData(
         kind=kind,
-        name=kind if published else _own_name(kind, root),
+        name=kind if published else _distinct_name(kind, root),
         fingerprint=digest(kind, train.fingerprint, test.fingerprint),
         classes=train.classes,
-        train=found[0],
-        test=found[1],
+        train=splits[0],
+        test=splits[1],
         split=split,
     )
 
 
-def _own_name(kind: str, root: Path) -> str:
-    """The folder's name, with which nobody takes a tree for the published set."""
+def _distinct_name(kind: str, root: Path) -> str:
+    """Return the folder's name, marked if it could be mistaken for the published dataset."""
     name = short_name(root)
     return f"{name} (own)" if re.sub("[^a-z0-9]", "", name.casefold()) == kind else name
 
@@ -112,18 +112,18 @@ def _own_name(kind: str, root: Path) -> str:
 def open_scenes(
     kind: str, split: str, config: scenes.ScenesConfig, root: Path | None = None
 ) -> DenseData:
-    """The scenes, written below `root` (default: the cache) on first use."""
+    """Open the scenes; on first use they are generated below `root` (default: `home()`)."""
     folder = scenes.generate((root or home()) / f"scenes-v{scenes.VERSION}", config)
-    sums = (read_manifest(folder) or {})["sha256"]
-    train, _, found = _checked(kind, folder / kind, split)
+    checksums = (read_manifest(folder) or {})["sha256"]
+    train, _, splits = _checked(kind, folder / kind, split)
     return DenseData(
         kind=kind,
         name=f"{EMBEDDED}-{kind}",
-        # of what was drawn: the files depend on the machine's JPEG encoder
-        fingerprint=digest(kind, sums["train"], sums[split]),
+        # hashes of the rendered pixels, because the files depend on the machine's JPEG encoder
+        fingerprint=digest(kind, checksums["train"], checksums[split]),
         classes=train.classes,
-        train=found[0],
-        test=found[1],
+        train=splits[0],
+        test=splits[1],
         split=split,
         embedded=True,
     )
@@ -132,17 +132,17 @@ def open_scenes(
 def _checked(
     kind: str, root: Path, split: str
 ) -> tuple[Checked, Checked, tuple[DenseSplit, DenseSplit]]:
-    """Both splits of a tree as they were checked, and what is read of them."""
+    """Check both splits of a tree; return the results and the files to read of each split."""
     tree = KINDS[kind]
-    places = [tree.locate(root, part) for part in ("train", split)]
-    train, test = (tree.check(*place) for place in places)
+    paths = [tree.locate(root, part) for part in ("train", split)]
+    train, test = (tree.check(images, annotations) for images, annotations in paths)
     if train.classes != test.classes:
         raise tree.fault(
-            f"The classes in {printable(places[1][1])} are not those in "
-            f"{printable(places[0][1])}, in the same order"
+            f"The classes in {printable(paths[1][1])} are not those in "
+            f"{printable(paths[0][1])}, in the same order"
         )
-    read = tuple(
+    splits = tuple(
         DenseSplit(images, part.annotations, part.count, part.pixels)
-        for (images, _), part in zip(places, (train, test), strict=True)
+        for (images, _), part in zip(paths, (train, test), strict=True)
     )
-    return train, test, (read[0], read[1])
+    return train, test, (splits[0], splits[1])

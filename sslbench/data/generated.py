@@ -1,7 +1,6 @@
-"""How a generated dataset gets onto the disk: all at once, with a manifest that says what it is.
+"""Writes generated datasets to disk atomically, with a manifest that identifies them.
 
-The manifest also holds a hash of all files, so that what was damaged since is noticed and drawn
-anew.
+The manifest also holds a hash of all files, so that damaged files are noticed and generated again.
 """
 
 from __future__ import annotations
@@ -26,28 +25,28 @@ log = logging.getLogger(__name__)
 
 
 def identity(dataset: str, version: str, config: Any) -> dict[str, Any]:
-    """The part of the manifest that is known before anything is drawn; `config`: a dataclass."""
+    """Return the part of the manifest that identifies a dataset; `config`: a dataclass."""
     return {"dataset": dataset, "version": version, "config": asdict(config)}
 
 
 def read_manifest(root: Path) -> dict[str, Any] | None:
-    """The manifest under `root`, or None where there is none that can be read."""
+    """Return the manifest under `root`, or None if it is missing or cannot be read."""
     try:
-        found = parse_json(read_small(root / MANIFEST))
+        manifest = parse_json(read_small(root / MANIFEST))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return manifest if isinstance(manifest, dict) else None
 
 
-def is_complete(root: Path, wanted: Mapping[str, Any]) -> bool:
-    """Whether `root` holds the dataset of this identity, every file as it was drawn.
+def is_complete(root: Path, expected: Mapping[str, Any]) -> bool:
+    """Return whether `root` holds the dataset of this identity with every file unchanged.
 
-    A dataset of another identity is a UserError.
+    Raises UserError if it holds a dataset of another identity.
     """
     if _is_free(root):
         return False
     manifest = read_manifest(root) or {}
-    for key, value in wanted.items():
+    for key, value in expected.items():
         if manifest and manifest.get(key) != value:
             raise UserError(
                 f"{root} holds a dataset of another {key}; remove {root} and run again."
@@ -68,55 +67,56 @@ def _digest(names: list[str], contents: list[str]) -> str:
     return digest(list(zip(names, contents, strict=True)))
 
 
-def _publish(new: Path, root: Path, wanted: Mapping[str, Any]) -> None:
-    """Renames `new`; where something is there already, unless it is complete, it is repaired."""
+def _move(new: Path, root: Path, expected: Mapping[str, Any]) -> None:
+    """Rename `new` to `root`; if `root` exists and is not complete, repair it."""
     try:
         new.rename(root)
     except OSError:
-        if not is_complete(root, wanted):
-            _repair(new, root, wanted["dataset"])
+        if not is_complete(root, expected):
+            _repair(new, root, expected["dataset"])
 
 
 def _repair(new: Path, root: Path, dataset: str) -> None:
-    """Replaces every file of `root` that is another in `new`, one by one.
+    """Replace every file of `root` that differs in `new`, one by one.
 
-    So other processes, readers and those that repair as well, always find a whole file. What was
-    not drawn is not ours to remove.
+    So other processes that read or repair always find complete files. Raises UserError if `root`
+    holds files that are not part of the dataset.
     """
-    drawn = _names(new)
-    extra = sorted(set(_names(root)) - set(drawn)) if root.is_dir() else [root.name]
+    names = _names(new)
+    extra = sorted(set(_names(root)) - set(names)) if root.is_dir() else [root.name]
     if extra:
         raise UserError(
-            f"{root} is not a `{dataset}` dataset, for it holds {printable(extra[0])}; remove it "
-            "or name another folder."
+            f"{root} is not a `{dataset}` dataset, because it holds {printable(extra[0])}; remove "
+            "it or name another folder."
         )
-    for name, old, now in zip(drawn, hashes(root, drawn), hashes(new, drawn), strict=True):
-        if old != now:
+    for name, old_hash, new_hash in zip(
+        names, hashes(root, names), hashes(new, names), strict=True
+    ):
+        if old_hash != new_hash:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (new / name).replace(root / name)
     (new / MANIFEST).replace(root / MANIFEST)
 
 
 def publish(
-    root: Path, wanted: Mapping[str, Any], write: Callable[[Path], Mapping[str, Any]]
+    root: Path, expected: Mapping[str, Any], write: Callable[[Path], Mapping[str, Any]]
 ) -> Path:
-    """Have `write` fill a folder that then becomes `root`; return `root`, absolute.
+    """Let `write` fill a folder, then rename it to `root`; return `root`, absolute.
 
-    `write` gets a draft folder beside `root` and returns what the manifest says beyond `wanted`,
-    the identity. Files appear under `root` all at once, by renaming the draft. A dataset of this
-    identity already at `root` is left as it is, or repaired where its files are not as they were
-    drawn; anything else there raises UserError.
+    expected: the identity; write: fills a draft folder beside `root` and returns further entries of
+    the manifest. A dataset of this identity already at `root` is kept, and its changed files are
+    replaced; anything else there raises UserError.
     """
     root = Path(root).absolute()
-    if is_complete(root, wanted):
+    if is_complete(root, expected):
         return root
     if not _is_free(root):
-        log.warning("%s is damaged, changed or of an older version: it is drawn anew.", root)
+        log.warning("%s is damaged, changed or of an older version: it is generated again.", root)
     with kept(root), draft(root) as new:
         new.mkdir()
-        manifest = {**wanted, **write(new)}
+        manifest = {**expected, **write(new)}
         names = _names(new)
         manifest["files"] = _digest(names, hashes(new, names))
         (new / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-        _publish(new, root, wanted)
+        _move(new, root, expected)
     return root

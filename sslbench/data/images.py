@@ -1,4 +1,4 @@
-"""One door to every image dataset: `open_dataset`."""
+"""Opens every image dataset: `open_dataset`."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ __all__ = [
 ]
 
 EMBEDDED = ("digits", "shapes")
-ABSENT = ("imagenet-1k", "imagenet-22k")  # what recipes are made for and nobody may ship
+ABSENT = ("imagenet-1k", "imagenet-22k")  # named by recipes; their licence forbids shipping them
 
 
 def open_dataset(
     source: str | Path, split: str = "train", root: Path | None = None
 ) -> ImageDataset:
-    """The images of `source`.
+    """Open the images of `source`.
 
     source: "shapes", "digits", "torchvision:NAME", a folder (`open_folder`) or a list file ending
     in .txt (`open_list`). split: "train", "validation" (or "val") or "test". root: where shapes and
-    torchvision's sets are kept, default `home()`.
+    torchvision's sets are stored, default `home()`.
 
-    Raises UserError for what does not exist or holds no images.
+    Raises UserError if the source does not exist or holds no images.
     """
     split = split_named(split)
     text = str(source)
@@ -67,12 +67,12 @@ def open_dataset(
 
 
 def is_named(source: str) -> bool:
-    """Whether `source` is a name that is no path: of what is built in or what a recipe is for."""
+    """Return whether `source` is the name of a dataset and not a path."""
     return source in (*EMBEDDED, *ABSENT) or source.startswith(PREFIX)
 
 
 def is_absent(source: str) -> bool:
-    """Whether `source` only names the data that a recipe is made for, which a user has to give."""
+    """Return whether `source` names data that the user has to provide."""
     return source in ABSENT and not Path(source).exists()
 
 
@@ -85,10 +85,13 @@ def _open_path(text: str, path: Path, split: str) -> ImageDataset:
     if path.is_file():
         raise UserError(f"The file {shown} is not a dataset: give a folder or a .txt list.")
     if os.path.lexists(path):
-        raise UserError(f"The path {shown} is neither a folder nor a regular file: give one.")
+        raise UserError(
+            f"The path {shown} is neither a folder nor a regular file: give a folder or a .txt "
+            "list."
+        )
     if len(path.parts) > 1 or path.suffix:
         raise UserError(f"The path {shown} does not exist: give a folder, a .txt list or a name.")
     raise UserError(
-        f"Unknown dataset {text!r}, which is neither a path nor built in: "
+        f"Unknown dataset {text!r}, which is neither a path nor embedded: "
         f"{nearest(text, [*EMBEDDED, PREFIX + 'NAME'])}."
     )

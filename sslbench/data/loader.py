@@ -19,12 +19,12 @@ from sslbench.method import Sample, ViewBatch, Views
 
 Key = tuple[int, int]  # (epoch, index)
 
-# At most a fifth of the files may be broken: so many in a row never happen below that limit.
+# At most a fifth of the files may be broken, so this many broken draws in a row never happen.
 REPLACEMENTS = 64
 
 
 def epoch_order(seed: int, epoch: int, n: int) -> np.ndarray:
-    """The order in which `epoch` visits `n` images, int64 (n,): a pure function."""
+    """Return the order in which `epoch` visits `n` images, int64 (n,): a pure function."""
     return order_rng(seed, epoch).permutation(n)
 
 
@@ -34,10 +34,9 @@ class Batches:
 
     n: images in the dataset; batch_size: images per micro-batch and process; accumulate:
     micro-batches per optimiser step; start_step, total_steps: optimiser steps already done and of
-    the whole run. Global batch s of an epoch is slice s of its order (the rest is dropped); process
-    `rank` takes the contiguous slice `rank` of it, and its micro-batches are slices of that, so the
-    images of an optimiser step do not depend on `world` and `accumulate` if their product with
-    `batch_size` stays the same.
+    the whole run. Global batch s of an epoch is slice s of its order (the rest is dropped). Process
+    `rank` takes contiguous slice `rank` of it and divides that into micro-batches. So the images of
+    an optimiser step depend only on the product of `batch_size`, `accumulate` and `world`.
     """
 
     n: int
@@ -77,9 +76,9 @@ class Batches:
 
 @dataclass(frozen=True)
 class Item:
-    """One image's views; `index` is the image shown, `broken` those it had to stand in for.
+    """One image's views. index: the image used; broken: images that it replaces, with reasons.
 
-    sample is None when no image could be decoded.
+    sample is None if no image could be decoded.
     """
 
     sample: Sample | None
@@ -88,9 +87,9 @@ class Item:
 
 
 class ViewDataset(Dataset[Item]):
-    """(epoch, index) -> the views of that image, a pure function of (seed, epoch, index).
+    """Maps (epoch, index) to the views of that image, a pure function of (seed, epoch, index).
 
-    A broken image is replaced by another one drawn from its own random stream.
+    A broken image is replaced by another one, drawn from the random stream of (epoch, index).
     """
 
     def __init__(self, dataset: ImageDataset, views: Views, seed: int) -> None:
@@ -116,33 +115,33 @@ class ViewDataset(Dataset[Item]):
 
 @dataclass(frozen=True)
 class Collated:
-    """A batch as it travels from a worker; `whole` is False when an image has no views."""
+    """A batch as a worker sends it; `complete` is False if an image has no views."""
 
     crops: dict[str, Tensor]
     masks: dict[str, Tensor]
     index: Tensor
     broken: dict[int, str]
-    whole: bool = True
+    complete: bool = True
 
     def pin_memory(self) -> Collated:
-        """Page-locked copies of the crops and masks, for copies that overlap with computing."""
+        """Return the batch in page-locked memory, so that copies overlap with computation."""
         crops = {name: crop.pin_memory() for name, crop in self.crops.items()}
         masks = {name: mask.pin_memory() for name, mask in self.masks.items()}
-        return Collated(crops, masks, self.index, self.broken, self.whole)
+        return Collated(crops, masks, self.index, self.broken, self.complete)
 
 
 def _batched(arrays: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Tensor]:
-    """B times name -> (V, ...) to name -> (V, B, ...)."""
+    """Stack B dicts of name -> (V, ...) to one of name -> (V, B, ...)."""
     return {k: torch.from_numpy(np.stack([a[k] for a in arrays], axis=1)) for k in arrays[0]}
 
 
 def collate(items: Sequence[Item]) -> Collated:
-    """Stacks views: crops uint8 (V, B, 3, H, W), masks bool (V, B, h, w), index (B,)."""
+    """Stack views: crops uint8 (V, B, 3, H, W), masks bool (V, B, h, w), index (B,)."""
     broken = {index: text for item in items for index, text in item.broken.items()}
     index = torch.tensor([item.index for item in items])
     samples = [item.sample for item in items if item.sample is not None]
     if len(samples) < len(items):
-        return Collated({}, {}, index, broken, whole=False)
+        return Collated({}, {}, index, broken, complete=False)
     crops, masks = _batched([s.crops for s in samples]), _batched([s.masks for s in samples])
     return Collated(crops, masks, index, broken)
 
@@ -152,7 +151,7 @@ def _one_thread(_: int) -> None:
 
 
 def _check(dataset: ImageDataset, batches: Batches) -> None:
-    """Raises UserError when the dataset cannot fill a batch."""
+    """Raise UserError if the dataset cannot fill a batch."""
     n = len(dataset)
     if n < 2:
         raise UserError(
@@ -161,16 +160,16 @@ def _check(dataset: ImageDataset, batches: Batches) -> None:
     if batches.global_batch > n:
         raise UserError(
             f"train.batch_size={batches.global_batch} is larger than the dataset {dataset.name} "
-            f"with {n} images: set it to at most {n}, or take a recipe that fits itself to the "
-            "data (photos/*)."
+            f"with {n} images: set it to at most {n}, or use a recipe that adapts to the data "
+            "(photos/*)."
         )
 
 
 class ViewLoader:
-    """Iterates over the (ViewBatch, names of newly met broken files) of one process, once.
+    """Iterates once over (ViewBatch, messages on newly found broken files) of one process.
 
-    Of several processes none knows what the others meet: their names come from `exchange`.
-    Raises `UserError` when more than a fifth of the images turn out to be broken.
+    With several processes the messages come from `exchange` instead. Raises `UserError` if more
+    than a fifth of the images are broken.
     """
 
     def __init__(
@@ -184,8 +183,9 @@ class ViewLoader:
     ) -> None:
         _check(dataset, batches)
         self.dataset, self.batches, self.mean, self.std = dataset, batches, mean, std
-        self._log, self._count, self._passed = BrokenLog(dataset), 0, False
-        self._met: tuple[list[int], dict[int, str]] = [], {}
+        self._log, self._count, self._epoch_done = BrokenLog(dataset), 0, False
+        # indices and broken files that were read since the last `exchange`
+        self._pending: tuple[list[int], dict[int, str]] = [], {}
         extra: dict[str, Any] = {"prefetch_factor": 4} if workers else {}
         self._loader: DataLoader[Item] = DataLoader(
             ViewDataset(dataset, views, batches.seed),
@@ -194,7 +194,7 @@ class ViewLoader:
             num_workers=workers,
             worker_init_fn=_one_thread,
             pin_memory=torch.cuda.is_available(),
-            # A generator of its own: the loader must not advance torch's global one.
+            # its own generator, because the loader must not advance torch's global one
             generator=torch.Generator(),
             **extra,
         )
@@ -207,33 +207,33 @@ class ViewLoader:
         batch: Collated
         for batch in self._loader:
             self._count += 1
-            self._met[0].extend(batch.index.tolist())
-            self._met[1].update(batch.broken)
-            fresh = self.exchange() if self.batches.world == 1 else []
-            if not batch.whole:
+            self._pending[0].extend(batch.index.tolist())
+            self._pending[1].update(batch.broken)
+            messages = self.exchange() if self.batches.world == 1 else []
+            if not batch.complete:
                 self._log.record([], batch.broken)
                 self._log.fail()
             yield (
                 ViewBatch(batch.crops, batch.masks, batch.index, self.mean, self.std),
-                fresh,
+                messages,
             )
 
     def exchange(self) -> list[str]:
-        """Names of the broken files that any process has met since the last call.
+        """Return messages on the broken files that any process found since the last call.
 
-        All processes call it after the same step and keep the same account, so that above the limit
+        All processes call it after the same step and keep the same counts, so that above the limit
         all of them raise the same `UserError`.
         """
-        met = [self._met]
+        pending = [self._pending]
         if self.batches.world > 1:
-            met *= self.batches.world
-            dist.all_gather_object(met, self._met)
-        self._met = [], {}
-        before, epoch = self._passed, self.batches.epoch_steps * self.batches.accumulate
-        self._passed = self._count >= epoch
-        seen = [index for indices, _ in met for index in indices]
-        broken = {index: text for _, texts in met for index, text in texts.items()}
-        return self._log.record(seen, broken, complete=self._passed and not before)
+            pending *= self.batches.world
+            dist.all_gather_object(pending, self._pending)
+        self._pending = [], {}
+        was_done, epoch = self._epoch_done, self.batches.epoch_steps * self.batches.accumulate
+        self._epoch_done = self._count >= epoch
+        seen = [index for indices, _ in pending for index in indices]
+        broken = {index: text for _, texts in pending for index, text in texts.items()}
+        return self._log.record(seen, broken, complete=self._epoch_done and not was_done)
 
 
 def make_loader(
@@ -251,9 +251,9 @@ def make_loader(
     start_step: int = 0,
     workers: int = 0,
 ) -> ViewLoader:
-    """The loader of process `rank`; arguments as in `Batches`, mean and std per channel.
+    """Return the loader of process `rank`; arguments as in `Batches`, mean and std per channel.
 
-    Raises `UserError` when the dataset has fewer images than one global batch, or only one.
+    Raises `UserError` if the dataset has fewer images than one global batch, or only one.
     """
     batches = Batches(
         len(dataset), seed, batch_size, total_steps, start_step, rank, world, accumulate

@@ -1,8 +1,8 @@
-"""Which patches are masked: blocks or single patches, at the papers' ratios.
+"""Random masks of blocks or single patches, at the papers' ratios.
 
 Sources: BEiT sec. 2.3 and beit/masking_generator.py:55-92; iBOT sec. 3.1 and ibot/loader.py:33-115.
-Masks are bool (h, w), True = masked. The target is an upper bound: BEiT's 75 of 196 patches are
-reached in two draws of three only (recipes.md trap T6).
+Masks are bool (h, w), True = masked. The target is an upper bound: only two of three draws reach
+BEiT's 75 of 196 patches.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sslbench.settings import Epochs, Probability, setting
 
 Grid = tuple[int, int]
 
-TRIES = 10  # positions tried for one block before the mask is taken as it is
+TRIES = 10  # positions tried for one block before the mask stays as it is
 
 
 class Masking(Protocol):
@@ -28,7 +28,7 @@ class Masking(Protocol):
 
 
 def smallest_block(grid: Grid) -> int:
-    """Least area of a block: 16 on 14 x 14, 4 on 7 x 7 (ibot/loader.py:72-77)."""
+    """Return the least area of a block: 16 on 14 x 14, 4 on 7 x 7 (ibot/loader.py:72-77)."""
     return max(1, (min(grid) // 3) ** 2)
 
 
@@ -40,7 +40,7 @@ def block_mask(
     max_block: int | None = None,
     aspect: tuple[float, float] = (0.3, 1 / 0.3),
 ) -> np.ndarray:
-    """Mask of overlapping rectangles that covers at most `target` patches, bool (h, w).
+    """Return a mask of overlapping rectangles over at most `target` patches, bool (h, w).
 
     Blocks are added until the target is reached or none of `TRIES` positions fits.
     """
@@ -59,10 +59,11 @@ def block_mask(
 def _add_block(
     mask: np.ndarray, low: float, room: float, aspect: tuple[float, float], rng: np.random.Generator
 ) -> int:
-    """Adds the first of `TRIES` random blocks that brings 1 to `room` new patches; how many."""
+    """Add the first of `TRIES` random blocks with 1 to `room` new patches; return their number."""
     rows, columns = mask.shape
     draws = rng.random((TRIES, 4))
-    # When room < low the bounds are reversed and the area still lies between them (trap T7).
+    # if room < low, the bounds are reversed and the area still lies between them, as in
+    # beit/masking_generator.py, whose random.uniform accepts reversed bounds
     area = low + (room - low) * draws[:, 0]
     log_low, log_high = math.log(aspect[0]), math.log(aspect[1])
     root = np.exp(0.5 * (log_low + (log_high - log_low) * draws[:, 1]))
@@ -84,10 +85,10 @@ def _add_block(
 
 
 def random_mask(grid: Grid, ratio: float, rng: np.random.Generator) -> np.ndarray:
-    """Mask of exactly int(ratio * h * w) single patches, bool (h, w) (ibot/loader.py:102-107)."""
+    """Return a mask of int(ratio * h * w) single patches, bool (h, w) (ibot/loader.py:102-107)."""
     cells = grid[0] * grid[1]
     mask = np.zeros(cells, dtype=bool)
-    # the product in the official order: ratio * cells may round to the integer above
+    # multiplied in the official order, because ratio * cells may round to the next integer
     mask[rng.permutation(cells)[: max(0, int(ratio * grid[0] * grid[1]))]] = True
     return mask.reshape(grid)
 
@@ -104,11 +105,11 @@ Ratio = Annotated[tuple[Probability, Probability], AfterValidator(_within)]
 
 @dataclass(frozen=True)
 class MaskConfig:
-    """iBOT's masks, drawn for every view independently (ibot/loader.py:33-65, trap T5).
+    """iBOT's masks, drawn independently for every view (ibot/loader.py:33-65).
 
-    ratios: each pair gives U(mean - spread, mean + spread) and one of the results is taken, so the
-    default leaves half of the views whole and masks the others by U(.1, .5). ratio_per: "view" as
-    in the code, "image" as the paper describes it (disagreement D2).
+    ratios: (mean, spread) pairs. Each pair draws U(mean - spread, mean + spread) and one of the
+    draws is chosen, so by default half of the views are not masked and the others at U(.1, .5).
+    ratio_per: "view" as in the official code, "image" as the paper describes it.
     """
 
     kind: Annotated[
@@ -119,22 +120,22 @@ class MaskConfig:
         setting("mean and spread of the masked share; one pair is drawn", min_length=1),
     ] = ((0.0, 0.0), (0.3, 0.2))
     start_epoch: Annotated[Epochs, setting("nothing is masked before it", "epochs")] = 0
-    ratio_per: Annotated[Literal["view", "image"], setting("what has a share of its own")] = "view"
+    ratio_per: Annotated[Literal["view", "image"], setting("unit that draws a share")] = "view"
 
     def ratio(self, rng: np.random.Generator, epoch: int) -> float:
-        """The ratio asked of one view."""
-        drawn = [mean + spread * (2 * rng.random() - 1) for mean, spread in self.ratios]
-        chosen = drawn[int(rng.integers(len(drawn)))]
-        return 0.0 if epoch < self.start_epoch else chosen
+        """Draw the target ratio of one view; 0 before `start_epoch`."""
+        ratios = [mean + spread * (2 * rng.random() - 1) for mean, spread in self.ratios]
+        ratio = ratios[int(rng.integers(len(ratios)))]
+        return 0.0 if epoch < self.start_epoch else ratio
 
     def draw(self, grid: Grid, views: int, rng: np.random.Generator, epoch: int) -> np.ndarray:
-        """The masks of all views of one image, bool (views, h, w)."""
+        """Draw the masks of all views of one image, bool (views, h, w)."""
         shared = self.ratio(rng, epoch) if self.ratio_per == "image" else None
-        drawn = []
+        masks = []
         for _ in range(views):
             ratio = self.ratio(rng, epoch) if shared is None else shared
-            drawn.append(self._mask(grid, ratio, rng))
-        return np.stack(drawn)
+            masks.append(self._mask(grid, ratio, rng))
+        return np.stack(masks)
 
     def _mask(self, grid: Grid, ratio: float, rng: np.random.Generator) -> np.ndarray:
         if self.kind == "random":
@@ -144,7 +145,7 @@ class MaskConfig:
 
 @dataclass(frozen=True)
 class CountMaskConfig:
-    """BEiT's masks: blocks up to a fixed count of patches, in every image (beit/datasets.py:65).
+    """BEiT's masks: blocks up to the same number of patches in every image (beit/datasets.py:65).
 
     fraction: 75 of 14 x 14 in the paper.
     """
@@ -166,9 +167,9 @@ class CountMaskConfig:
             )
 
     def draw(self, grid: Grid, views: int, rng: np.random.Generator, epoch: int) -> np.ndarray:
-        """The masks of all views of one image, bool (views, h, w)."""
+        """Draw the masks of all views of one image, bool (views, h, w)."""
         target = round(self.fraction * grid[0] * grid[1])
-        drawn = [
+        masks = [
             block_mask(grid, target, rng, self.min_block, self.max_block) for _ in range(views)
         ]
-        return np.stack(drawn)
+        return np.stack(masks)

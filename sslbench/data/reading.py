@@ -1,10 +1,9 @@
-"""The one reader: what is an image file, which size it has, how it is turned, what its pixels are.
+"""Reads image and text files: recognises images, decodes them and turns them upright.
 
-Checks, training, floors and evaluation all read files through this module, so that none of them
-can see another image than the others. Every image is upright: the EXIF orientation (1 to 8, of
-JPEG, PNG, TIFF and WebP alike) is applied, as OpenCV does. Torchvision's loader, with which the
-papers' code reads images, ignores it; ours is deliberately saner. An orientation in XMP alone is
-not looked at, as OpenCV does not.
+Checks, training, floors and evaluation all read files through this module, so that all of them see
+the same pixels. The EXIF orientation (1 to 8, of JPEG, PNG, TIFF and WebP) is applied, and one in
+XMP alone is ignored, as in OpenCV. The papers' code reads images with torchvision's loader, which
+ignores both; this is a deliberate difference.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ from sslbench.system.printing import printable
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # by content, not by name
-LARGEST = 178_956_970  # pixels: where Pillow refuses an image as a decompression bomb
-# Folders that systems and network drives add, by their names in lower case.
-MADE_BY_SYSTEMS = ["__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin", "lost+found"]
-JUNK = frozenset([*MADE_BY_SYSTEMS, "system volume information"])
+MAX_PIXELS = 178_956_970  # above it, Pillow refuses an image as a decompression bomb
+# Folders that operating systems and network drives add, in lower case.
+SYSTEM_FOLDERS = ["__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin", "lost+found"]
+JUNK = frozenset([*SYSTEM_FOLDERS, "system volume information"])
 
 ORIENTATION = 0x0112  # the EXIF tag
 TURNS = {
@@ -48,15 +47,15 @@ BITS_PER_SAMPLE, COMPRESSION, PHOTOMETRIC, PLANES, SAMPLE_FORMAT = 258, 259, 262
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 UNKNOWN_RANGE = ("I", "F")  # 32-bit integers and floats
 UNDEFINED = (
-    "its pixels are signed, floating or 32-bit numbers, for which neither black nor white is "
+    "its pixels are signed, floating-point or 32-bit numbers, for which neither black nor white is "
     "defined; save it with 8 or 16 unsigned bits"
 )
 MISREAD = (
-    "its channels of more than 8 bits lie one after another without compression, which Pillow "
-    "misreads; save it with the channels of each pixel together"
+    "its channels of more than 8 bits are stored one after another without compression, which "
+    "Pillow misreads; save it with interleaved channels"
 )
 
-# Longest first: the mark of UTF-16 starts that of UTF-32.
+# UTF-32 first, because its mark starts with that of UTF-16
 BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -67,10 +66,10 @@ BYTE_ORDER_MARKS = (
 
 
 class BrokenImage(Exception):
-    """A file that cannot be decoded; `name` says which, `reason` why."""
+    """A file cannot be decoded; `name` says which, `reason` why."""
 
     def __init__(self, name: str, reason: str) -> None:
-        super().__init__(name, reason)  # both, so that it survives pickling between processes
+        super().__init__(name, reason)  # both, so that it can be pickled between processes
         self.name, self.reason = name, reason
 
     def __str__(self) -> str:
@@ -78,12 +77,12 @@ class BrokenImage(Exception):
 
 
 def is_junk(name: str) -> bool:
-    """Whether a file or folder of this name is hidden or one that a system added by itself."""
+    """Return whether a file or folder of this name is hidden or was added by a system."""
     return name.startswith(".") or name.lower() in JUNK
 
 
 def is_image(name: str) -> bool:
-    """Whether a file is taken for an image; `name` is its name or its path below the set's root.
+    """Return whether a file, named by its path below the dataset's root, is read as an image.
 
     It has one of `EXTENSIONS`, and neither it nor a folder on its path is junk (`is_junk`).
     """
@@ -92,9 +91,9 @@ def is_image(name: str) -> bool:
 
 @contextmanager
 def opened(path: str | Path) -> Iterator[Image.Image]:
-    """The image file with its header read; anything that goes wrong inside is a `BrokenImage`.
+    """Open an image file and read its header; any error inside the block becomes `BrokenImage`.
 
-    Only regular files are opened: a pipe or a device would wait forever.
+    Only regular files are opened: reading a pipe or a device may never end.
     """
     try:
         status = os.stat(path)  # noqa: PTH116 (hot path)
@@ -103,13 +102,13 @@ def opened(path: str | Path) -> Iterator[Image.Image]:
         if not status.st_size:
             raise BrokenImage(printable(path), "the file is empty")
         with Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > LARGEST:  # a library may have lifted Pillow's limit
+            if image.width * image.height > MAX_PIXELS:  # a library may have raised Pillow's limit
                 raise Image.DecompressionBombError
             yield image
     except BrokenImage:
         raise
     except Image.DecompressionBombError as error:
-        reason = f"it has more than {LARGEST:,} pixels, which take gigabytes; store it smaller"
+        reason = f"it has more than {MAX_PIXELS:,} pixels, which need gigabytes; store it smaller"
         raise BrokenImage(printable(path), reason) from error
     except Image.UnidentifiedImageError as error:
         reason = f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image that can be read"
@@ -119,21 +118,21 @@ def opened(path: str | Path) -> Iterator[Image.Image]:
 
 
 def decode(path: str | Path) -> Image.Image:
-    """The image in the file, PIL RGB with 8 bits, upright; the first of several frames or pages.
+    """Return the image in a file, PIL RGB with 8 bits, upright; the first of several frames.
 
-    16-bit pixels are divided by 256. 8-bit modes become RGB as Pillow's `convert("RGB")` makes
-    them: transparency is dropped, not composed; CMYK is converted without a colour profile. Pixels
-    whose black and white nothing defines (signed, floating, 32-bit) are not guessed.
+    16-bit pixels are divided by 256. 8-bit modes are converted by Pillow's `convert("RGB")`:
+    transparency is dropped, not composed, and CMYK is converted without a colour profile.
 
-    Raises `BrokenImage` for these and for every file that cannot be read whole.
+    Raises `BrokenImage` for files that cannot be read completely and for signed, floating-point or
+    32-bit pixels, whose black and white are not defined.
     """
     with opened(path) as image:
         return upright_rgb(image, printable(path))
 
 
 def upright_rgb(image: Image.Image, name: str) -> Image.Image:
-    """An image that Pillow has opened, as `decode` gives it; `BrokenImage` calls it `name`."""
-    for key in ("xmp", "XML:com.adobe.xmp"):  # Pillow would turn a TIFF by it
+    """Return an opened image as `decode` does; `name` is used in `BrokenImage`."""
+    for key in ("xmp", "XML:com.adobe.xmp"):  # Pillow would rotate a TIFF by it
         image.info.pop(key, None)
     tags = getattr(image, "tag_v2", {})  # of a TIFF
     deep = max(tags.get(BITS_PER_SAMPLE, (8,))) > 8
@@ -147,7 +146,7 @@ def upright_rgb(image: Image.Image, name: str) -> Image.Image:
 
 
 def upright_size(path: str | Path) -> tuple[int, int] | None:
-    """(width, height) of `decode(path)` by the file's header; None where that cannot be read."""
+    """Return (width, height) of `decode(path)` from the header; None if it cannot be read."""
     try:
         with opened(path) as image:
             late = image.format == "PNG" and "exif" not in image.info
@@ -159,19 +158,19 @@ def upright_size(path: str | Path) -> tuple[int, int] | None:
 
 
 def turn_of(image: Image.Image, exif: bytes | None = None) -> Image.Transpose | None:
-    """What makes `image` upright by its EXIF data, or by `exif`; None where nothing is to do."""
+    """Return the operation that makes `image` upright by its EXIF data or `exif`, or None."""
     if image.format == "TIFF":
-        return None  # Pillow turns it, and its size, by itself
+        return None  # Pillow rotates TIFF images and their size itself
     tags = Image.Exif()
     try:
         tags.load(exif or image.info.get("exif") or b"")
         return TURNS.get(tags.get(ORIENTATION, 1))
-    except Exception:  # cameras and tools write anything here; the image is there all the same
+    except Exception:  # the image is usable even if its EXIF data are malformed
         return None
 
 
 def _late_exif(path: str | Path) -> bytes:
-    """The EXIF chunk of a PNG file, which may follow the pixels; empty if there is none."""
+    """Return the EXIF chunk of a PNG file, which may follow the pixels; empty if it has none."""
     with Path(path).open("rb") as file:
         file.seek(8)  # the signature
         while len(head := file.read(8)) == 8:
@@ -183,14 +182,14 @@ def _late_exif(path: str | Path) -> bytes:
 
 
 def _rgb(image: Image.Image) -> Image.Image | None:
-    """A loaded image with 8 bits a channel; None where its black and white are not defined."""
+    """Return a loaded image with 8 bits per channel; None if black and white are not defined."""
     tags = getattr(image, "tag_v2", {})  # of a TIFF
     signed = set(tags.get(SAMPLE_FORMAT, (1,))) != {1}
-    # Pillow stretches every PGM of more than 8 bits to 16, and some versions read PNG as "I".
+    # Pillow rescales every PGM of more than 8 bits to 16, and some versions read PNG as "I"
     if image.mode in SIXTEEN_BITS or (image.mode == "I" and image.format in ("PPM", "PNG")):
         bits = tags.get(BITS_PER_SAMPLE, (16,))[0]
         levels = (np.asarray(image) >> (bits - 8)).astype(np.uint8)
-        if tags.get(PHOTOMETRIC) == 0:  # white is zero, which Pillow heeds for 8 bits only
+        if tags.get(PHOTOMETRIC) == 0:  # white is zero, which Pillow handles only for 8 bits
             levels = 255 - levels
         return Image.fromarray(levels).convert("RGB")
     if image.mode in UNKNOWN_RANGE or signed:
@@ -200,13 +199,13 @@ def _rgb(image: Image.Image) -> Image.Image | None:
 
 
 def read_text(path: Path) -> str:
-    """What a text file that a user wrote holds: UTF-8, or what its byte order mark says.
+    """Return the content of a text file in UTF-8 or in the encoding of its byte order mark.
 
-    Bytes that are no UTF-8 are kept as the file system's names keep them (`os.fsdecode`), so that
-    a list names any file there is. Raises UserError where the mark is wrong or the file is binary.
+    Bytes that are not UTF-8 are decoded as in file names (`os.fsdecode`), so that a list can name
+    any file. Raises UserError if the byte order mark is wrong or the file is binary.
     """
     with path.open("rb") as file:
-        start = file.read(4096)  # a huge file with holes, or of another kind, ends here
+        start = file.read(4096)  # of a binary file, no more is read
         marked = any(start.startswith(mark) for mark, _ in BYTE_ORDER_MARKS)
         data = start if b"\0" in start and not marked else start + file.read()
     for mark, encoding in BYTE_ORDER_MARKS:
@@ -226,11 +225,11 @@ def read_text(path: Path) -> str:
 def _checked(path: Path, text: str) -> str:
     if "\0" in text:
         raise UserError(
-            f"The file {printable(path)} is no text, for it holds zero bytes: save it as UTF-8."
+            f"The file {printable(path)} is not text, it contains zero bytes: save it as UTF-8."
         )
     return text
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file, see `read_text`; ends are CR, LF or both, and may be missing."""
+    """Return the lines of a text file, see `read_text`; they may end in CR, LF or both."""
     return re.split(r"\r\n|\n|\r", read_text(path))

@@ -1,10 +1,10 @@
-"""`shapes`: the embedded image-classification set. The class is the outline of the objects.
+"""`shapes`: the embedded image-classification set, whose class is the outline of the objects.
 
 Each image shows four to six bright copies of one outline on dark clouds. Colour, position, size,
 rotation, ground and clutter are drawn independently of the class, and every class covers the same
-area, so neither colour histograms nor raw pixels tell the classes apart. Copies, clouds and
-colours vary *inside* an image: the outline is the one thing that every crop of it shares, which
-is what lets a joint-embedding method find it. An image is a pure function of (seed, split, index).
+area, so neither colour histograms nor raw pixels reveal the class. Copies, clouds and colours vary
+*inside* an image: only the outline is common to all of its crops, so a joint-embedding method can
+learn it. An image is a pure function of (seed, split, index).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class ShapesConfig:
     seed: int = 0
 
 
-# Outlines: (x, y) -> signed distance to the contour, negative inside; scale is set by `_unit_area`.
+# Outlines: (x, y) -> signed distance to the contour, negative inside; `_unit_scale` sets the scale.
 
 
 def disk(x: Array, y: Array) -> Array:
@@ -118,7 +118,7 @@ CLASSES: tuple[str, ...] = tuple(OUTLINES)
 
 @cache
 def _unit_scale(shape: str) -> float:
-    """Factor on a shape's own units that gives it the area of the unit disk."""
+    """Return the factor that scales a shape to the area of the unit disk."""
     axis = (np.arange(1024) + 0.5) / 1024 * 4.0 - 2.0
     inside = OUTLINES[shape](axis[None, :], axis[:, None]) < 0
     return float(np.sqrt(np.pi / (inside.mean() * 16.0)))
@@ -127,12 +127,12 @@ def _unit_scale(shape: str) -> float:
 def coverage(
     shape: str, centre: tuple[float, float], radius: float, angle: float, side: int
 ) -> Array:
-    """Share of each pixel that the shape covers, (side, side) in [0, 1].
+    """Return the share of each pixel that the shape covers, (side, side) in [0, 1].
 
     `centre` (x, y) and `radius` (of the disk of equal area) are in pixels, `angle` in radians.
     """
     scale = radius * _unit_scale(shape)
-    reach = 2.0 * scale  # no outline is wider; pixels further off stay empty
+    reach = 2.0 * scale  # no outline is wider; pixels farther away stay empty
     low = np.clip(np.floor(np.array(centre) - reach), 0, side).astype(int)
     high = np.clip(np.ceil(np.array(centre) + reach), 0, side).astype(int)
     mask = np.zeros((side, side))
@@ -145,17 +145,17 @@ def coverage(
 
 
 def between(rng: np.random.Generator, bounds: tuple[float, float]) -> float:
-    """Uniform within the bounds."""
+    """Draw a uniform number within the bounds."""
     return bounds[0] + (bounds[1] - bounds[0]) * rng.random()
 
 
 def integer(rng: np.random.Generator, bounds: tuple[int, int]) -> int:
-    """Uniform within the bounds, inclusive."""
+    """Draw a uniform integer within the bounds, inclusive."""
     return bounds[0] + int(rng.random() * (bounds[1] - bounds[0] + 1))
 
 
 def colour(rng: np.random.Generator, luminance: tuple[float, float]) -> Array:
-    """A random hue of a random luminance within the bounds."""
+    """Draw a random hue with a random luminance within the bounds."""
     weights = np.array([0.299, 0.587, 0.114])
     hue = rng.random(3)
     hue -= weights @ hue
@@ -165,7 +165,7 @@ def colour(rng: np.random.Generator, luminance: tuple[float, float]) -> Array:
 
 
 def _centres(rng: np.random.Generator, count: int, gap: float, side: int) -> list[Array]:
-    """Up to `count` points at least `gap` pixels apart (fewer where they do not fit)."""
+    """Draw up to `count` points at least `gap` pixels apart, fewer if they do not fit."""
     centres: list[Array] = []
     for _ in range(40 * count):
         point = side * (0.06 + 0.88 * rng.random(2))
@@ -177,7 +177,7 @@ def _centres(rng: np.random.Generator, count: int, gap: float, side: int) -> lis
 
 
 def ground(rng: np.random.Generator, side: int) -> Array:
-    """Soft clouds of dark colours: a coarse grid of colours, interpolated to (side, side, 3)."""
+    """Draw dark clouds: a coarse grid of colours, interpolated to (side, side, 3)."""
     grid = np.array([colour(rng, GROUND) for _ in range(CLOUDS * CLOUDS)])
     axis = np.linspace(0.0, CLOUDS - 1.0, side)
     hats = np.clip(1.0 - np.abs(axis[:, None] - np.arange(CLOUDS)), 0.0, 1.0)
@@ -185,18 +185,18 @@ def ground(rng: np.random.Generator, side: int) -> Array:
 
 
 def image_rng(seed: int, block: int, index: int) -> np.random.Generator:
-    """The stream of image `index` of a block (a split of one dataset), both >= 0."""
+    """Return the random stream of image `index` of a block (a split of a dataset), both >= 0."""
     key = np.array([fitting(seed), (block << 32) + index], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key))
 
 
 def paint(rng: np.random.Generator, image: Array, mask: Array) -> None:
-    """Lay a bright random colour over `image` (H, W, 3), as opaque as `mask` (H, W) says."""
+    """Blend a bright random colour into `image` (H, W, 3) with the opacity `mask` (H, W)."""
     image += mask[..., None] * (colour(rng, OBJECT) - image)
 
 
 def backdrop(rng: np.random.Generator, side: int) -> Array:
-    """What objects are drawn on: clouds with clutter dots, (side, side, 3) in [0, 1]."""
+    """Draw clouds with clutter dots as a background, (side, side, 3) in [0, 1]."""
     image = ground(rng, side)
     for _ in range(integer(rng, CLUTTER)):
         centre = side * rng.random(2)
@@ -205,14 +205,14 @@ def backdrop(rng: np.random.Generator, side: int) -> Array:
     return image
 
 
-def developed(rng: np.random.Generator, image: Array) -> Array:
-    """`image` with pixel noise, as uint8."""
+def with_noise(rng: np.random.Generator, image: Array) -> Array:
+    """Return `image` with pixel noise, as uint8."""
     noisy = image + NOISE * (2.0 * rng.random((*image.shape[:2], 1)) - 1.0)
     return np.round(255.0 * np.clip(noisy, 0.0, 1.0)).astype(np.uint8)
 
 
 def render(config: ShapesConfig, split: str, index: int) -> tuple[Array, int]:
-    """Image `index` of a split: uint8 (side, side, 3) and its class number."""
+    """Render image `index` of a split: uint8 (side, side, 3) and its class number."""
     side, label = config.image_size, index % len(CLASSES)
     rng = image_rng(config.seed, SPLITS.index(split), index)
     image = backdrop(rng, side)
@@ -220,17 +220,17 @@ def render(config: ShapesConfig, split: str, index: int) -> tuple[Array, int]:
         radius = side * between(rng, RADIUS)
         angle = np.deg2rad(ROTATION) * (2.0 * rng.random() - 1.0)
         paint(rng, image, coverage(CLASSES[label], tuple(centre), radius, angle, side))
-    return developed(rng, image), label
+    return with_noise(rng, image), label
 
 
 def _files(root: Path, config: ShapesConfig, split: str) -> Iterator[Path]:
-    """Where the images of a split lie, in the order of their index."""
+    """Yield the paths of the images of a split, in the order of their index."""
     for index in range(getattr(config, split)):
         yield root / split / CLASSES[index % len(CLASSES)] / f"{index:05d}.png"
 
 
 def _write_split(root: Path, config: ShapesConfig, split: str) -> str:
-    """Render and write one split; return the sha256 of its pixels."""
+    """Render and write one split; return the SHA-256 of its pixels."""
     digest = hashlib.sha256()
     for name in CLASSES:
         (root / split / name).mkdir(parents=True)
@@ -244,13 +244,13 @@ def _write_split(root: Path, config: ShapesConfig, split: str) -> str:
 def generate(root: Path, config: ShapesConfig | None = None) -> Path:
     """Write the dataset as `root/<split>/<class>/<index>.png` with a manifest; return `root`.
 
-    What is there already, and how files appear, is as in `generated.publish`.
+    See `generated.publish` for existing files.
     """
     config = config or ShapesConfig()
 
     def write(draft: Path) -> dict[str, object]:
         counts = {split: getattr(config, split) for split in SPLITS}
-        sums = {split: _write_split(draft, config, split) for split in SPLITS}
-        return {"classes": CLASSES, "counts": counts, "sha256": sums}
+        checksums = {split: _write_split(draft, config, split) for split in SPLITS}
+        return {"classes": CLASSES, "counts": counts, "sha256": checksums}
 
     return publish(root, identity("shapes", VERSION, config), write)

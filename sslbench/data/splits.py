@@ -1,4 +1,4 @@
-"""The three splits of a dataset and the words people use for them."""
+"""The three splits of a dataset and their common names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EVALUATED = ("test", "validation")
 
 
 def split_named(word: str, known: tuple[str, ...] = tuple(WORDS)) -> str:
-    """The split of `known` that `word` means, e.g. "validation" for "val"; UserError for none."""
+    """Return the split of `known` named `word`, e.g. "validation" for "val", or raise UserError."""
     for split in known:
         if word.lower() in WORDS[split]:
             return split

@@ -1,4 +1,4 @@
-"""Torchvision's datasets by name, e.g. `torchvision:CIFAR10`, from a local copy if there is one."""
+"""Torchvision's datasets by name, e.g. `torchvision:CIFAR10`, from a local copy if available."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from sslbench.data.dataset import BrokenImage, ImageDataset, digest
 from sslbench.data.reading import upright_rgb
 from sslbench.errors import UserError, nearest
 
-# Torchvision's own words for our splits, tried in this order; where a set has no validation split
-# the test split stands in and vice versa, as for folders.
+# Torchvision's names of the splits, tried in this order; validation and test replace each other if
+# one is missing, as for folders.
 SPLIT_WORDS = {
     "train": ("train",),
     "validation": ("val", "valid", "validation", "test"),
@@ -32,7 +32,7 @@ PREFIX = "torchvision:"
 LABEL_FIELDS = ("targets", "labels", "_labels", "y")
 FILE_FIELDS = ("samples", "_samples", "imgs", "_image_files", "_images", "images", "data")
 PAIRS = ("samples", "_samples", "imgs")  # lists of (image, class number)
-DECODED = 20_000
+MAX_DECODED = 20_000  # images
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -56,10 +56,10 @@ class TorchvisionImages(ImageDataset):
         return digest(self.split, len(self), labels, *self._contents())
 
     def _contents(self) -> Iterable[object]:
-        """What the images hold: their array, their files, or what they decode to.
+        """Return the content of the images: their array, hashes of their files, or their pixels.
 
-        A set that shows neither array nor files is decoded; beyond 20,000 images that many at equal
-        distances stand for all.
+        A set without a known array or files is decoded; of more than 20,000 images, only that many
+        at equal distances.
         """
         data = getattr(self.source, "data", None)
         if isinstance(data, np.ndarray | torch.Tensor) and len(data) == len(self):
@@ -67,7 +67,7 @@ class TorchvisionImages(ImageDataset):
             return array.dtype, array.shape, array.tobytes()
         if files := _files(self.source):
             return content_hashes(Path(), files)
-        return map(self._decoded, evenly(range(len(self)), DECODED))
+        return map(self._decoded, evenly(range(len(self)), MAX_DECODED))
 
     def _decoded(self, index: int) -> bytes:
         try:
@@ -78,7 +78,7 @@ class TorchvisionImages(ImageDataset):
 
 
 def _files(source: Any) -> list[str]:
-    """The file of each image where the set lists them, else nothing."""
+    """Return the file of each image if the set lists them, else []."""
     for field in FILE_FIELDS:
         entries = getattr(source, field, None)
         if not isinstance(entries, list) or len(entries) != len(source):
@@ -106,7 +106,7 @@ def _wrapped(name: str, split: str, source: Any) -> TorchvisionImages:
 
 
 def _labels(source: Any) -> np.ndarray | None:
-    """All labels without decoding images, or None where they are not class numbers."""
+    """Return all labels without decoding images; None if they are not class numbers."""
     for values in _label_lists(source):
         labels = np.asarray(values)
         if labels.shape == (len(source),) and np.issubdtype(labels.dtype, np.integer):
@@ -115,8 +115,8 @@ def _labels(source: Any) -> np.ndarray | None:
 
 
 def _label_lists(source: Any) -> Iterator[Any]:
-    """What may be the labels of all images: a field of their own, or the second of each pair."""
-    yield from (found for f in LABEL_FIELDS if (found := getattr(source, f, None)) is not None)
+    """Yield possible label lists: a field of labels, or the second element of each pair."""
+    yield from (values for f in LABEL_FIELDS if (values := getattr(source, f, None)) is not None)
     for field in PAIRS:
         entries = getattr(source, field, None)
         if isinstance(entries, list) and all(
@@ -126,41 +126,41 @@ def _label_lists(source: Any) -> Iterator[Any]:
 
 
 def open_torchvision(name: str, split: str, root: Path) -> TorchvisionImages:
-    """`split` of torchvision's dataset `name`, kept below `root` and downloaded only if missing.
+    """Open `split` of torchvision's dataset `name`, stored below `root`; download it if missing.
 
-    Raises UserError for an unknown name, a set without that split, and a set that is neither there
+    Raises UserError for an unknown name, a set without that split, and a set that is neither stored
     nor can be downloaded.
     """
     if name not in datasets.__all__:
         raise UserError(f"Torchvision has no dataset {name!r}: {nearest(name, datasets.__all__)}.")
     make = getattr(datasets, name)
-    known = inspect.signature(make).parameters
-    options: dict[str, Any] = {"root": str(root)} if "root" in known else {}
+    parameters = inspect.signature(make).parameters
+    options: dict[str, Any] = {"root": str(root)} if "root" in parameters else {}
     reasons = []
-    for chosen in _split_options(known, split):
-        for attempt in [{}, {"download": True}] if "download" in known else [{}]:
+    for split_option in _split_options(parameters, split):
+        for attempt in [{}, {"download": True}] if "download" in parameters else [{}]:
             try:
-                return _wrapped(name, split, make(**options, **chosen, **attempt))
-            except (ValueError, TypeError) as error:  # not one of its splits, or no plain set
+                return _wrapped(name, split, make(**options, **split_option, **attempt))
+            except (ValueError, TypeError) as error:  # an unknown split, or an unusual constructor
                 reasons.append(str(error))
                 break
-            except (OSError, RuntimeError, ImportError) as error:  # not there; then: not to be had
+            except (OSError, RuntimeError, ImportError) as error:  # missing, or download failed
                 reasons.append(str(error))
     raise UserError(
         f"Torchvision's {name} ({split}) is neither below {root} nor could it be downloaded "
-        f"({_short(reasons)}): put a copy there."
+        f"({_last(reasons)}): put a copy there."
     )
 
 
-def _split_options(known: Any, split: str) -> list[dict[str, Any]]:
-    """Constructor arguments that may select `split`, best first."""
-    if "train" in known:
+def _split_options(parameters: Any, split: str) -> list[dict[str, Any]]:
+    """Return constructor arguments that may select `split`, best first."""
+    if "train" in parameters:
         return [{"train": split == "train"}]
     for parameter in ("split", "image_set"):
-        if parameter in known:
+        if parameter in parameters:
             return [{parameter: word} for word in SPLIT_WORDS[split]]
     return [{}]
 
 
-def _short(reasons: list[str]) -> str:
+def _last(reasons: list[str]) -> str:
     return " ".join(reasons[-1].split())[:160] if reasons else "no reason given"

@@ -1,4 +1,4 @@
-"""From one image to the views of a method: multi-crop, BEiT's image and token crop, a plain crop.
+"""The views of an image: multi-crop, BEiT's pair of image and tokenizer crop, and a plain crop.
 
 Every view is called as `view(image, rng, epoch) -> Sample` with a PIL RGB image; the crops are
 C-contiguous uint8 (V, 3, H, W), the masks bool (V, H / patch, W / patch).
@@ -36,16 +36,16 @@ __all__ = [
 
 
 def _stack(crops: Iterable[Image.Image]) -> np.ndarray:
-    """uint8 (V, 3, H, W), C-contiguous."""
+    """Return uint8 (V, 3, H, W), C-contiguous."""
     return np.ascontiguousarray(np.stack([augment.to_array(crop) for crop in crops]))
 
 
 def _check_grid(name: str, size: int, patch_size: int) -> None:
-    """Raises UserError unless the crop is a whole number of patches wide."""
+    """Raise UserError unless the crop is a whole number of patches wide."""
     if size % patch_size:
         raise UserError(
             f"The {name} of {size} pixels is not a multiple of the patch size {patch_size}: "
-            f"take e.g. {max(1, round(size / patch_size)) * patch_size}."
+            f"set e.g. {max(1, round(size / patch_size)) * patch_size}."
         )
 
 
@@ -53,8 +53,7 @@ def _check_grid(name: str, size: int, patch_size: int) -> None:
 class MultiCropConfig:
     """DINO's and iBOT's views (dino/main_dino.py:419-464, ibot/main_ibot.py:574-621).
 
-    blur, solarize: trap T22. Local crops and scales as the released models (recipes.md sec. 3 and
-    4).
+    The number of local crops and the scales are those of the released models.
     """
 
     global_size: Annotated[Side, setting("side of the global crops", "pixels")] = 224
@@ -91,9 +90,9 @@ class MultiCropConfig:
 
 @dataclass(frozen=True)
 class MultiCrop:
-    """Crops "global" (G, 3, H, W) and "local" (L, 3, h, w); masks "global" where a mask is set.
+    """Draws crops "global" (G, 3, H, W) and "local" (L, 3, h, w), and masks "global" if configured.
 
-    "local" is absent when there are no local crops.
+    "local" is absent if there are no local crops.
     """
 
     config: MultiCropConfig
@@ -114,12 +113,12 @@ class MultiCrop:
             crops["local"] = _stack(locals_)
         if self.mask is None:
             return Sample(crops)
-        # Masks are drawn last, so that a method with masks sees the very crops of one without.
+        # masks are drawn last, so that methods with and without masks see the same crops
         side = config.global_size // self.patch_size
         return Sample(crops, {"global": self.mask.draw((side, side), len(globals_), rng, epoch)})
 
     def _view(self, image: Image.Image, kind: int, rng: np.random.Generator) -> Image.Image:
-        """One crop; kind 0 = first global, 1 = other globals, 2 = local."""
+        """Draw one crop; kind 0 = first global, 1 = other globals, 2 = local."""
         c = self.config
         size, scale = (
             (c.local_size, c.local_scale) if kind == 2 else (c.global_size, c.global_scale)
@@ -140,7 +139,7 @@ class MultiCrop:
 
 @dataclass(frozen=True)
 class TokenizerCropConfig:
-    """BEiT's view (beit/datasets.py:33-66), whose jitter every image gets before it is cropped."""
+    """BEiT's view (beit/datasets.py:33-66); every image is jittered before it is cropped."""
 
     size: Annotated[Side, setting("side of the backbone's crop", "pixels")] = 224
     token_size: Annotated[Side, setting("side of the tokenizer's crop", "pixels")] = 112
@@ -153,10 +152,10 @@ class TokenizerCropConfig:
 
 @dataclass(frozen=True)
 class TokenizerCrop:
-    """Crops "image" (1, 3, H, W) and "tokenizer" (1, 3, h, w) of one box; masks "image".
+    """Draws crops "image" (1, 3, H, W) and "tokenizer" (1, 3, h, w) of one box, and masks "image".
 
-    Both are resampled from the jittered and flipped source, the image bicubic and the tokenizer's
-    Lanczos, never one from the other (beit/transforms.py:149-166, trap T23).
+    Both are resampled from the jittered and flipped source, "image" bicubic and "tokenizer" by
+    Lanczos, never one from the other (beit/transforms.py:149-166).
     """
 
     config: TokenizerCropConfig
@@ -192,7 +191,7 @@ class PlainCropConfig:
 
 @dataclass(frozen=True)
 class PlainCrop:
-    """Crop "image" (1, 3, H, W), bicubic."""
+    """Draws the crop "image" (1, 3, H, W), bicubic."""
 
     config: PlainCropConfig
 

@@ -120,7 +120,7 @@ class Store:
     def _locked(self, flags: int, lock: int) -> Iterator[int]:
         """The open file under a lock; any OSError within becomes one sentence."""
         if self.path.exists() and not self.path.is_file():  # a pipe would wait forever
-            raise UserError(f"{self.path} is no regular file; choose another --out.")
+            raise UserError(f"{self.path} is not a regular file; choose another --out.")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             file = os.open(self.path, flags, 0o666)  # less the umask

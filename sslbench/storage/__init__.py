@@ -1,1 +1,1 @@
-"""Files of our own: written whole or not at all, sealed with checksums, read within bounds."""
+"""Files written by sslbench: written atomically, sealed with checksums, read within size limits."""

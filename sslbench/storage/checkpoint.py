@@ -1,4 +1,4 @@
-"""The states of a run or job, kept so that the one before is there where the newest is damaged."""
+"""Checkpoints of a run or job: the previous one is kept in case the newest is damaged."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from sslbench.storage.layout import DAMAGED, PREVIOUS, STATE
 from sslbench.storage.sealed import DamagedFile, load_checked, save_checked
 from sslbench.system.distributed import is_first
 
-OWNER = "owner"  # where a state keeps whose it is
+OWNER = "owner"  # the key of a state under which its run is identified
 log = logging.getLogger(__name__)
 
 
 def save_state(
     folder: Path, state: Mapping[str, Any], owner: Mapping[str, Any] | None = None
 ) -> None:
-    """Writes state.pt; the one it replaces stays as state.previous.pt.
+    """Write state.pt and keep the one it replaces as state.previous.pt.
 
-    owner: what only the states of this run agree on (plain values), see `load_state`.
+    owner: plain values that identify this run; `load_state` compares them.
     """
-    told = {} if owner is None else {OWNER: dict(owner)}
-    save_checked(folder / STATE, {**state, **told}, keep=folder / PREVIOUS)
+    identity = {} if owner is None else {OWNER: dict(owner)}
+    save_checked(folder / STATE, {**state, **identity}, keep=folder / PREVIOUS)
 
 
 def load_state(
@@ -34,11 +34,11 @@ def load_state(
     parts: Sequence[str] = (),
     repair: bool = True,
 ) -> dict[str, Any]:
-    """The newest sound state in `folder`; where that is the one before, a warning says so.
+    """Return the newest undamaged state in `folder`; warn if that is the previous one.
 
-    owner: as given to `save_state`; parts: what it has to hold; repair: sets a damaged one aside.
-    Raises UserError where no state is sound, and where the newest one belongs to another run;
-    older versions named no owner.
+    owner: as passed to `save_state`; parts: required keys; repair: renames a damaged state.pt.
+    Raises UserError if no state is undamaged or if it belongs to another run; states of older
+    versions have no owner.
     """
     damage: list[DamagedFile] = []
     for path in (folder / STATE, folder / PREVIOUS):
@@ -54,44 +54,44 @@ def load_state(
             at = f", step {state['step']}" if "step" in state else ""
             log.warning("%s %s %s%s.", damage[0], "Resuming from" if repair else "Using", path, at)
         if damage and repair and is_first():
-            with contextlib.suppress(OSError):  # else the next save would make it the one before
+            with contextlib.suppress(OSError):  # or the next save would keep the damaged one
                 (folder / STATE).replace(folder / DAMAGED)
         return state
     if not damage:
         raise UserError(f"{folder} holds no {STATE} to resume from; leave out --resume to start.")
-    other = "is damaged too" if len(damage) > 1 else "is not there to fall back to"
-    told = str(damage[0]).removesuffix(".")
-    raise UserError(f"{told} and {PREVIOUS} {other}; remove {folder} to start anew.")
+    previous = "is damaged too" if len(damage) > 1 else "does not exist"
+    reason = str(damage[0]).removesuffix(".")
+    raise UserError(f"{reason} and {PREVIOUS} {previous}; remove {folder} to start again.")
 
 
 def fill(folder: Path, state: Mapping[str, Any], modules: Mapping[str, Any]) -> None:
-    """Loads parts of a state into what they are of; UserError where they do not fit."""
+    """Load a state into `modules` (name -> object with `load_state_dict`); UserError if unfit."""
     try:
         for name, module in modules.items():
             module.load_state_dict(state[name])
     except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"{folder / STATE} holds other weights than its recipe has in this version; start a "
-            "new run, or go on with the version that began it."
+            "new run, or resume with the version that started it."
         ) from error
 
 
 def _with_parts(path: Path, state: Any, parts: Sequence[str]) -> dict[str, Any]:
-    if not isinstance(state, dict) or (lacking := [part for part in parts if part not in state]):
-        told = f"no {lacking[0]!r}" if isinstance(state, dict) else "no state"
-        raise DamagedFile(f"{path} is damaged (it holds {told}).")
+    if not isinstance(state, dict) or (missing := [part for part in parts if part not in state]):
+        reason = f"it has no {missing[0]!r}" if isinstance(state, dict) else "it holds no state"
+        raise DamagedFile(f"{path} is damaged ({reason}).")
     return state
 
 
-def check_owner(path: Path, found: Any, owner: Mapping[str, Any] | None) -> None:
-    """Raises UserError where `found`, the owner that a file names, is another than `owner`."""
-    if owner is None or found is None:
+def check_owner(path: Path, stored: Any, owner: Mapping[str, Any] | None) -> None:
+    """Raise UserError if `stored`, the owner named in a file, differs from `owner`."""
+    if owner is None or stored is None:
         return
-    other = [name for name in owner if name in found and found[name] != owner[name]]
-    if not other and found.keys() & owner.keys():
+    differing = [name for name in owner if name in stored and stored[name] != owner[name]]
+    if not differing and stored.keys() & owner.keys():
         return
-    told = ", ".join(f"{name} {found[name]!r}, not {owner[name]!r}" for name in other)
+    difference = ", ".join(f"{name} {stored[name]!r}, not {owner[name]!r}" for name in differing)
     raise UserError(
-        f"{path} belongs to another run ({told or 'of another kind'}); put this run's own file "
-        "back, or remove this one."
+        f"{path} belongs to another run ({difference or 'of another kind'}); restore this run's "
+        "own file, or remove this one."
     )

@@ -1,4 +1,4 @@
-"""Builds records from JSON that anybody may have written, by the types of their fields."""
+"""Builds records from untrusted JSON, checking each field against its declared type."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-LONGEST = 2**16  # characters of a text
-DEEPEST = 16  # dicts and lists inside one another
-LARGEST = 1e100  # of a number, so that means and spreads are numbers too
-MOST = 2**53  # of what is counted; a larger float has no ones any more
-AMOUNTS = ("n", "steps", "epochs", "effective_epochs", "tokens", "seconds")  # never below 0
+MAX_CHARACTERS = 2**16  # of one string
+MAX_DEPTH = 16  # of nested dicts and lists
+MAX_NUMBER = 1e100  # so that means and standard deviations stay finite
+MAX_AMOUNT = 2**53  # above it, float64 cannot represent every integer
+AMOUNTS = ("n", "steps", "epochs", "effective_epochs", "tokens", "seconds")  # 0 or more
 DATES = ("date",)
 
 
 class BadRecord(ValueError):
-    """What is wrong with a record, naming field, value and what is expected."""
+    """A record is invalid; the message names the field, its value and what is expected."""
 
 
 class NewerRecord(BadRecord):
-    """A record with fields that this version does not know."""
+    """A record has fields that this version does not know."""
 
 
 def build(cls: type, values: Any, where: str = "") -> Any:
-    """The dataclass `cls` of a JSON object; `where` is the field it stands in.
+    """Return the dataclass `cls` built from a JSON object; `where` is the path of its field.
 
-    Raises NewerRecord for unknown fields and BadRecord for missing and ill-typed ones.
+    Raises NewerRecord for unknown fields and BadRecord for missing or wrongly typed ones.
     """
     if not isinstance(values, Mapping):
         raise _unexpected(where, values, "an object with fields")
@@ -41,8 +41,8 @@ def build(cls: type, values: Any, where: str = "") -> Any:
     missing = [name for name in required if name not in values]
     unknown = sorted(prefix + name for name in values.keys() - hints.keys())
     if unknown and 2 * len(missing) < len(required):
-        told = ", ".join(_shown(name) for name in unknown)
-        raise NewerRecord(f"it has the field{'s' if len(unknown) > 1 else ''} {told}")
+        listing = ", ".join(_shown(name) for name in unknown)
+        raise NewerRecord(f"it has the field{'s' if len(unknown) > 1 else ''} {listing}")
     if missing:
         raise BadRecord(f"the field '{prefix}{missing[0]}' is missing")
     return cls(**{n: _checked(hints[n], v, prefix + n) for n, v in values.items()})
@@ -54,7 +54,7 @@ def _hints(cls: type) -> dict[str, Any]:
 
 
 def _checked(hint: Any, value: Any, where: str) -> Any:
-    """`value` as the field's type has it, or BadRecord."""
+    """Return `value` converted to the field's type, or raise BadRecord."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     name = where.rpartition(".")[2]
     if dataclasses.is_dataclass(hint):
@@ -71,12 +71,13 @@ def _checked(hint: Any, value: Any, where: str) -> Any:
         if not isinstance(value, dict):
             raise _unexpected(where, value, "an object")
         return {
-            k: _checked(arguments[1], v, f"{where}.{repr(_cut(k))[1:-1]}") for k, v in value.items()
+            k: _checked(arguments[1], v, f"{where}.{repr(_shortened(k))[1:-1]}")
+            for k, v in value.items()
         }
     if hint is Any:
         return value
     expected, fits = KINDS[hint]
-    if not fits(value) or (name in AMOUNTS and not 0 <= value <= MOST):
+    if not fits(value) or (name in AMOUNTS and not 0 <= value <= MAX_AMOUNT):
         raise _unexpected(where, value, expected + " of 0 or more" * (name in AMOUNTS))
     _bounded(value, where)
     if name in DATES and value and not _is_date(value):
@@ -87,7 +88,7 @@ def _checked(hint: Any, value: Any, where: str) -> Any:
 def _is_number(value: Any) -> bool:
     try:
         return not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:  # an integer that no float holds is refused for its size
+    except OverflowError:  # `_bounded` refuses integers too large for a float
         return True
     except TypeError:
         return False
@@ -109,16 +110,16 @@ def _is_date(text: str) -> bool:
 
 
 def _bounded(value: Any, where: str, depth: int = 0) -> None:
-    """Raises BadRecord for texts, numbers and structures that no record of ours holds."""
-    if depth > DEEPEST:
-        raise BadRecord(f"the field '{where}' is nested more than {DEEPEST} deep")
-    if isinstance(value, str) and len(value) > LONGEST:
+    """Raise BadRecord for strings, numbers and structures beyond the limits of this module."""
+    if depth > MAX_DEPTH:
+        raise BadRecord(f"the field '{where}' is nested more than {MAX_DEPTH} deep")
+    if isinstance(value, str) and len(value) > MAX_CHARACTERS:
         raise BadRecord(
             f"the field '{where}' is a text of {len(value):,} characters, expected at most "
-            f"{LONGEST:,}"
+            f"{MAX_CHARACTERS:,}"
         )
-    if isinstance(value, int | float) and LARGEST < abs(value) < math.inf:
-        raise _unexpected(where, value, f"a number within ±{LARGEST:g}")
+    if isinstance(value, int | float) and MAX_NUMBER < abs(value) < math.inf:
+        raise _unexpected(where, value, f"a number within ±{MAX_NUMBER:g}")
     for part in _parts(value):
         _bounded(part, where, depth + 1)
 
@@ -135,7 +136,7 @@ def _unexpected(where: str, value: Any, expected: str) -> BadRecord:
 
 
 def _shown(value: Any) -> str:
-    """A value as JSON spells it, on one line and not too long."""
+    """Return a short one-line form of a JSON value."""
     if isinstance(value, Mapping | list | tuple) and not value:
         return json.dumps(value)
     if isinstance(value, Mapping):
@@ -143,12 +144,12 @@ def _shown(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"a list of {len(value)}"
     if isinstance(value, str):
-        return repr(_cut(value))
+        return repr(_shortened(value))
     try:
-        return _cut(json.dumps(value))
-    except ValueError:  # a number of more digits than Python prints
+        return _shortened(json.dumps(value))
+    except ValueError:  # Python refuses to print so many digits
         return "a number of very many digits"
 
 
-def _cut(text: str) -> str:
+def _shortened(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,7 +1,8 @@
-"""How files come to be: whole or not at all, with everybody's usual rights, through nobody's link.
+"""Atomic writing and bounded reading of files.
 
-What is written grows in a folder beside its place that is new, has a random name and lets nobody
-else in; so nothing can wait there for us, and two containers with one process number do not meet.
+A file is written in a new private folder with a random name beside its destination, then renamed.
+So nobody can plant a link there, and containers with equal process ids do not collide. The finished
+file has the permissions that the umask gives.
 """
 
 from __future__ import annotations
@@ -24,43 +25,44 @@ from sslbench.errors import UserError
 from sslbench.storage.layout import has_state
 from sslbench.system.processes import is_worker_death
 
-LARGEST = 2**26  # bytes of a file of settings or texts that is read as a whole
-DEEPEST = 64  # objects and lists of JSON inside one another
-STALE_SECONDS = 86_400.0  # nothing takes a day to write: who left this was killed
+MAX_BYTES = 2**26  # of a file of settings or text
+MAX_DEPTH = 64  # of nested JSON objects and lists
+STALE_SECONDS = 86_400.0  # an older draft was left by a killed process
 
 
 @contextlib.contextmanager
 def draft(path: Path) -> Iterator[Path]:
-    """A name beside `path`, on the same disk, for what will be `path`; whatever is left goes away.
+    """Yield a path on the same disk as `path` to write to and rename; remove what is left there.
 
-    Drafts of `path` that a killed process left a day ago go too. Raises OSError.
+    Also removes drafts of `path` that a killed process left more than a day ago. Raises OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    begin = f".{path.name[:40]}-"  # names have at most 255 bytes
-    for old in path.parent.glob(f"{glob.escape(begin)}????????.tmp"):
+    prefix = f".{path.name[:40]}-"  # file names have at most 255 bytes
+    for old in path.parent.glob(f"{glob.escape(prefix)}????????.tmp"):
         with contextlib.suppress(OSError):
             if time.time() - old.lstat().st_mtime > STALE_SECONDS:
                 remove(old)
-    room = Path(tempfile.mkdtemp(prefix=begin, suffix=".tmp", dir=path.parent))
+    folder = Path(tempfile.mkdtemp(prefix=prefix, suffix=".tmp", dir=path.parent))
     try:
-        yield room / "new.tmp"
+        yield folder / "new.tmp"
     finally:
-        remove(room)
+        remove(folder)
 
 
 @contextlib.contextmanager
 def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
-    """An empty file to write to; synced, it takes the place of `path`, links are not followed.
+    """Yield an empty file to write to; afterwards sync it and rename it to `path`.
 
-    keep: where the file that is replaced stays. Nothing changes where the block raises.
+    keep: where to move the file that is replaced. A link at `path` is replaced, not followed.
+    Nothing changes if the block raises.
     """
     with draft(path) as temporary:
         new = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
-        mode = os.fstat(new).st_mode & 0o777  # the umask's
+        mode = os.fstat(new).st_mode & 0o777  # as the umask gives it
         os.close(new)
         yield temporary
         with temporary.open("rb") as file:
-            if os.fstat(file.fileno()).st_mode & 0o777 != mode:  # safetensors makes it 600
+            if os.fstat(file.fileno()).st_mode & 0o777 != mode:  # safetensors sets 600
                 os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
         if keep and path.exists():
@@ -70,60 +72,57 @@ def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def utf8_name(path: Path) -> Iterator[Path]:
-    """`path`, or a link to it while the block lasts, for libraries that open UTF-8 names only."""
+    """Yield `path`, or a temporary link to it, for libraries that open only UTF-8 names."""
     try:
         str(path).encode()
         yield path
     except UnicodeEncodeError:
-        with tempfile.TemporaryDirectory() as room:
-            link = Path(room) / "link"
+        with tempfile.TemporaryDirectory() as folder:
+            link = Path(folder) / "link"
             link.symlink_to(path.absolute())
             yield link
 
 
 def check_regular(path: Path) -> None:
-    """Raises OSError for what is there and no file: reading a pipe or a device may never end."""
+    """Raise OSError if `path` exists but is not a regular file: reading a pipe may never end."""
     if path.exists() and not path.is_file():
-        raise OSError("it is no regular file")
+        raise OSError("it is not a regular file")
 
 
-def read_small(path: Path, largest: int = LARGEST) -> bytes:
-    """What a regular file of at most `largest` bytes holds; OSError for any other."""
+def read_small(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
+    """Return the content of a regular file; OSError if it is another kind of file or larger."""
     check_regular(path)
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        if size > largest:
-            raise OSError(f"it is larger than {largest:,} bytes")
+        if size > max_bytes:
+            raise OSError(f"it is larger than {max_bytes:,} bytes")
         return file.read(size)
 
 
 def parse_json(text: str | bytes, object_hook: Callable[[dict], Any] | None = None) -> Any:
-    """`json.loads` for what anybody may have written: ValueError for whatever cannot be used.
-
-    That is also what is nested too deeply, for the parser or for those who walk through its result.
-    """
+    """`json.loads` for untrusted text: ValueError if it is invalid or nested too deeply."""
     try:
-        found = json.loads(text, object_hook=object_hook)
+        parsed = json.loads(text, object_hook=object_hook)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
-    level: list[Any] = [[found]]
-    for _ in range(DEEPEST + 1):
-        level = [part for value in level for part in _parts(value)]
+    level: list[Any] = [[parsed]]
+    for _ in range(MAX_DEPTH + 1):
+        level = [part for value in level for part in _containers(value)]
         if not level:
-            return found
+            return parsed
     raise ValueError("it is nested too deeply")
 
 
-def _parts(value: Any) -> list[Any]:
-    """The lists and dicts inside one."""
-    inside = value.values() if isinstance(value, dict) else value
+def _containers(value: Any) -> list[Any]:
+    """Return the lists and dicts directly inside a list or dict."""
+    items = value.values() if isinstance(value, dict) else value
     return (
-        [x for x in inside if isinstance(x, dict | list)] if isinstance(value, dict | list) else []
+        [x for x in items if isinstance(x, dict | list)] if isinstance(value, dict | list) else []
     )
 
 
 def remove(path: Path) -> None:
-    """Removes a file, a link or a whole folder, if that can be."""
+    """Remove a file, a link or a folder with its content, as far as possible."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -132,16 +131,16 @@ def remove(path: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes the drafts of a process that was killed while it wrote; `folder` must be ours."""
+    """Remove the drafts that a killed process left; no other process may write in `folder`."""
     for path in folder.glob(".*.tmp"):
         remove(path)
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any], keep: Path | None = None) -> None:
-    """Lets `write` fill a file that then takes the place of `path`, see `replacing`.
+    """Let `write` fill a new file, then rename it to `path`; see `replacing`.
 
-    keep: where the file that is replaced stays. A full disk leaves `path` as it was and raises
-    UserError, which tells of --resume where there is a run to go on with.
+    keep: where to move the file that is replaced. If writing fails, e.g. on a full disk, `path`
+    stays as it was and a UserError is raised, which mentions --resume if there is a checkpoint.
     """
     try:
         with replacing(path, keep) as temporary:
@@ -157,12 +156,12 @@ def write_atomically(path: Path, write: Callable[[Path], Any], keep: Path | None
 
 
 def _reason(error: BaseException) -> str:
-    """The system's own words, which torch buries below an error of its archive writer."""
+    """Return the operating system's error message, which torch hides behind its own."""
     cause: BaseException | None = error
     while cause and not isinstance(cause, OSError):
         cause = cause.__context__
-    said = re.sub(r"\[enforce fail[^]]*\][ .]*", "", str(error))
-    return getattr(cause, "strerror", None) or " ".join(said.split())
+    message = re.sub(r"\[enforce fail[^]]*\][ .]*", "", str(error))
+    return getattr(cause, "strerror", None) or " ".join(message.split())
 
 
 def save_json(path: Path, value: Any) -> None:

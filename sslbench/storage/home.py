@@ -1,4 +1,4 @@
-"""Where sslbench keeps what it makes and remembers."""
+"""The folder where sslbench keeps generated data and caches."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 from sslbench.errors import UserError
 from sslbench.system.printing import printable
 
-HOME = "SSLBENCH_HOME"  # environment variable: the folder
+HOME = "SSLBENCH_HOME"  # environment variable
 
 
 def home() -> Path:
-    """$SSLBENCH_HOME, else ~/.cache/sslbench; UserError for a user without a home."""
-    if given := os.environ.get(HOME):
-        return Path(given)
+    """Return $SSLBENCH_HOME or ~/.cache/sslbench; UserError if the user has no home folder."""
+    if folder := os.environ.get(HOME):
+        return Path(folder)
     try:
         return Path.home() / ".cache" / "sslbench"
     except RuntimeError as error:
@@ -27,18 +27,18 @@ def home() -> Path:
 
 
 def expanded(source: str | Path) -> Path:
-    """`source` as a path, "~" resolved; UserError for the home of a user who is unknown here."""
+    """Return `source` as a path with "~" resolved; UserError if that user is unknown."""
     try:
         return Path(source).expanduser()
     except RuntimeError as error:
         raise UserError(
-            f"{source} lies in the home of a user who is unknown here; give the whole path."
+            f"{source} is in the home folder of an unknown user; give the full path."
         ) from error
 
 
 @contextmanager
 def kept(path: Path) -> Iterator[None]:
-    """Turns an OSError of what is written to `path`, below `home()`, into a sentence."""
+    """Turn an OSError while writing `path`, below `home()`, into a UserError."""
     try:
         yield
     except OSError as error:

@@ -1,8 +1,7 @@
-"""Files that hold their own SHA-256: JSON, and what `torch.save` writes.
+"""Files that hold their own SHA-256: JSON, and archives written by `torch.save`.
 
-The latter has that of all its bytes as the comment of the archive, which every reader of archives
-skips: torch, mm's tools and unzip read such a file as any other. Archives of torch carry a CRC-32
-of each part too, but torch does not look.
+An archive has the checksum of all its bytes as its ZIP comment, which torch, mmengine and unzip
+skip. Its parts also have CRC-32 checksums, but torch does not verify them.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from sslbench.errors import UserError
 from sslbench.storage.files import check_regular, parse_json, read_small, write_atomically
 from sslbench.storage.screening import check_stored, screen
 
-# the last record of an archive without a comment: signature, four counts, two places, length 0
+# the end record of an archive: signature, four counts, size and offset, length of the comment
 END, END_SIZE = b"PK\5\6", 22
 MARK = b"sslbench sha256 "
 COMMENT_SIZE = len(MARK) + 2 * hashlib.sha256().digest_size
@@ -32,11 +31,11 @@ log = logging.getLogger(__name__)
 
 
 class DamagedFile(UserError):
-    """A file of ours that is not as it was written."""
+    """A file was changed or truncated after sslbench wrote it."""
 
 
 def seal(path: Path) -> None:
-    """Appends the checksum to a file that `torch.save` has just written."""
+    """Append the checksum to a file that `torch.save` has just written."""
     with path.open("r+b") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(size - 2)
@@ -47,35 +46,36 @@ def seal(path: Path) -> None:
 
 
 def load_checked(path: Path) -> Any:
-    """Tensors (on the CPU) and plain containers of a sealed file, or of one of an older version.
+    """Return the tensors (on the CPU) and plain containers of a file written by `save_checked`.
 
-    Raises DamagedFile for any byte that changed; FileNotFoundError.
+    Files of older versions, without a checksum, are read with a warning. Raises DamagedFile if any
+    byte changed, and FileNotFoundError.
     """
     try:
         check_regular(path)
         with path.open("rb") as file:
             if not _is_sealed(file):
                 _check_parts(file)
-                log.warning("%s is of an older version and has no checksum of its own.", path)
+                log.warning("%s was written by an older version and has no checksum.", path)
             file.seek(0)
             screen(path, zipped=True)
-            found = torch.load(file, map_location="cpu", weights_only=True)
-        check_stored(path, found)
-        return found
+            content = torch.load(file, map_location="cpu", weights_only=True)
+        check_stored(path, content)
+        return content
     except FileNotFoundError:
         raise
-    except Exception as error:  # a damaged stream may end in any way
-        reason = error if isinstance(error, _Damage) else _told(error)
+    except Exception as error:  # reading a damaged file may raise anything
+        reason = error if isinstance(error, _Damage) else _first_sentence(error)
         raise DamagedFile(f"{path} is truncated or damaged ({reason}).") from error
 
 
 def sealed_json(values: Mapping[str, Any]) -> dict[str, Any]:
-    """`values`, which JSON can hold, with their checksum among them."""
+    """Return JSON `values` with their checksum added."""
     return {**values, CHECKSUM: _json_sha256(values)}
 
 
 def load_checked_json(path: Path) -> dict[str, Any]:
-    """The values of `sealed_json` in a file; an older version's file has no checksum.
+    """Return the values that `sealed_json` sealed; files of older versions have no checksum.
 
     Raises DamagedFile or FileNotFoundError.
     """
@@ -84,9 +84,9 @@ def load_checked_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:
-        raise DamagedFile(f"{path} is truncated or damaged ({_told(error)}).") from error
+        raise DamagedFile(f"{path} is truncated or damaged ({_first_sentence(error)}).") from error
     if not isinstance(values, dict):
-        raise DamagedFile(f"{path} is damaged (it holds no object).")
+        raise DamagedFile(f"{path} is damaged (it is not a JSON object).")
     checksum = values.pop(CHECKSUM, None)
     if checksum not in (None, _json_sha256(values)):
         raise DamagedFile(f"{path} is damaged (it does not match its checksum).")
@@ -102,7 +102,7 @@ class _Damage(Exception):
 
 
 def _is_sealed(file: BinaryIO) -> bool:
-    """False for an archive without a comment; raises _Damage if the checksum is another."""
+    """Return False for an archive without a comment; raise _Damage if the checksum is wrong."""
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - END_SIZE - COMMENT_SIZE))
     tail = file.read()
@@ -116,7 +116,7 @@ def _is_sealed(file: BinaryIO) -> bool:
 
 
 def _sha256(file: BinaryIO, size: int) -> bytes:
-    """In hex, of the first `size` bytes."""
+    """Return the checksum of the first `size` bytes in hexadecimal."""
     sha = hashlib.sha256()
     file.seek(0)
     while chunk := file.read(min(CHUNK, size)):
@@ -132,10 +132,10 @@ def _check_parts(file: BinaryIO) -> None:
             raise _Damage(f"{wrong} does not match its checksum")
 
 
-def _told(error: Exception) -> str:
-    """The first sentence of an error, without what torch advises."""
-    words = str(getattr(error, "strerror", None) or error) or type(error).__name__
-    return " ".join(words.split(". ")[0].split())[:120].rstrip(".")
+def _first_sentence(error: Exception) -> str:
+    """Return the first sentence of an error message, without the advice that torch appends."""
+    message = str(getattr(error, "strerror", None) or error) or type(error).__name__
+    return " ".join(message.split(". ")[0].split())[:120].rstrip(".")
 
 
 def save_pickled(
@@ -144,10 +144,10 @@ def save_pickled(
     keep: Path | None = None,
     finish: Callable[[Path], None] = lambda path: None,
 ) -> None:
-    """`torch.save` by `write_atomically`; `finish` gets the file before it takes its place."""
+    """Write `value` by `torch.save`, atomically; `finish` may change the file before the rename."""
 
     def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:  # torch's own writer would not say why it fails
+        with temporary.open("wb") as file:  # torch's own writer does not say why it fails
             torch.save(value, file)
         finish(temporary)
 
@@ -155,5 +155,5 @@ def save_pickled(
 
 
 def save_checked(path: Path, value: Any, keep: Path | None = None) -> None:
-    """`save_pickled` with a checksum inside, which `load_checked` asks for."""
+    """Write `value` by `save_pickled` with a checksum, which `load_checked` verifies."""
     save_pickled(path, value, keep, finish=seal)

@@ -1,4 +1,4 @@
-"""Weights in safetensors, with a card that says what they are and cannot be changed unnoticed."""
+"""Weights in safetensors, with a card that describes them and is protected by a checksum."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from sslbench.errors import UserError
 from sslbench.storage.files import check_regular, parse_json, utf8_name, write_atomically
 
 CARD_SHA256 = "card_sha256"
-LONGEST_HEADER = 2**24  # bytes, of safetensors; that of a thousand tensors has 100,000
+MAX_HEADER_BYTES = 2**24  # of safetensors; a thousand tensors need 100,000
 
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor], card: Mapping[str, Any]) -> str:
-    """Writes safetensors with `card` and a checksum of it; returns the weights' sha256."""
+    """Write safetensors with `card` and its checksum; return the SHA-256 of the weights."""
     plain = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     sha = weights_sha256(plain)
     metadata = {"sslbench": json.dumps(_sealed({**card, "sha256": sha}))}
@@ -31,35 +31,35 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], card: Mapping[str, A
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and card of a file `save_weights` wrote; UserError if it is damaged."""
+    """Return tensors and card of a file that `save_weights` wrote; UserError if it is damaged."""
     with opened_weights(path) as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return tensors, _card(file, path)
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """The card alone, {} if there is none; UserError if the file is damaged."""
+    """Return the card alone, {} if the file has none; UserError if the file is damaged."""
     with opened_weights(path) as file:
         return _card(file, path)
 
 
 @contextlib.contextmanager
 def opened_weights(path: Path) -> Iterator[Any]:
-    """A file of safetensors; UserError if it or what is read of it is damaged.
+    """Open a safetensors file; UserError if it is damaged, also while it is read.
 
-    The library holds tensors to the file's size, but takes a header of any length.
+    The library checks the sizes of tensors but accepts a header of any length.
     """
     try:
         check_regular(path)
         with path.open("rb") as file:
-            if int.from_bytes(file.read(8), "little") > LONGEST_HEADER:
-                raise OSError("its header does not end")
+            if int.from_bytes(file.read(8), "little") > MAX_HEADER_BYTES:
+                raise OSError("its header is too long")
         with utf8_name(path) as name, safe_open(name, framework="pt") as file:
             yield file
     except (SafetensorError, OSError) as error:
         detail = f" ({error})" if str(error) else ""
         raise UserError(
-            f"weights {path} are truncated or damaged{detail}; make them anew."
+            f"weights {path} are truncated or damaged{detail}; create them again."
         ) from error
 
 
@@ -69,23 +69,23 @@ def _card(file: Any, path: Path) -> dict[str, Any]:
     except ValueError:
         card = None
     if not isinstance(card, dict):
-        raise UserError(f"the card in {path} is damaged; make the weights anew.")
-    given = card.pop(CARD_SHA256, None)  # older versions wrote none
-    if given is not None and given != _sealed(card)[CARD_SHA256]:
+        raise UserError(f"the card in {path} is damaged; create the weights again.")
+    checksum = card.pop(CARD_SHA256, None)  # older versions wrote none
+    if checksum is not None and checksum != _sealed(card)[CARD_SHA256]:
         raise UserError(
-            f"the card in {path} was changed after it was written, so nobody knows what the "
-            "weights are; restore the file or make it anew."
+            f"the card in {path} was changed after it was written, so it may not describe these "
+            "weights; restore the file or create it again."
         )
     return card
 
 
 def _sealed(card: Mapping[str, Any]) -> dict[str, Any]:
-    text = json.dumps(json.loads(json.dumps(card)), sort_keys=True)  # keys are texts then
+    text = json.dumps(json.loads(json.dumps(card)), sort_keys=True)  # all keys become strings
     return {**card, CARD_SHA256: hashlib.sha256(text.encode()).hexdigest()}
 
 
 def weights_sha256(tensors: Mapping[str, Tensor]) -> str:
-    """Hash over names, shapes, types and bytes of the tensors, whatever the file around them."""
+    """Return the hash of the tensors' names, shapes, types and bytes, whatever file they are in."""
     sha = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
@@ -95,6 +95,6 @@ def weights_sha256(tensors: Mapping[str, Tensor]) -> str:
 
 
 def contents_sha256(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> str:
-    """`weights_sha256` together with the texts that a file of tensors holds beside them."""
-    both = json.dumps([weights_sha256(tensors), dict(about)], sort_keys=True)
-    return hashlib.sha256(both.encode()).hexdigest()
+    """Return a hash of the tensors and of the texts `about` stored with them."""
+    text = json.dumps([weights_sha256(tensors), dict(about)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

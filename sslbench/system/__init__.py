@@ -1,1 +1,1 @@
-"""The process and its machine: signals, child processes, ranks, cores, what a terminal takes."""
+"""The process and its machine: signals, child processes, ranks, cores and terminal output."""

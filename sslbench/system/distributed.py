@@ -1,4 +1,4 @@
-"""Processes: who we are among those that train together."""
+"""Distributed training: this process's rank, the number of processes and its device."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import torch.distributed as dist
 
 from sslbench.errors import RunError
 
-# how gloo, NCCL and the store that processes meet at word that another process is gone
+# how gloo, NCCL and the TCP store report that another process is gone
 LOST = re.compile(r"gloo|NCCL|TCPStore|by peer|Socket|Broken pipe|recvValue", re.IGNORECASE)
 
 
 class LostPeers(RunError):
-    """Another process of the run ended; its own words say why."""
+    """Another process of the run ended; its error message says why."""
 
 
 @dataclass(frozen=True)
 class World:
-    """rank of size processes; device is this process's own."""
+    """This process's rank, the number of processes and this process's device."""
 
     rank: int
     size: int
@@ -36,9 +36,9 @@ class World:
 
 @contextmanager
 def join_world() -> Iterator[World]:
-    """The world that torchrun or `launch` describes in the environment, else one process.
+    """Yield the world that torchrun or `launch` set in the environment, else a single process.
 
-    Raises LostPeers when another process has ended.
+    Raises LostPeers if another process has ended.
     """
     size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     cuda = torch.cuda.is_available()
@@ -55,10 +55,10 @@ def join_world() -> Iterator[World]:
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and not LOST.search(str(error)):
             raise
-        said = " ".join(str(error).split())[:120]
+        reason = " ".join(str(error).split())[:120]
         raise LostPeers(
-            f"process {rank + 1} of {size} lost the others ({said}); the words of the one that "
-            "ended say why. Go on from the last checkpoint with --resume."
+            f"process {rank + 1} of {size} lost the others ({reason}); the error message of the "
+            "one that ended says why. Continue from the last checkpoint with --resume."
         ) from error
     finally:
         if dist.is_initialized():
@@ -66,12 +66,12 @@ def join_world() -> Iterator[World]:
 
 
 def is_first() -> bool:
-    """Whether this process is rank 0 of what torchrun started, or alone."""
+    """Return whether this process has rank 0 or is the only one."""
     return int(os.environ.get("RANK", 0)) == 0
 
 
 def is_alone() -> bool:
-    """Whether nobody started other processes beside this one."""
+    """Return whether this process is the only one of its run."""
     return int(os.environ.get("WORLD_SIZE", 1)) == 1
 
 

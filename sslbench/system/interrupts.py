@@ -1,7 +1,7 @@
-"""Signals that ask a process to end: Ctrl-C, a cluster's warning, the end of its patience.
+"""Signals that ask a process to end, such as Ctrl-C or a cluster's warning before a time limit.
 
-A command turns them into `Interrupted` wherever it is; what has to finish first (a training step
-and its checkpoint) notes them instead and ends by itself.
+`raised` turns them into `Interrupted` at once; `noted` only records them, for code that must finish
+something first (a training step and its checkpoint).
 """
 
 from __future__ import annotations
@@ -17,83 +17,86 @@ from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
-IMPATIENT = 1.0  # seconds: one Ctrl-C may arrive twice, from the terminal and from a parent
-AGAIN = 0.1  # seconds until a signal is raised anew whose exception somebody swallowed
-LINGER = 30.0  # seconds that a data worker goes on when a signal meant for its parent reaches it
+DUPLICATE_SECONDS = 1.0  # one Ctrl-C may arrive twice, from the terminal and from the parent
+RETRY_SECONDS = 0.1  # before a signal is sent again whose exception was swallowed
+LINGER_SECONDS = 30.0  # for a data worker to outlive a SIGTERM, so that its parent can finish
 
 
 class Interrupted(BaseException):
-    """A signal ended the command; `told` says what was kept. No Exception: nothing may swallow it.
+    """A signal ended the command; `message` says what was kept.
 
-    code: the exit code by which shells and launchers know of a signal, 128 + its number.
+    A BaseException, so that `except Exception` does not swallow it. code: the exit code by which
+    shells and launchers recognise a signal, 128 + its number.
     """
 
-    def __init__(self, number: int, told: str = "") -> None:
-        super().__init__(told)
-        self.number, self.told, self.code = number, told, 128 + number
+    def __init__(self, number: int, message: str = "") -> None:
+        super().__init__(message)
+        self.number, self.message, self.code = number, message, 128 + number
 
     @property
     def sentence(self) -> str:
-        told = self.told or "what was finished is kept; repeat the command to go on"
-        return f"stopped by {signal.Signals(self.number).name}: {told}"
+        message = self.message or "finished work is kept; repeat the command to continue"
+        return f"stopped by {signal.Signals(self.number).name}: {message}"
 
 
 class Request:
-    """Whether a signal has asked for the end: its number, 0 if none has."""
+    """The number of the signal that asked this process to end, 0 if none did."""
 
     def __init__(self) -> None:
-        self.number, self._when = 0, 0.0
+        self.number, self._received_at = 0, 0.0
 
     def note(self, number: int, _: FrameType | None) -> None:
-        """The signal handler. Raises Interrupted for a second Ctrl-C: somebody is in a hurry."""
-        hurry = number == signal.SIGINT and time.monotonic() - self._when > IMPATIENT
-        if self.number and hurry:
+        """Handle a signal; a second Ctrl-C raises Interrupted at once."""
+        elapsed = time.monotonic() - self._received_at
+        if self.number and number == signal.SIGINT and elapsed > DUPLICATE_SECONDS:
             raise Interrupted(number, "at once, by a second Ctrl-C; nothing more was saved")
         if not self.number:
-            self.number, self._when = number, time.monotonic()
+            self.number, self._received_at = number, time.monotonic()
 
 
 class _Alarm:
-    """Raises Interrupted for a signal, and anew as long as somebody swallows it.
+    """Raises Interrupted for a signal, again and again as long as something swallows it.
 
-    Finalisers do, and C code that clears errors, such as torch's import of numpy. An exception that
-    has ceased to exist while its block still runs was swallowed: one on its way out still exists.
+    Finalisers swallow exceptions, and so does C code that clears errors, such as torch's import of
+    numpy. If the exception was destroyed while its block still runs, it was swallowed: an exception
+    that is still propagating exists.
     """
 
     def __init__(self) -> None:
-        self.number, self.over, self._when = 0, False, 0.0
+        self.number, self.over, self._raised_at = 0, False, 0.0
 
     def raise_(self, number: int, _: FrameType | None) -> None:
-        """The signal handler; what arrives twice is raised once."""
-        if not self.number or time.monotonic() - self._when > IMPATIENT:
-            self.number, self._when = number, time.monotonic()
-            raise self._watched()  # no name here may hold it
+        """Handle a signal; the same signal arriving twice is raised once."""
+        if not self.number or time.monotonic() - self._raised_at > DUPLICATE_SECONDS:
+            self.number, self._raised_at = number, time.monotonic()
+            raise self._watched_exception()  # not bound to a name, which would keep it alive
 
-    def _watched(self) -> Interrupted:
+    def _watched_exception(self) -> Interrupted:
         end = Interrupted(self.number)
-        weakref.finalize(end, self._gone).atexit = False
+        weakref.finalize(end, self._on_destroyed).atexit = False
         return end
 
-    def _gone(self) -> None:
-        if not self.over:  # later, for nothing can be raised in a finaliser
-            timer = threading.Timer(AGAIN, self._send)
+    def _on_destroyed(self) -> None:
+        if not self.over:  # by a timer, because exceptions of a finaliser are ignored
+            timer = threading.Timer(RETRY_SECONDS, self._send_again)
             timer.daemon = True
             timer.start()
 
-    def _send(self) -> None:
+    def _send_again(self) -> None:
         if not self.over:
-            self._when = 0.0
+            self._raised_at = 0.0
             signal.pthread_kill(threading.main_thread().ident or 0, self.number)
 
 
 @contextmanager
 def raised() -> Iterator[None]:
-    """Within it a signal raises Interrupted in the main thread, and ends the block by nothing else.
+    """Let signals raise Interrupted in the main thread while the block runs.
 
-    An error that comes after the signal is its doing, e.g. of a module that it left half imported.
+    Any error after a signal also becomes Interrupted, because the signal may have caused it, e.g.
+    by leaving a module half imported.
     """
     alarm = _Alarm()
-    with _handled(alarm.raise_), _swallowed_in_silence():
+    with _handled(alarm.raise_), _silent_unraisable():
         try:
             yield
         except Exception as error:
@@ -105,24 +108,24 @@ def raised() -> Iterator[None]:
 
 
 @contextmanager
-def _swallowed_in_silence() -> Iterator[None]:
-    """Python does not print what finalisers swallow, since it is raised again."""
-    former = sys.unraisablehook
+def _silent_unraisable() -> Iterator[None]:
+    """Keep Python from printing an Interrupted that a finaliser swallowed: it is raised again."""
+    previous_hook = sys.unraisablehook
 
-    def hook(told: sys.UnraisableHookArgs) -> None:
-        if not isinstance(told.exc_value, Interrupted):
-            former(told)
+    def hook(unraisable: sys.UnraisableHookArgs) -> None:
+        if not isinstance(unraisable.exc_value, Interrupted):
+            previous_hook(unraisable)
 
     sys.unraisablehook = hook
     try:
         yield
     finally:
-        sys.unraisablehook = former
+        sys.unraisablehook = previous_hook
 
 
 @contextmanager
 def noted() -> Iterator[Request]:
-    """Within it a signal is noted in the request, and nothing else happens."""
+    """Only record signals, in the request, while the block runs."""
     request = Request()
     with _handled(request.note):
         yield request
@@ -130,23 +133,24 @@ def noted() -> Iterator[Request]:
 
 @contextmanager
 def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():  # only there handlers can be set
+    if threading.current_thread() is not threading.main_thread():  # other threads cannot set them
         yield
         return
-    # nohup has SIGHUP ignored, and means it
+    # leave SIGHUP alone where nohup made the process ignore it
     numbers = [n for n in SIGNALS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
-    before = {number: signal.signal(number, handler) for number in numbers}
+    previous_handlers = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
-        for number, former in before.items():
-            signal.signal(number, signal.SIG_DFL if former is None else former)
+        for number, previous in previous_handlers.items():
+            signal.signal(number, signal.SIG_DFL if previous is None else previous)
 
 
-def _leave_to_parent() -> None:
-    """In a forked child (a data worker): what is sent to the whole group is its parent's affair.
+def _ignore_in_child() -> None:
+    """Make a forked child (a data worker) leave signals to the whole group to its parent.
 
-    It ends when its parent does; by a SIGTERM, only after its parent had time to finish a step.
+    The child ends with its parent; a SIGTERM ends it only after a delay, so that its parent can
+    finish a step.
     """
     if getattr(signal.getsignal(signal.SIGTERM), "__module__", "") != __name__:
         return
@@ -155,11 +159,11 @@ def _leave_to_parent() -> None:
     code = 128 + signal.SIGTERM
 
     def linger(*_: object) -> None:
-        timer = threading.Timer(LINGER, os._exit, (code,))
+        timer = threading.Timer(LINGER_SECONDS, os._exit, (code,))
         timer.daemon = True
         timer.start()
 
     signal.signal(signal.SIGTERM, linger)
 
 
-os.register_at_fork(after_in_child=_leave_to_parent)
+os.register_at_fork(after_in_child=_ignore_in_child)

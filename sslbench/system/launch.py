@@ -1,6 +1,7 @@
-"""Starts the processes of one run on this machine and says in one sentence how they ended.
+"""Starts the processes of one run on this machine and reports in one sentence how they ended.
 
-Each is told its place as torchrun tells it, so that a cluster may start the same command itself.
+Each process gets its rank in the environment variables of torchrun, so torchrun can start the same
+command.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from sslbench.system.interrupts import Interrupted
 from sslbench.system.processes import REPORT, Ending, read_report
 
 POLL_SECONDS = 0.2
-WAIT_SECONDS = 10.0  # for the others to end by themselves once one has failed
+WAIT_SECONDS = 10.0  # for the other processes to end by themselves after one has failed
 
 
 class Team:
-    """Context manager: `python ARGUMENTS` run `count` times side by side; leaving it ends them."""
+    """Context manager that runs `python ARGUMENTS` in `count` processes; leaving it ends them."""
 
     def __init__(
         self,
@@ -34,34 +35,34 @@ class Team:
         environment: Mapping[str, str] | None = None,
         **options: Any,
     ) -> None:
-        """environment: beside this process's own; options: of Popen."""
-        # they meet at a store of ours, whose port the system chose: nobody can take it meanwhile
+        """environment: added to this process's; options: passed to Popen."""
+        # the store is open before they start, on a port the system chose, so the port stays ours
         self._store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         self._folder = tempfile.TemporaryDirectory(prefix="sslbench-")
         self._reports = [Path(self._folder.name) / f"{rank}.json" for rank in range(count)]
-        self._failed: float | None = None  # when the first of them failed
+        self._failed_at: float | None = None  # when the first process failed
         self.members = [
             processes.start(
                 arguments,
-                {**(environment or {}), **self._place(rank, count), REPORT: str(report)},
+                {**(environment or {}), **self._variables(rank, count), REPORT: str(report)},
                 **options,
             )
             for rank, report in enumerate(self._reports)
         ]
 
-    def _place(self, rank: int, count: int) -> dict[str, str]:
-        """What torchrun would tell the process."""
-        place = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0}
-        place |= {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_PORT": self._store.port}
-        told = {name: str(value) for name, value in place.items()}
-        return told | {"MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    def _variables(self, rank: int, count: int) -> dict[str, str]:
+        """Return the environment variables that torchrun would set."""
+        numbers = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0}
+        numbers |= {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_PORT": self._store.port}
+        texts = {name: str(value) for name, value in numbers.items()}
+        return texts | {"MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_USE_AGENT_STORE": "True"}
 
     def running(self) -> bool:
-        """Whether to go on waiting: one that failed leaves the others a moment to notice."""
+        """Return whether to keep waiting: yes until WAIT_SECONDS after the first failure."""
         codes = [member.poll() for member in self.members]
-        if self._failed is None and any(codes):
-            self._failed = time.monotonic()
-        late = self._failed is not None and time.monotonic() - self._failed > WAIT_SECONDS
+        if self._failed_at is None and any(codes):
+            self._failed_at = time.monotonic()
+        late = self._failed_at is not None and time.monotonic() - self._failed_at > WAIT_SECONDS
         return None in codes and not late
 
     def signal(self, number: int) -> None:
@@ -82,7 +83,7 @@ class Team:
         self._folder.cleanup()
 
     def worst(self) -> Ending | None:
-        """How the process ended whose own fault ended the rest; None if all ended well."""
+        """Return how the process ended that caused the failure; None if all succeeded."""
         processes.end(self.members)
         endings = [
             _ending(rank, len(self.members), member.returncode, report)
@@ -92,47 +93,47 @@ class Team:
         return min(endings, key=lambda e: _ORDER.get(e.kind, len(_ORDER)), default=None)
 
     def failure(self) -> BaseException | None:
-        """What to raise for `worst`: Interrupted, UserError or RunError in its own words."""
+        """Return what to raise for `worst`: Interrupted, UserError or RunError with its message."""
         worst = self.worst()
         if worst is None:
             return None
         if worst.kind == Interrupted.__name__:
-            return Interrupted(worst.code - 128, worst.told)
+            return Interrupted(worst.code - 128, worst.message)
         if worst.kind == KILLED:
-            return RunError(f"{worst.told}; go on from the last checkpoint with --resume.")
-        return (UserError if worst.kind == UserError.__name__ else RunError)(worst.told)
+            return RunError(f"{worst.message}; continue from the last checkpoint with --resume.")
+        return (UserError if worst.kind == UserError.__name__ else RunError)(worst.message)
 
 
 KILLED, UNKNOWN = "killed", "unknown"
-# one that failed by itself comes before those that lost it
-_FIRST = (KILLED, UserError.__name__, RunError.__name__, UNKNOWN, Interrupted.__name__)
-_ORDER = {kind: place for place, kind in enumerate((*_FIRST, LostPeers.__name__))}
+# causes come before their consequences: LostPeers is last
+_CAUSES = (KILLED, UserError.__name__, RunError.__name__, UNKNOWN, Interrupted.__name__)
+_ORDER = {kind: place for place, kind in enumerate((*_CAUSES, LostPeers.__name__))}
 
 
 def launch(arguments: Sequence[str], count: int) -> None:
-    """Runs `python ARGUMENTS` in `count` processes and waits; signals are passed on to them, once.
+    """Run `python ARGUMENTS` in `count` processes and wait; a signal is passed on to them once.
 
     Raises what `Team.failure` returns.
     """
-    with interrupts.noted() as asked, Team(arguments, count) as team:
-        passed = False
+    with interrupts.noted() as request, Team(arguments, count) as team:
+        passed_on = False
         while team.running():
-            if asked.number and not passed:
-                team.signal(asked.number)
-                passed = True
+            if request.number and not passed_on:
+                team.signal(request.number)
+                passed_on = True
             time.sleep(POLL_SECONDS)
         if (error := team.failure()) is not None:
             raise error
-        if asked.number:  # it came when all was done
-            raise Interrupted(asked.number, "the run had ended")
+        if request.number:  # all processes succeeded all the same
+            raise Interrupted(request.number, "the run had ended")
 
 
 def _ending(rank: int, count: int, code: int, path: Path) -> Ending:
-    if (told := read_report(path)) is not None:
-        return told
-    who = f"process {rank + 1} of {count}"
-    if -code in interrupts.SIGNALS:  # before it could handle it
+    if (ending := read_report(path)) is not None:
+        return ending
+    process = f"process {rank + 1} of {count}"
+    if -code in interrupts.SIGNALS:  # it came before the process had set its handlers
         return Ending(Interrupted.__name__, "before training began", 128 - code)
     if code < 0:
-        return Ending(KILLED, f"{who} {processes.killed(code)}", code)
-    return Ending(UNKNOWN, f"{who} ended with exit code {code}; its last lines say why.", code)
+        return Ending(KILLED, f"{process} {processes.killed(code)}", code)
+    return Ending(UNKNOWN, f"{process} ended with exit code {code}; its last lines say why.", code)

@@ -1,4 +1,4 @@
-"""What of this machine is ours to use."""
+"""The cores and threads that this process may use."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-GROUPS, OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+CGROUPS, PROCESS_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def usable_cores() -> int:
-    """Cores for this process: of those that it may run on, its share of the container's allotment.
+    """Return the number of cores for this process, at least 1.
 
-    torchrun's processes on this machine share evenly. At least 1.
+    That is the smaller of its CPU affinity and its container's CPU quota, divided by the number of
+    processes that torchrun started on this machine.
     """
     shared_by = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
     return max(1, int(min([_affinity(), *_quotas()])) // max(1, shared_by))
 
 
 def limit_threads(wanted: int = 0) -> None:
-    """Gives torch `wanted` threads; 0: as many as it has, but no more than `usable_cores`.
+    """Give torch `wanted` threads; 0: its default, but at most `usable_cores`.
 
-    Torch does not look for an allotment: it would start a thread a core, most of which wait.
+    Torch ignores container quotas: it would start one thread per core, and most would wait.
     """
     import torch
 
@@ -35,29 +36,29 @@ def _affinity() -> int:
 
 
 def _quotas() -> Iterator[float]:
-    """Cores that each control group around this process may use, of version 1 and 2."""
+    """Yield the cores that each control group of this process may use (versions 1 and 2)."""
     try:
-        lines = OWN.read_text().splitlines()
+        lines = PROCESS_CGROUPS.read_text().splitlines()
     except OSError:
         return
     for line in lines:
-        number, controllers, place = line.split(":", 2)
-        if number == "0":
+        hierarchy, controllers, group_path = line.split(":", 2)
+        if hierarchy == "0":
             files = [("", "cpu.max")]
         elif "cpu" in controllers.split(","):
             files = [(name, "cpu.cfs_quota_us cpu.cfs_period_us") for name in ("cpu", controllers)]
         else:
             continue
-        below = Path(place.lstrip("/"))  # of the host; a container may see its own group on top
+        innermost = Path(group_path.lstrip("/"))  # a container may see its own group as the root
         for folder, names in files:
-            for group in (below, *below.parents):
-                quota = _quota(GROUPS / folder / group, names.split())
+            for group in (innermost, *innermost.parents):
+                quota = _quota(CGROUPS / folder / group, names.split())
                 if quota is not None:
                     yield quota
 
 
 def _quota(group: Path, names: list[str]) -> float | None:
-    """quota / period in microseconds; None for a group that is not there or has no limit."""
+    """Return quota / period, in cores; None if the group does not exist or has no limit."""
     try:
         quota, period = (float(x) for name in names for x in (group / name).read_text().split())
     except (OSError, ValueError):  # "max"

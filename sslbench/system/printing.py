@@ -1,4 +1,4 @@
-"""What people are shown: one line stays one line, on every terminal and in every encoding."""
+"""Output for people: one line stays one line, on every terminal and in every encoding."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ ESCAPED = "sslbench.escaped"  # the name under which Python finds `_encodable`
 
 
 def printable(text: str | Path) -> str:
-    r"""`text` as one line that every terminal and file takes: odd bytes and characters as \x..."""
+    r"""Return `text` as one printable line, with other bytes and characters written as \x..."""
     return "".join(c if c.isprintable() else _escaped(c) for c in str(text))
 
 
 def _escaped(character: str) -> str:
-    if "\udc80" <= character <= "\udcff":  # how Python keeps a byte of a name that is no UTF-8
+    if "\udc80" <= character <= "\udcff":  # Python's stand-in for a byte that is not UTF-8
         return f"\\x{ord(character) - 0xDC00:02x}"
     return character.encode("unicode_escape").decode()
 
 
 class SafeConsole(Console):
-    """A console that prints every text as one line, by `printable`."""
+    """A console that passes every text through `printable`."""
 
     def print(self, *objects: Any, **options: Any) -> None:
         super().print(*(printable(o) if isinstance(o, str) else o for o in objects), **options)
 
     def say(self, *lines: str) -> None:
-        """Prints plain lines: brackets in a path are no markup, and nothing is wrapped."""
+        """Print plain lines, without markup (a path may contain brackets) and without wrapping."""
         for line in lines:
             self.print(line, markup=False, highlight=False, soft_wrap=True)
 
@@ -44,25 +44,26 @@ class _OneLine(logging.Formatter):
 
 
 def start_in_utf8() -> None:
-    """Begins the process anew in Python's UTF-8 mode where the locale's encoding is another.
+    """Restart the process in Python's UTF-8 mode if the locale has another encoding.
 
-    Else names of files, fingerprints made of them and every text file would depend on the locale.
-    What is printed keeps its encoding. Processes that are started from here inherit the mode.
+    Otherwise file names, fingerprints made of them and text files would depend on the locale.
+    Output keeps its encoding. Child processes inherit the mode.
     """
     if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
-        spoken = os.environ.get("PYTHONIOENCODING") or sys.stdout.encoding
-        environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONIOENCODING": spoken}
+        output_encoding = os.environ.get("PYTHONIOENCODING") or sys.stdout.encoding
+        environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONIOENCODING": output_encoding}
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 
 def speak_safely() -> None:
-    """Whatever is printed or logged from now on can neither fail nor steer the terminal.
+    """Make sure that no printed or logged text fails to encode or controls the terminal.
 
-    For the start of a process: sets how standard output and error encode, and the root's handler.
+    Call it at the start of a process: it sets the error handler of stdout and stderr and the
+    handler of the root logger.
     """
     codecs.register_error(ESCAPED, _encodable)
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # tests and notebooks put other objects there
+        if hasattr(stream, "reconfigure"):  # tests and notebooks replace the streams
             stream.reconfigure(errors=ESCAPED)
     handler = logging.StreamHandler()
     handler.setFormatter(_OneLine("%(message)s"))
@@ -70,10 +71,10 @@ def speak_safely() -> None:
 
 
 def _encodable(error: UnicodeError) -> tuple[str, int]:
-    """What stands for characters that an encoding lacks, as `codecs.register_error` asks."""
+    """Replace characters that an encoding lacks; an error handler of `codecs.register_error`."""
     assert isinstance(error, UnicodeEncodeError)
-    odd = error.object[error.start : error.end]
-    return "".join(map(_escaped, odd)), error.end
+    unencodable = error.object[error.start : error.end]
+    return "".join(map(_escaped, unencodable)), error.end
 
 
 def _lines(text: str) -> str:

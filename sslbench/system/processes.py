@@ -1,4 +1,4 @@
-"""Processes that we start: each ends with the one that started it, however that ends."""
+"""Child processes that end when their parent ends, in whatever way it ends."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-PARENT = "SSLBENCH_PARENT"  # environment: the process that a child ends with
-REPORT = "SSLBENCH_REPORT"  # environment: the file where a child says how it ended
+PARENT = "SSLBENCH_PARENT"  # environment variable: the parent's process id
+REPORT = "SSLBENCH_REPORT"  # environment variable: the file where a child reports how it ended
 POLL_SECONDS = 0.5
-GRACE_SECONDS = 30.0  # to save a checkpoint in; then the process ends, whatever it is doing
+GRACE_SECONDS = 30.0  # to save a checkpoint; then the process is ended by force
 
 
 def start(
     arguments: Sequence[str], environment: Mapping[str, str] | None = None, **options: Any
 ) -> subprocess.Popen[bytes]:
-    """Runs `python ARGUMENTS`, which has to call `end_with_parent`; options: of Popen.
+    """Start `python ARGUMENTS`, which has to call `end_with_parent`.
 
-    environment: beside this process's own. The child is in a session of its own: the terminal's
-    Ctrl-C reaches its parent alone, which passes signals on.
+    environment: added to this process's; options: passed to Popen. The child has its own session,
+    so that Ctrl-C reaches the parent only, which passes signals on.
     """
     inherited = {**os.environ, **(environment or {}), PARENT: str(os.getpid())}
     command = [sys.executable, *arguments]
@@ -34,8 +34,8 @@ def start(
 
 
 def end_with_parent() -> None:
-    """Makes this process end, as by SIGTERM, when the one that started it by `start` has ended."""
-    parent = os.environ.pop(PARENT, None)  # not for processes that others start from here
+    """End this process by SIGTERM when the parent that called `start` has ended."""
+    parent = os.environ.pop(PARENT, None)  # processes started from here do not inherit it
     if parent is None:
         return
 
@@ -50,7 +50,7 @@ def end_with_parent() -> None:
 
 
 def end(processes: Sequence[subprocess.Popen[bytes]], number: int = signal.SIGTERM) -> None:
-    """Asks the processes to end and waits until all have; after a grace they are killed."""
+    """Ask the processes to end, wait, and kill those still running after GRACE_SECONDS."""
     for process in processes:
         if process.poll() is None:
             process.send_signal(number)
@@ -65,15 +65,15 @@ def end(processes: Sequence[subprocess.Popen[bytes]], number: int = signal.SIGTE
 
 @dataclass(frozen=True)
 class Ending:
-    """How a process ended badly: the class of what it raised, its words, its exit code."""
+    """How a process failed: the class of its exception, the error message and the exit code."""
 
     kind: str
-    told: str
+    message: str
     code: int
 
 
 def killed(code: int) -> str:
-    """In words, how a process ended whose exit code is negative."""
+    """Describe a negative exit code, e.g. "was killed by SIGTERM"."""
     name = signal.Signals(-code).name
     hint = " (by hand, or because memory ran out)" if name == "SIGKILL" else ""
     return f"was killed by {name}{hint}"
@@ -84,16 +84,16 @@ def is_launched() -> bool:
     return bool(os.environ.get(REPORT))
 
 
-def report(kind: str, told: str, code: int) -> bool:
-    """Tells the parent how this process ends; False if it did not ask."""
+def report(kind: str, message: str, code: int) -> bool:
+    """Tell the parent how this process ends; return False if the parent did not ask for it."""
     path = os.environ.get(REPORT)
     if path:
-        Path(path).write_text(json.dumps(asdict(Ending(kind, told, code))))
+        Path(path).write_text(json.dumps(asdict(Ending(kind, message, code))))
     return bool(path)
 
 
 def read_report(path: Path) -> Ending | None:
-    """What a child reported; None where it did not."""
+    """Return what a child reported; None if it did not report."""
     try:
         return Ending(**json.loads(path.read_text()))
     except FileNotFoundError:
@@ -101,7 +101,7 @@ def read_report(path: Path) -> Ending | None:
 
 
 def leave(code: int) -> NoReturn:
-    """Ends this process; one of several without tearing down C++'s threads, which may abort."""
+    """Exit; one of several processes exits without stopping its C++ threads, which could abort."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -110,9 +110,9 @@ def leave(code: int) -> NoReturn:
 
 
 def is_worker_death(error: Exception) -> bool:
-    """Whether torch noticed that a data worker ended, which it raises wherever the process is.
+    """Return whether `error` means that a data worker died.
 
-    A read of what the worker was sending may notice it first.
+    Torch raises a RuntimeError at an arbitrary place; a read of the worker's data may fail first.
     """
-    told = isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker")
-    return told or isinstance(error, ConnectionError | EOFError)
+    reported = isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker")
+    return reported or isinstance(error, ConnectionError | EOFError)

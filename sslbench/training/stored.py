@@ -27,7 +27,7 @@ def stored_values(out: Path) -> dict[str, Any]:
     try:
         values = parse_json(read_small(path))
         if not isinstance(values, dict):
-            raise ValueError("it holds no object")
+            raise ValueError("it is not a JSON object")
         return values
     except FileNotFoundError:
         found, told = "missing", f"{out} holds no run ({CONFIG} is missing)"

@@ -125,8 +125,8 @@ def resumable(run: Run) -> Iterator[None]:
     try:
         yield
     except Interrupted as end:
-        if not end.told and layout.has_state(run.out):
-            end.told = f"the newest checkpoint is kept; {how_to_resume(run)}"
+        if not end.message and layout.has_state(run.out):
+            end.message = f"the newest checkpoint is kept; {how_to_resume(run)}"
         raise
 
 

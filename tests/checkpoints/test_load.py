@@ -119,7 +119,7 @@ def test_pixels_need_no_weights():
         ("pixels:12", "not of the form pixels:64, a multiple of 8"),
         ("pixels:0", "not of the form pixels:64"),
         ("no/such/run", "'no/such/run' does not exist"),
-        ("~nobody-of-this-name/x.pth", "lies in the home of a user who is unknown here"),
+        ("~nobody-of-this-name/x.pth", "is in the home folder of an unknown user"),
         ("x.pth?key=", "'x.pth.key=' gives key no value"),
     ],
 )

@@ -97,7 +97,7 @@ def test_defects_of_folders_are_named(tree):
     refused("ade20k", tree, rf"{STEM}\.png has no image .* \(5 images, 6 label maps\)")
     photo.write_bytes(kept)
     photo.with_suffix(".png").write_bytes(kept)
-    refused("ade20k", tree, rf"{STEM}\.jpg and .*{STEM}\.png have one name but for the suffix")
+    refused("ade20k", tree, rf"{STEM}\.jpg and .*{STEM}\.png differ only in their suffix")
     photo.with_suffix(".png").unlink()
     shutil.rmtree(tree / "images/training")
     refused("ade20k", tree, "images/training does not exist")
@@ -186,9 +186,8 @@ def test_maps_without_a_label_are_named_and_alone_are_an_error(tree, value, capl
     empty(tree / MAP)
     with caplog.at_level(logging.WARNING):
         assert open_dense("ade20k", tree).train.count == 6
-    assert (
-        f"1 of 6 label maps have no labelled pixel and count for nothing (first: {STEM}.png)"
-        in (caplog.text)
+    assert f"1 of 6 label maps have no labelled pixel and are not counted (first: {STEM}.png)" in (
+        caplog.text
     )
     for path in (tree / "annotations/test").iterdir():
         empty(path)

@@ -152,7 +152,10 @@ USELESS = {
     "a box without height": ({"bbox": [9.5, 8.3, 1.03, 0.0], "area": 0.0}, "without an extent"),
     "a box outside": ({"bbox": [130, 5, 9, 9]}, "outside its image of"),
     "no mask": ({"segmentation": []}, r"has no mask \('segmentation'\)"),
-    "no polygon": ({"segmentation": [[1, 2, 3, 4]]}, "has only polygons of less than three points"),
+    "no polygon": (
+        {"segmentation": [[1, 2, 3, 4]]},
+        "has only polygons of fewer than three points",
+    ),
     "an empty mask": ({"segmentation": {"size": [128, 128], "counts": [16384]}}, "without a pixel"),
     "a flat polygon": ({"segmentation": [[1, 2, 9, 2, 30, 2]]}, "a mask without a pixel"),
     "a polygon outside": ({"segmentation": [[130, 2, 150, 2, 150, 9]]}, "a mask without a pixel"),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as codec
 
-from sslbench.data.coco_masks import summary, usable
+from sslbench.data.coco_masks import summary, usable_polygons
 
 masks = arrays(
     np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40)), elements=st.integers(0, 1)
@@ -23,21 +23,21 @@ def test_compressed_run_lengths_are_read_as_pycocotools_does(mask, blocky):
         mask = np.kron(mask, np.ones((9, 7), np.uint8))  # runs of several characters
     code = codec.encode(np.asfortranarray(mask))["counts"].decode()
     found = summary({"size": list(mask.shape), "counts": code})
-    assert (found.wrong, found.size, found.area) == ("", mask.shape, mask.sum())
+    assert (found.problem, found.size, found.area) == ("", mask.shape, mask.sum())
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=12))
 def test_a_string_that_is_accepted_is_one_that_pycocotools_decodes(code):
     found = summary({"size": [6, 7], "counts": code})
-    if not found.wrong:
+    if not found.problem:
         mask = codec.decode({"size": [6, 7], "counts": code.encode()})
         assert mask.sum() == found.area and mask.max(initial=0) <= 1
 
 
 def test_uncompressed_run_lengths():
     found = summary({"size": [3, 4], "counts": [2, 3, 0, 1, 6]})
-    assert (found.wrong, found.size, found.area) == ("", (3, 4), 4)
+    assert (found.problem, found.size, found.area) == ("", (3, 4), 4)
 
 
 def test_polygons_have_bounds_and_an_area():
@@ -46,13 +46,13 @@ def test_polygons_have_bounds_and_an_area():
     assert found.bounds == (1, 1, 9.5, 6) and found.area == 17 and not found.cut
     with_point = [square, [3, 3], [1, 1, 2, 2]]
     assert summary(with_point).cut and summary(with_point).area == 16
-    assert usable(with_point) == [square]
+    assert usable_polygons(with_point) == [square]
 
 
 @pytest.mark.parametrize("nothing", [None, [], [[]], [[1, 2, 3, 4]], [[1, 2]]])
 def test_what_covers_nothing_is_not_wrong(nothing):
     found = summary(nothing)
-    assert not found.wrong and found.bounds is found.size is None and found.area == 0
+    assert not found.problem and found.bounds is found.size is None and found.area == 0
 
 
 NAN, HUGE = float("nan"), 10**400
@@ -100,4 +100,4 @@ def test_what_is_no_mask_is_named(name):
     except ValueError:
         assert name == "overflow"  # more digits than Python's parser takes
     with pytest.raises(AssertionError, match=match):
-        raise AssertionError(summary(mask).wrong)
+        raise AssertionError(summary(mask).problem)

@@ -26,9 +26,9 @@ def reads(monkeypatch):
     seen = []
     hash_file = contents._hash
 
-    def spy(path, whole):
+    def spy(path, full):
         seen.append(os.path.basename(path))  # noqa: PTH119
-        return hash_file(path, whole)
+        return hash_file(path, full)
 
     monkeypatch.setattr(contents, "_hash", spy)
     return seen
@@ -71,7 +71,7 @@ def test_what_was_written_just_now_is_not_remembered(files, reads, monkeypatch):
 
 
 def test_a_large_set_is_sampled_at_both_ends_and_in_the_middle(files, monkeypatch):
-    monkeypatch.setattr(contents, "WHOLE_LIMIT", 10)
+    monkeypatch.setattr(contents, "FULL_LIMIT", 10)
     monkeypatch.setattr(contents, "SAMPLE", 4)
     found = set()
     for place in (0, 3, 50, 97, 99):

@@ -74,7 +74,7 @@ def test_contents_of_equal_size_may_not_be_exchanged(tmp_path, kind, folder):
     tree = copy_of(kind, tmp_path / "tree")
     by_shape = {}
     for path in sorted((tree / folder).iterdir()):
-        by_shape.setdefault(checks.look_at(tree / folder, [path.name])[0], []).append(path)
+        by_shape.setdefault(checks.inspect_images(tree / folder, [path.name])[0], []).append(path)
     exchange = swap(*max(by_shape.values(), key=len)[:2])
     next(exchange)
     before = open_dense(kind, tree).fingerprint
@@ -169,7 +169,10 @@ def test_turns_that_no_size_shows_are_named(tmp_path, kind, folder, caplog):
         image.save(photo, exif=exif)
     open_dense(kind, tree)
     assert "1 of 6 images have an EXIF orientation that their size does not show" in caplog.text
-    assert f"(first: {photo.name}): their annotations are taken to be of the upright" in caplog.text
+    assert (
+        f"(first: {photo.name}): their annotations are assumed to refer to the upright"
+        in caplog.text
+    )
 
 
 def test_a_damaged_memory_costs_time_only(tmp_path, monkeypatch, caplog):
@@ -177,7 +180,7 @@ def test_a_damaged_memory_costs_time_only(tmp_path, monkeypatch, caplog):
     tree = copy_of("coco", tmp_path / "tree")
     (tmp_path / "home/remembered.sqlite").write_bytes(b"no database" * 1000)
     assert open_dense("coco", tree).train.count == 6
-    assert "cannot be remembered" in caplog.text
+    assert "cannot be cached" in caplog.text
 
 
 def test_the_copies_in_the_cache_are_told_apart(tmp_path):

@@ -51,7 +51,7 @@ def test_anything_else_in_its_place_is_refused(tmp_path):
     with pytest.raises(UserError, match="another config; remove"):
         publish(root, identity("toy", "1", Config(2)), write)
     (root / "mine.txt").touch()
-    with pytest.raises(UserError, match=r"not a `toy` dataset, for it holds mine\.txt; remove"):
+    with pytest.raises(UserError, match=r"not a `toy` dataset, because it holds mine\.txt; remove"):
         publish(root, WANTED, write)
     assert (root / "mine.txt").exists() and (tmp_path / "notes.txt").exists()
 

@@ -92,7 +92,7 @@ def test_classes_are_the_distinct_labels(make_folder, labels, classes, numbers):
 
 def test_a_negative_label_is_refused(make_folder):
     root = make_folder(["a.png", "b.png"])
-    with pytest.raises(UserError, match=r"Line 2 of .*list\.txt gives the label -1: labels are"):
+    with pytest.raises(UserError, match=r"Line 2 of .*list\.txt has the label -1: labels are"):
         open_dataset(write_list(root, "a.png 0\nb.png -1\n"))
 
 
@@ -138,5 +138,5 @@ def test_order_and_place_make_no_other_dataset(make_folder, tmp_path):
 def test_a_huge_file_that_is_no_text_is_refused_by_its_beginning(tmp_path):
     listed = write_list(tmp_path, "a.png\n")
     os.truncate(listed, 2**40)  # a hole: it takes no space on the disk
-    with pytest.raises(UserError, match="is no text, for it holds zero bytes"):
+    with pytest.raises(UserError, match="is not text, it contains zero bytes"):
         open_dataset(listed)

@@ -145,7 +145,7 @@ def in_step(monkeypatch, dataset, world, every, steps):
     for step, batches in enumerate(zip(*loaders, strict=True), start=1):
         assert all(names == [] for _, names in batches)
         if step % every == 0 or step == steps:
-            met = [each._met for each in loaders]
+            met = [each._pending for each in loaders]
             for names, each in zip(told, loaders, strict=True):
                 names += each.exchange()
     return told

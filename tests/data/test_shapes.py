@@ -60,7 +60,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(generated, "_publish", stop)
+    monkeypatch.setattr(generated, "_move", stop)
     with pytest.raises(KeyboardInterrupt):
         generate(tmp_path / "shapes", SMALL)
     assert list(tmp_path.iterdir()) == []
@@ -76,5 +76,7 @@ def test_damage_of_any_kind_is_drawn_anew(made, caplog):
     shutil.rmtree(made / "test")
     (made / "manifest.json").write_text('{"dataset": "sha')
     generate(made, SMALL)
-    assert f"{made} is damaged, changed or of an older version: it is drawn anew." in caplog.text
+    assert (
+        f"{made} is damaged, changed or of an older version: it is generated again." in caplog.text
+    )
     assert {p: p.read_bytes() for p in made.rglob("*") if p.is_file()} == whole

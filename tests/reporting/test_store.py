@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from sslbench.errors import UserError
 from sslbench.reporting.store import Identity, Store, latest
 from sslbench.result import ModelCard, Result
-from sslbench.storage.fields import LARGEST
+from sslbench.storage.fields import MAX_NUMBER
 
 from .records import MODEL, record
 
@@ -43,7 +43,7 @@ def test_round_trip_keeps_order_and_every_field(store: Store) -> None:
     assert store.path.read_bytes().count(b"\n") == 3
 
 
-@given(text=st.text(), value=st.floats(-LARGEST, LARGEST), seed=st.integers())
+@given(text=st.text(), value=st.floats(-MAX_NUMBER, MAX_NUMBER), seed=st.integers())
 def test_any_text_and_number_survives(
     tmp_path_factory: pytest.TempPathFactory, text: str, value: float, seed: int
 ) -> None:
@@ -160,9 +160,9 @@ for i in range(40):
 
 
 def test_unusable_path_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is no regular file"):
+    with pytest.raises(UserError, match="is not a regular file"):
         Store(tmp_path).append([record()])
-    with pytest.raises(UserError, match="is no regular file"):
+    with pytest.raises(UserError, match="is not a regular file"):
         Store(tmp_path).load()
 
 
@@ -427,7 +427,7 @@ def test_r7_records_in_another_encoding_are_not_to_be_deleted(tmp_path, encoding
 def test_a_pipe_in_the_place_of_records_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "records.jsonl")
     for act in (Store(tmp_path / "records.jsonl").load, lambda: Store(tmp_path).append([record()])):
-        with pytest.raises(UserError, match="is no regular file; choose another --out"):
+        with pytest.raises(UserError, match="is not a regular file; choose another --out"):
             act()
 
 

@@ -103,4 +103,4 @@ def test_commands_that_do_not_need_it_work(sslbench, tmp_path, homeless, caplog)
 
 def test_the_home_of_a_stranger(sslbench, homeless):
     ended = sslbench("pretrain", "--method", "dino", "--data", "~nobody_x/photos")
-    assert ended.code == 2 and "lies in the home of a user who is unknown here" in ended.err
+    assert ended.code == 2 and "is in the home folder of an unknown user" in ended.err

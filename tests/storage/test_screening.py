@@ -116,7 +116,7 @@ def test_a_storage_larger_than_its_part(tmp_path, elements):
     count = b"\x8a\x09" + elements.to_bytes(9, "little")
     changed = plain.replace(b"cpuq\x06K\x01t", b"cpuq\x06" + count + b"t")
     assert changed != plain
-    refused(with_pickle(tmp_path / "x.pth", changed), "its tensors are larger than it")
+    refused(with_pickle(tmp_path / "x.pth", changed), "its tensors are larger than the file")
 
 
 def nested(depth, last=b"."):
@@ -146,7 +146,7 @@ def test_a_key_inside_a_list_and_a_chain_without_end(tmp_path):
 def test_what_makes_room_for_as_much_as_it_is_told(tmp_path, name, arguments):
     tuple_of = b"" if arguments.endswith(b"\x86") else b"\x85"
     code = b"\x80\x02}(X\x01\x00\x00\x00ac" + name + b"\n" + arguments + tuple_of + b"Ru."
-    refused(with_pickle(tmp_path / "x.pth", code), "wants to build a .* of a size of its own")
+    refused(with_pickle(tmp_path / "x.pth", code), "builds a .* of an arbitrary size")
 
 
 def test_instructions_without_end(tmp_path):

@@ -40,7 +40,7 @@ def test_a_second_ctrl_c_is_in_a_hurry_but_one_that_arrives_twice_is_not(monkeyp
     with interrupts.noted() as asked:
         send(signal.SIGINT)
         send(signal.SIGINT)
-        later = time.monotonic() + interrupts.IMPATIENT + 0.1
+        later = time.monotonic() + interrupts.DUPLICATE_SECONDS + 0.1
         monkeypatch.setattr(interrupts.time, "monotonic", lambda: later)
         with pytest.raises(Interrupted, match="second Ctrl-C"):
             send(signal.SIGINT)
@@ -80,7 +80,7 @@ def test_a_signal_that_was_dealt_with_does_not_come_back() -> None:
     with pytest.raises(Interrupted), interrupts.raised():
         send(signal.SIGTERM)
     with interrupts.noted() as asked:
-        time.sleep(3 * interrupts.AGAIN)
+        time.sleep(3 * interrupts.RETRY_SECONDS)
     assert asked.number == 0
 
 

@@ -18,8 +18,8 @@ def place(tmp_path, monkeypatch):
     """A machine of 64 cores; place(own groups, file=content, ...) writes its control groups."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
-    monkeypatch.setattr(machine, "GROUPS", tmp_path)
-    monkeypatch.setattr(machine, "OWN", tmp_path / "own")
+    monkeypatch.setattr(machine, "CGROUPS", tmp_path)
+    monkeypatch.setattr(machine, "PROCESS_CGROUPS", tmp_path / "own")
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
 
     def write(own, **files):

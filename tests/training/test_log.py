@@ -97,5 +97,6 @@ def test_what_is_no_file_is_set_aside(tmp_path, caplog, make) -> None:
         log.write({"step": 4, "loss": 1.0})
     assert [record["step"] for record in read_log(tmp_path)] == [4]
     assert (
-        "log.jsonl is damaged (it is no regular file); it is now log.jsonl.damaged." in caplog.text
+        "log.jsonl is damaged (it is not a regular file); it is now log.jsonl.damaged."
+        in caplog.text
     )

@@ -186,7 +186,7 @@ def test_a_state_without_its_parts_is_one_sentence(tmp_path, whole) -> None:
     for part in ("method", "optimizer", "step"):
         lacking = {k: v for k, v in state.items() if k != part}
         sealed.save_checked(out / layout.STATE, lacking)
-        with pytest.raises(UserError, match=rf"state\.pt is damaged \(it holds no '{part}'\) and"):
+        with pytest.raises(UserError, match=rf"state\.pt is damaged \(it has no '{part}'\) and"):
             go_on(out, workers=0)
     sealed.save_checked(out / layout.STATE, {**state, "optimizer": {"of": "another kind"}})
     with pytest.raises(UserError, match="holds other weights than its recipe has"):

@@ -127,7 +127,7 @@ def test_resuming_a_damaged_recipe(tmp_path) -> None:
     ("content", "told"),
     [
         (b"\xff\xfe{", "is damaged"),
-        (b"[]", "is damaged .it holds no object"),
+        (b"[]", "is damaged .it is not a JSON object"),
         (b'{"method": "dino"}', "cannot be used: method='dino' is a value"),
         (b'{"method": {"name": 5}}', "cannot be used: unknown method '5'"),
         (b'{"method": {"name": "dino"}, "train": [1]}', "cannot be used: train is a section"),

@@ -24,7 +24,7 @@ from sslbench.storage.sealed import sealed_json
 from sslbench.system import processes
 from tests.benchmarks.dense.small import LINEAR, metrics_of, small_config, steps_of, write_config
 
-SAVED = '{"kind": "Interrupted", "told": "saved", "code": 143}'
+SAVED = '{"kind": "Interrupted", "message": "saved", "code": 143}'
 CONFIG = Config({"train_cfg": {"max_iters": 4}})
 
 

@@ -177,7 +177,7 @@ def test_a_damaged_detector_is_made_anew(ended, tmp_path: Path, caplog):
     assert metrics_of(folder) == metrics_of(ended(LINEAR))
     shutil.copy(folder / "detector.pth", folder / "state.pt")
     (folder / "detector.pth").unlink()
-    with pytest.raises(UserError, match=r"state\.pt is damaged \(it holds no 'step'\)"):
+    with pytest.raises(UserError, match=r"state\.pt is damaged \(it has no 'step'\)"):
         run(folder)
     (folder / "state.pt").rename(folder / "detector.pth")
     folder.rename(other := tmp_path / "other")
