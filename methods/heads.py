@@ -1,4 +1,4 @@
-"""Projection head shared by DINO and iBOT, and the EMA that makes a teacher of a student."""
+"""Projection head of DINO and iBOT, and how official files name its weights."""
 
 from __future__ import annotations
 
@@ -165,26 +165,3 @@ def _same_layer(tensors: Mapping[str, Tensor]) -> bool:
     parts = ("weight_g", "weight_v")
     pairs = [(tensors.get(f"last_layer.{p}"), tensors.get(f"last_layer2.{p}")) for p in parts]
     return all(a is not None and b is not None and torch.equal(a, b) for a, b in pairs)
-
-
-def make_teacher(student: nn.Module, teacher: nn.Module) -> nn.Module:
-    """`teacher` with the student's weights and no gradients; it stays in train mode (trap T14).
-
-    Parameters the student alone has (its mask token) are not needed by a teacher.
-    """
-    weights = {k: v for k, v in student.state_dict().items() if k in teacher.state_dict()}
-    teacher.load_state_dict(weights)
-    return teacher.requires_grad_(False)
-
-
-@torch.no_grad()
-def update_teacher(student: nn.Module, teacher: nn.Module, momentum: float) -> None:
-    """teacher <- momentum * teacher + (1 - momentum) * student, over parameters both name.
-
-    Buffers are not averaged (ibot/main_ibot.py:381-390,451-455).
-    """
-    source = dict(student.named_parameters())
-    pairs = [(t, source[name]) for name, t in teacher.named_parameters() if name in source]
-    teachers, students = map(list, zip(*pairs, strict=True))
-    torch._foreach_mul_(teachers, momentum)
-    torch._foreach_add_(teachers, students, alpha=1 - momentum)

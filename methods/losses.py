@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslbench.data.views import MultiCropConfig
 from sslbench.method import Progress
 
 
@@ -132,33 +129,3 @@ def temperature(
         return end
     # a warm-up of one epoch is linspace(start, end, 1), which is `start`
     return start + (end - start) * min(1.0, epoch / max(1.0, warmup - 1))
-
-
-def check_pairs(views: MultiCropConfig) -> None:
-    """Raises ValueError where an image has one view alone, and `cls_loss` no pair of them."""
-    if views.global_crops + views.local_crops < 2:
-        raise ValueError(
-            "views.global_crops=1 with views.local_crops=0 leaves one view and no other to predict"
-        )
-
-
-def unreached_temperature(config: Any, name: str, epochs: float, delay: float = 0) -> Iterator[str]:
-    """A sentence where the teacher's temperature `name` is not reached within `epochs`."""
-    last = math.ceil(epochs) - 1
-    start, warmup = config.warmup_teacher_temp, config.warmup_teacher_temp_epochs
-    end = getattr(config, name)
-    if temperature(start, end, warmup, Progress(last, last + 1, 1), delay) != end:
-        after = f" after method.mask.start_epoch={delay:g}" if delay else ""
-        yield (
-            f"method.warmup_teacher_temp_epochs={warmup:g}{after} does not end within train.epochs="
-            f"{epochs:g}: the teacher's temperature never reaches method.{name}={end:g}"
-        )
-
-
-def frozen_throughout(freeze: float, epochs: float) -> Iterator[str]:
-    """A sentence where the prototypes stay frozen to the end."""
-    if freeze >= epochs:
-        yield (
-            f"method.freeze_last_layer={freeze:g} is not over within train.epochs={epochs:g}: the "
-            "prototypes are never trained"
-        )

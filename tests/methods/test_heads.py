@@ -1,4 +1,4 @@
-"""The projection head against torch's own weight norm, and the EMA against a plain loop."""
+"""The projection head against torch's own weight norm."""
 
 import pytest
 import torch
@@ -6,14 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from sslbench.methods.heads import (
-    ProjectionHead,
-    WeightNormLinear,
-    make_teacher,
-    official_head,
-    update_teacher,
-)
-from tests.methods.small import shake, weights
+from sslbench.methods.heads import ProjectionHead, WeightNormLinear, official_head
+from tests.methods.small import shake
 
 
 def make_head(**settings):
@@ -194,24 +188,3 @@ def test_norm_last_layer_freezes_the_norms_at_one():
 def test_unit_bottleneck_and_unit_prototypes_give_cosines():
     head = ProjectionHead(16, 12, 24, 8)
     assert float(head(100 * torch.randn(50, 16)).detach().abs().max()) <= 1 + 1e-6
-
-
-def test_update_teacher_is_an_ema_by_name():
-    student = nn.ModuleDict({"a": WeightNormLinear(4, 3, True), "mask": nn.Linear(2, 2)})
-    student["norm"] = nn.BatchNorm1d(4)
-    teacher = nn.ModuleDict({"norm": nn.BatchNorm1d(4), "a": WeightNormLinear(4, 3, True)})
-    make_teacher(student, teacher)
-    before = weights(teacher)
-    assert all(torch.equal(v, weights(student)[k]) for k, v in before.items())
-    shake(student)
-    student["norm"].running_mean += 5
-    update_teacher(student, teacher, 0.75)
-    for name, value in weights(teacher).items():
-        expected = 0.75 * before[name].double() + 0.25 * weights(student)[name].double()
-        torch.testing.assert_close(value.double(), expected, rtol=1e-6, atol=1e-7)
-    assert float(teacher["norm"].running_mean.abs().max()) == 0  # buffers are not averaged
-
-
-def test_make_teacher_refuses_a_student_that_lacks_a_weight():
-    with pytest.raises(RuntimeError, match="Missing key"):
-        make_teacher(nn.Identity(), nn.Linear(2, 2))

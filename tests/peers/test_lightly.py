@@ -13,8 +13,9 @@ from lightly.models.modules.center import Center
 from lightly.models.modules.heads import DINOProjectionHead
 from lightly.models.utils import update_momentum
 
-from sslbench.methods.heads import ProjectionHead, update_teacher
+from sslbench.methods.heads import ProjectionHead
 from sslbench.methods.losses import Centre, cls_loss, patch_loss
+from sslbench.methods.self_distillation import update_teacher
 from tests.methods.small import shake
 
 STUDENT_TEMP, TEACHER_TEMP, DIM = 0.1, 0.05, 13

@@ -1,8 +1,11 @@
-"""What DINO and iBOT share: a teacher without gradients, accumulation, the frozen prototypes."""
+"""What DINO and iBOT share: the EMA teacher, accumulation, the frozen prototypes."""
 
 import pytest
 import torch
+from torch import nn
 
+from sslbench.methods.heads import WeightNormLinear
+from sslbench.methods.self_distillation import make_teacher, update_teacher
 from sslbench.recipes.recipe import OptimConfig
 from sslbench.training.optim import make_optimizer
 from tests.methods.small import (
@@ -14,6 +17,7 @@ from tests.methods.small import (
     make_dino,
     make_ibot,
     merge,
+    shake,
     weights,
 )
 
@@ -127,3 +131,24 @@ def test_exports_the_teacher(make):
     assert method.backbone() is method.teacher["backbone"]
     assert method.head() is method.teacher["head"]
     assert method.head()(torch.randn(2, 16)).shape == (2, 12)
+
+
+def test_update_teacher_is_an_ema_by_name():
+    student = nn.ModuleDict({"a": WeightNormLinear(4, 3, True), "mask": nn.Linear(2, 2)})
+    student["norm"] = nn.BatchNorm1d(4)
+    teacher = nn.ModuleDict({"norm": nn.BatchNorm1d(4), "a": WeightNormLinear(4, 3, True)})
+    make_teacher(student, teacher)
+    before = weights(teacher)
+    assert all(torch.equal(v, weights(student)[k]) for k, v in before.items())
+    shake(student)
+    student["norm"].running_mean += 5
+    update_teacher(student, teacher, 0.75)
+    for name, value in weights(teacher).items():
+        expected = 0.75 * before[name].double() + 0.25 * weights(student)[name].double()
+        torch.testing.assert_close(value.double(), expected, rtol=1e-6, atol=1e-7)
+    assert float(teacher["norm"].running_mean.abs().max()) == 0  # buffers are not averaged
+
+
+def test_make_teacher_refuses_a_student_that_lacks_a_weight():
+    with pytest.raises(RuntimeError, match="Missing key"):
+        make_teacher(nn.Identity(), nn.Linear(2, 2))
