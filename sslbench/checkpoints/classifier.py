@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from sslbench.checkpoints.adopt import unsound
 from sslbench.checkpoints.pickles import read_pickle
-from sslbench.checkpoints.soundness import unsound
 from sslbench.errors import UserError
 from sslbench.storage.home import expanded
 

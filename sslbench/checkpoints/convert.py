@@ -10,13 +10,13 @@ from pathlib import Path
 from torch import Tensor
 
 from sslbench.backbones.config import BackboneConfig
+from sslbench.checkpoints.families import mmpretrain, swin, timm
+from sslbench.checkpoints.families.family import to_theirs
 from sslbench.checkpoints.files import PICKLED, SAFETENSORS, stem, suffix
-from sslbench.checkpoints.layouts import OTHERS_EPS
 from sslbench.checkpoints.load import load_backbone
 from sslbench.checkpoints.loaded import LoadedModel, Report
-from sslbench.checkpoints.names import MM_SWIN, MM_VIT, TIMM_SWIN, TIMM_VIT, to_theirs, unfolded
-from sslbench.checkpoints.official import TIMM, exported
-from sslbench.checkpoints.ours import JUDGING
+from sslbench.checkpoints.others import exported
+from sslbench.checkpoints.ours import EVALUATED_BY
 from sslbench.checkpoints.sources import split
 from sslbench.errors import UserError, nearest
 from sslbench.storage.home import expanded
@@ -61,7 +61,7 @@ def convert(source: str, style: str, out: Path | None = None) -> tuple[Path, Rep
     report = model.report or Report(tuple(exported(model.backbone, model.head)))
     if lost:
         report = replace(report, dropped={**report.dropped, f"{style} has no place for it": lost})
-    usual = OTHERS_EPS if config.family == "swin" else BackboneConfig.norm_eps
+    usual = swin.NORM_EPS if config.family == "swin" else BackboneConfig.norm_eps
     if style != "safetensors" and config.norm_eps != usual:
         kind = "Swin" if config.family == "swin" else "ViT"
         note = f"{style}'s {kind} is to be built with LayerNorms of eps {config.norm_eps}"
@@ -76,7 +76,7 @@ def _name(source: str) -> str:
     if path.exists():
         path = path.resolve().parent if path.name == WEIGHTS else path.absolute()
         return path.resolve().name if path.is_dir() else stem(path)
-    return stem(Path(re.sub(r"[:/@?]", "_", place.removeprefix(f"{TIMM}:"))))
+    return stem(Path(re.sub(r"[:/@?]", "_", place.removeprefix(f"{timm.HUB}:"))))
 
 
 def _lost(model: LoadedModel) -> tuple[str, ...]:
@@ -85,7 +85,7 @@ def _lost(model: LoadedModel) -> tuple[str, ...]:
 
 
 def _save_ours(model: LoadedModel, config: BackboneConfig, path: Path) -> None:
-    about = {"model": asdict(model.card), **{name: getattr(model, name) for name in JUDGING}}
+    about = {"model": asdict(model.card), **{name: getattr(model, name) for name in EVALUATED_BY}}
     about |= {"norm_eps": config.norm_eps, "resampling": config.resampling}
     save_weights(path, exported(model.backbone, model.head), {"converted": about})
 
@@ -94,11 +94,13 @@ def _to_timm(t: dict[str, Tensor], config: BackboneConfig) -> dict[str, Tensor]:
     if config.registers:  # timm adds the position of [CLS] to it beforehand
         t["cls_token"] = t["cls_token"] + t["pos_embed"][:, :1]
         t["pos_embed"] = t["pos_embed"][:, 1:].clone()
-    return to_theirs(t, TIMM_SWIN if config.family == "swin" else TIMM_VIT)
+    return to_theirs(t, timm.SWIN_NAMES if config.family == "swin" else timm.VIT_NAMES)
 
 
 def _to_mm(t: Mapping[str, Tensor], config: BackboneConfig) -> dict[str, dict[str, Tensor]]:
     if config.family == "swin":
-        t = {k: unfolded(v) if ".downsample." in k else v for k, v in t.items()}
-    theirs = to_theirs(t, MM_SWIN if config.family == "swin" else MM_VIT)
+        t = {k: mmpretrain.unfolded(v) if ".downsample." in k else v for k, v in t.items()}
+    theirs = to_theirs(
+        t, mmpretrain.SWIN_NAMES if config.family == "swin" else mmpretrain.VIT_NAMES
+    )
     return {"state_dict": {f"backbone.{k}": v for k, v in theirs.items()}}

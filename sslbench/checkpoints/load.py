@@ -28,12 +28,13 @@ from torch import Tensor, nn
 from sslbench import plugins
 from sslbench.backbones.build import build_backbone
 from sslbench.checkpoints.download import find, releases
+from sslbench.checkpoints.families.timm import HUB
 from sslbench.checkpoints.files import is_safetensors, not_weights
 from sslbench.checkpoints.floors import PIXELS, RANDOM, pixels_model, random_model, random_source
 from sslbench.checkpoints.folders import MAIN, is_index, main_file
 from sslbench.checkpoints.foreign import published_file, random_module, read_module
 from sslbench.checkpoints.loaded import LoadedModel
-from sslbench.checkpoints.official import TIMM, check_arch, read_official, read_timm
+from sslbench.checkpoints.others import check_arch, read_others, read_timm
 from sslbench.checkpoints.ours import read_checked
 from sslbench.checkpoints.pickles import number
 from sslbench.checkpoints.sources import split
@@ -65,7 +66,7 @@ def load_backbone(source: str | Path, label: str = "") -> LoadedModel:
 
 def _made(text: str) -> LoadedModel | None:
     """The model behind a source that is no place on this machine; None for one that is."""
-    for prefix, read in ((RANDOM, random_model), (PIXELS, pixels_model), (TIMM, read_timm)):
+    for prefix, read in ((RANDOM, random_model), (PIXELS, pixels_model), (HUB, read_timm)):
         if text.startswith(f"{prefix}:"):
             return replace(read(text), source=text)
     return None
@@ -77,7 +78,7 @@ def _stored(text: str) -> LoadedModel:
     if not expanded(place).exists() and place in releases():
         place = str(find(place))
     path = _weights_file(place)
-    model = _run(path, options) if _is_run(path) else read_official(path, options)
+    model = _run(path, options) if _is_run(path) else read_others(path, options)
     # an index holds no weights, and its shards are no file
     card = replace(model.card, file_sha256="" if is_index(path) else file_sha256(path))
     whole = str(expanded(place).absolute()) + (f"?{urlencode(options)}" if options else "")
@@ -148,7 +149,7 @@ def _weights_file(text: str) -> Path:
     if not path.is_file():
         raise UserError(
             f"model source {text!r} does not exist{_similar(text)}; give a run directory, a file "
-            f"of weights, released weights by name (see `sslbench list`), {TIMM}:NAME, "
+            f"of weights, released weights by name (see `sslbench list`), {HUB}:NAME, "
             f"{RANDOM}:ARCH/PATCH@SIZE or {PIXELS}:SIZE."
         )
     if not is_index(path) and (said := not_weights(path)):

@@ -27,7 +27,7 @@ class Report:
         """It in words, one line each."""
         said = [f"loaded: {len(self.loaded)} tensors"]
         for reason, keys in self.dropped.items():
-            said.append(f"left out, {reason}: {few(keys)}")
+            said.append(f"left out, {reason}: {shortened(keys)}")
         return said + [f"note: {note}" for note in self.notes]
 
 
@@ -52,7 +52,7 @@ class LoadedModel:
     report: Report | None = None
 
 
-def few(keys: tuple[str, ...] | list[str], shown: int = 3) -> str:
+def shortened(keys: tuple[str, ...] | list[str], shown: int = 3) -> str:
     """The first of `keys` and how many more there are."""
     more = len(keys) - shown
     return ", ".join(keys[:shown]) + (f" and {more} more" if more > 0 else "")

@@ -1,4 +1,4 @@
-"""Which network of a checkpoint is meant: by its place in the file, or by the start of its names.
+"""Chooses the network of a checkpoint: by its place in the file, or by the start of its names.
 
 A full checkpoint holds a dict a network ("teacher", "student"); others put two networks into one
 flat dict ("teacher_backbone.", "student_backbone."). Both are chosen by `?key=`.
@@ -12,16 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sslbench.checkpoints.loaded import few
-from sslbench.checkpoints.wrappers import plain
+from sslbench.checkpoints import families
+from sslbench.checkpoints.loaded import shortened
 from sslbench.errors import UserError, nearest
 
 NETWORKS = ("teacher", "student", "state_dict", "model", "model_state_dict", "module")
-EMBEDDING = re.compile(
-    r"(.*?)(patch_embed\.(proj\.|projection\.)?|embeddings\.patch_embeddings\.(projection\.)?)"
-    r"weight"
+EMBEDDING = re.compile(rf"(.*?)(?:{families.EMBEDDING})")
+HEAD = rf"head\.({families.HEAD})"
+WRAPPER = re.compile(
+    r"(?:^|(?<=\.))(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
 )
-HEAD = r"head\.((?:(?:mlp|layers|norms|patch_norms)\.\d+|last_layer2?|last_norm2?)\..+)"
+# DINOv2 trains its blocks in chunks; the second number counts through all of them
+# (dinov2/models/vision_transformer.py:159-171)
+CHUNK = re.compile(r"((?:^|\.)blocks\.)\d+\.(\d+\.)")
+FLAT = "_flat_param"
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ def select(
         raise UserError(f"{path} has no {key!r}: {hint}.")
     if not roots and places:
         raise UserError(
-            f"{path} holds {few(list(map(str, container)))} and no network by a usual name; "
+            f"{path} holds {shortened(list(map(str, container)))} and no network by a usual name; "
             f"choose one with '{path}?key={next(iter(places))}'."
         )
     if not roots:
@@ -131,6 +135,30 @@ def _chosen(roots: Sequence[str], source: str, wanted: str | None) -> str:
 
 def _no_backbone(source: str, names: Iterable[Any]) -> UserError:
     names = [str(name) for name in names]
-    found = f"by a known name is among its {len(names)} names ({few(names)})"
+    found = f"by a known name is among its {len(names)} names ({shortened(names)})"
     lacks = found if names else "is there, for it is empty"
     return UserError(f"{source} holds no ViT, BEiT or Swin: no patch embedding {lacks}.")
+
+
+def plain(name: str) -> str:
+    """ "module.blocks.0.3.norm1.weight" as "blocks.3.norm1.weight"."""
+    return CHUNK.sub(r"\1\2", WRAPPER.sub("", name))
+
+
+def plain_names(names: Iterable[str], source: str) -> dict[str, str]:
+    """Plain name -> the name in the file.
+
+    Raises UserError where two names are one without their wrappers, and for flattened parameters.
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        if name.rpartition(".")[2].startswith(FLAT):
+            raise UserError(
+                f"{source} holds {name}, parameters that FSDP flattened for one process; save a "
+                "full state dict instead."
+            )
+        if (other := found.setdefault(plain(name), name)) != name:
+            raise UserError(
+                f"{source} holds both {other} and {name}, one parameter under two names; save one."
+            )
+    return found

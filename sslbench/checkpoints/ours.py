@@ -13,8 +13,8 @@ from sslbench.errors import UserError
 from sslbench.result import IDENTIFIED, ModelCard
 from sslbench.storage.weights import read_weights, weights_sha256
 
-# how to judge a model, as `convert` writes it beside its card
-JUDGING = ("poolings", "image_size", "mean", "std")
+# how to evaluate a model, as `convert` writes it beside its card
+EVALUATED_BY = ("poolings", "image_size", "mean", "std")
 
 
 def read_checked(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -33,7 +33,7 @@ def read_checked(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def converted_card(said: Any, path: Path) -> dict[str, Any]:
-    """What `convert` says of a file that it wrote: `JUDGING`, its model's card, what is `known`.
+    """What `convert` says of a file: `EVALUATED_BY`, its model's card, and what is `known`.
 
     Raises UserError where that is damaged or of a newer version.
     """
@@ -48,7 +48,7 @@ def converted_card(said: Any, path: Path) -> dict[str, Any]:
                 f"{min(newer)!r}); update sslbench."
             )
         facts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in said.items()}
-        return {name: facts[name] for name in JUDGING} | {
+        return {name: facts[name] for name in EVALUATED_BY} | {
             "model": replace(model, source="", label="", file_sha256=""),
             "known": {
                 "norm_eps": float(facts["norm_eps"]),

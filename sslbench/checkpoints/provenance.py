@@ -1,45 +1,31 @@
-"""What a checkpoint is: by what it says of its own training, its hash, the user's word or its name.
+"""Decides what a checkpoint is: by what it says itself, its hash, the user's word, or its name.
 
-Official scripts save their arguments beside the weights. Sources: beit/run_beit_pretraining.py and
-beit/datasets.py, dino/main_dino.py, ibot/main_ibot.py, mae/main_pretrain.py, deit/main.py,
-timm/train.py.
+Official scripts save their arguments beside the weights; `families/` says what they tell.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sslbench import plugins
 from sslbench.checkpoints.download import release_of, releases
+from sslbench.checkpoints.families import SWITCHES, TRAININGS
+from sslbench.checkpoints.families.family import (
+    HALF_RANGE,
+    IMAGENET,
+    Statistics,
+    Training,
+    has_match,
+)
 from sslbench.checkpoints.pickles import Inert, number
 from sslbench.checkpoints.releases import RELEASES, Release
 from sslbench.checkpoints.sources import UNKNOWN, sound_statistics
 from sslbench.errors import UserError
-from sslbench.recipes.recipe import IMAGENET_MEAN, IMAGENET_STD
 
-HALF = (0.5, 0.5, 0.5)
 PREFIX = 8  # digits of a SHA-256 that torch.hub's file names end in
-# method -> sets of patterns, each of which matches a name in its pretraining checkpoints
-BY_NAMES: dict[str, tuple[str, ...]] = {
-    "beit2": (r"(.*\.)?cls_pt_l\w+\..*",),
-    "beit": (r"(.*\.)?lm_head\.weight", r"(.*\.)?mask_token"),
-    "mae": (r"(.*\.)?decoder_embed\.weight", r"(.*\.)?decoder_pred\.weight"),
-    "dinov2": (r"(.*\.)?dino_head\..*",),
-}
-# method -> arguments that its pretraining script alone has (`key` or `key=start of the value`)
-BY_ARGUMENTS = {
-    "beit2": ("tokenizer_weight",),
-    "beit": ("discrete_vae_weight_path",),
-    "mae": ("model=mae_vit",),
-    "ibot": ("pred_ratio",),
-    "dino": ("use_bn_in_head",),
-}
-FINISHED = ("dino", "ibot")  # their scripts save the epochs done, all others the last one's index
-SUPERVISED = {"deit": ("model=deit_",)}
 
 
 @dataclass(frozen=True)
@@ -100,16 +86,16 @@ def suggested(path: Path, sha256: str, wanted: str | None) -> Suggested:
     return Suggested(found, "file name" if found else "")
 
 
-def told_by(container: Mapping[str, Any], names: Iterable[str]) -> Told:
-    """What a file says itself; names: of the tensors of the dict that holds the network."""
+def told_by(container: Mapping[str, Any], network: Mapping[str, Any]) -> Told:
+    """What a file says of its own training; network: the dict in it that holds the network."""
     args = arguments(container)
-    method = _method(container, args, list(names))
-    counted = method in FINISHED or f"{method}_loss" in container
+    training = _training(container, args, list(network))
+    multi_crop = training is not None and training.multi_crop
     notes: list[str] = []
     epochs = 0.0
-    done, planned = number(container.get("epoch")), number(args.get("epochs"))
-    if method and done is not None and done >= 0:
-        epochs = float(done) if counted else done + 1.0
+    saved, planned = number(container.get("epoch")), number(args.get("epochs"))
+    if training and saved is not None and saved >= 0:
+        epochs = float(saved) if multi_crop else saved + 1.0
         if planned is not None and epochs < planned:
             notes.append(f"saved after {epochs:g} of {planned:g} epochs")
     if isinstance(start := args.get("finetune"), str) and start:
@@ -118,9 +104,9 @@ def told_by(container: Mapping[str, Any], names: Iterable[str]) -> Told:
     mean, std = _statistics(container, args)
     seed = number(args.get("seed"))
     return Told(
-        method,
+        training.method if training else "",
         epochs,
-        _views(args) if counted else 1.0,
+        _views(args) if multi_crop else 1.0,
         seed if isinstance(seed, int) else None,
         mean,
         std,
@@ -163,17 +149,20 @@ def agreed(told: Told, by: Suggested) -> tuple[Told, Suggested]:
     return told, by
 
 
-def _method(container: Mapping[str, Any], args: Mapping[str, Any], names: list[str]) -> str:
-    losses = (n for n in plugins.available(plugins.METHODS) if f"{n}_loss" in container)
-    if found := next(losses, None):
-        return found
-    for method, wanted in {**BY_ARGUMENTS, **SUPERVISED}.items():
-        if any(_has(args, one) for one in wanted):
-            return method
-    for method, patterns in BY_NAMES.items():
-        if all(any(re.fullmatch(p, str(n)) for n in names) for p in patterns):
-            return method
-    return ""
+def _training(
+    container: Mapping[str, Any], args: Mapping[str, Any], names: list[str]
+) -> Training | None:
+    """How a file was trained: by the loss it holds, its arguments, or names of its tensors."""
+    methods = plugins.available(plugins.METHODS)
+    if method := next((name for name in methods if f"{name}_loss" in container), None):
+        return Training(method, multi_crop=True)
+    for training in TRAININGS:
+        if any(_has(args, argument) for argument in training.arguments):
+            return training
+    for training in TRAININGS:
+        if training.names and all(has_match(pattern, names) for pattern in training.names):
+            return training
+    return None
 
 
 def _has(args: Mapping[str, Any], wanted: str) -> bool:
@@ -190,24 +179,22 @@ def _views(args: Mapping[str, Any]) -> float:
     return given.get("global_crops_number", 2) + local * sizes**2
 
 
-def _statistics(
-    container: Mapping[str, Any], args: Mapping[str, Any]
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """BEiT's switch (beit/datasets.py:30-33), timm's `pretrained_cfg`, or lists in arguments."""
-    switch = args.get("imagenet_default_mean_and_std")
-    if isinstance(switch, bool):
-        return (IMAGENET_MEAN, IMAGENET_STD) if switch else (HALF, HALF)
-    for said in (container.get("pretrained_cfg"), args):
-        if isinstance(said, Mapping):
-            mean, std = (numbers(n, said.get(n)) for n in ("mean", "std"))
+def _statistics(container: Mapping[str, Any], args: Mapping[str, Any]) -> Statistics:
+    """By a family's switch, timm's `pretrained_cfg` or lists in the arguments; () if by none."""
+    for switch in SWITCHES:
+        if isinstance(args.get(switch), bool):
+            return IMAGENET if args[switch] else HALF_RANGE
+    for stated in (container.get("pretrained_cfg"), args):
+        if isinstance(stated, Mapping):
+            mean, std = (_triple(name, stated.get(name)) for name in ("mean", "std"))
             if mean and std:
                 return mean, std
     return (), ()
 
 
-def numbers(name: str, value: Any) -> tuple[float, ...]:
+def _triple(name: str, value: Any) -> tuple[float, ...]:
     """Three numbers that can be a mean or a std (its `name`); () for anything else."""
     if not isinstance(value, (list, tuple)) or len(value) != 3:
         return ()
-    found = tuple(float(v) for one in value if (v := number(one)) is not None)
-    return found if sound_statistics(name, found) else ()
+    values = tuple(float(v) for one in value if (v := number(one)) is not None)
+    return values if sound_statistics(name, values) else ()

@@ -126,7 +126,7 @@ def test_a_vit_in_every_layout_equals_the_formula(tmp_path, layout, size):
     assert worst(features(model, images), forward(official, 2, images)) <= 1e-5
     if layout != "iBOT backbone":
         assert model.backbone.mask_token is None
-        assert "the file holds no mask token; judging needs none" in model.report.notes
+        assert "the file holds no mask token; evaluation needs none" in model.report.notes
     if layout == "DeiT":
         assert model.report.dropped == {"a fine-tuned classifier": ("head.weight", "head.bias")}
 

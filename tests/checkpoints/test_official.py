@@ -9,7 +9,7 @@ from timm.models.beit import Beit
 
 from sslbench.backbones.config import SIZES, SWINS, BackboneConfig
 from sslbench.checkpoints.load import load_backbone
-from sslbench.checkpoints.official import _poolings
+from sslbench.checkpoints.others import _poolings
 from sslbench.errors import UserError
 from tests.backbones import swin_reference
 from tests.checkpoints.layouts import NANO, beit, forward, head, prefixed, swin, vit

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sslbench.checkpoints.wrappers import plain
+from sslbench.checkpoints.networks import plain
 from sslbench.errors import UserError
 from tests.checkpoints.layouts import forward, head, prefixed, vit
 from tests.checkpoints.test_official import TINY, features, load, worst
