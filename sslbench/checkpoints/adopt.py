@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,10 +19,8 @@ from torch import Tensor, nn
 from sslbench.backbones.base import Backbone
 from sslbench.backbones.build import build_backbone
 from sslbench.backbones.config import SIZES, SWIN_STRIDE, SWINS, BackboneConfig, Positions
-from sslbench.checkpoints.families import reason_to_drop, to_our_names
-from sslbench.checkpoints.families.family import Layout, Origins
 from sslbench.checkpoints.loaded import Report, shortened
-from sslbench.checkpoints.networks import divide, plain_names
+from sslbench.checkpoints.networks import Names, flat, sorted_names
 from sslbench.errors import UserError
 
 # settings of a `BackboneConfig` that shapes do not tell, by family
@@ -42,32 +40,18 @@ DIMENSIONS = {  # of the tensors that sizes are read from
 class Adopted:
     """A backbone with its weights in eval mode, and a projection head's tensors as they were.
 
-    head: names below "head." -> tensors; head_keys: their names in the file. half_range: its
-    naming says that inputs were in [-1, 1].
+    head: names below "head." -> tensors; head_keys: their names in the file. normed: the network
+    itself ends in a norm, as its file says. half_range: its naming says that inputs were in
+    [-1, 1].
     """
 
     backbone: Backbone
     config: BackboneConfig
     head: dict[str, Tensor]
     head_keys: tuple[str, ...]
+    normed: bool
     half_range: bool
     report: Report
-
-
-@dataclass(frozen=True)
-class _Division:
-    """The names in a file by what becomes of their tensors.
-
-    body: by our names; head: by the names of its parts; dropped: by reason; unknown: those that
-    nothing explains; pooled: the mean patch has a norm of its own.
-    """
-
-    body: Origins
-    head: Origins
-    dropped: Origins
-    unknown: list[str]
-    layouts: tuple[Layout, ...]
-    pooled: bool
 
 
 def adopt(
@@ -75,44 +59,54 @@ def adopt(
     source: str,
     network: str | None = None,
     known: Mapping[str, Any] = {},
-    origins: Origins | None = None,
 ) -> Adopted:
     """The backbone whose weights `tensors` are.
 
     network: which of several in the dict, by the start of its keys. known: settings of `UNTOLD`;
-    without them the naming tells the eps of LayerNorms. origins: official name -> the keys that its
-    tensor is made of; unset: of one key, whose name it is without training wrappers.
+    without them the naming tells the eps of LayerNorms.
     Raises UserError where a key is missing or cannot be explained, and where a tensor cannot be a
     weight.
     """
-    if origins is None:
-        origins = {k: (key,) for k, key in plain_names(tensors, source).items()}
-    names = _divided(origins, tensors, source, network)
+    names = sorted_names(tensors, source, network)
     head = {part: _joined(tensors, keys, source) for part, keys in names.head.items()}
     body = {name: _joined(tensors, keys, source) for name, keys in names.body.items()}
     check_shapes(body, source)
     for layout in names.layouts:
         body = layout.arrange(body) if layout.arrange else body
-    stated = (layout.norm_eps for layout in names.layouts if layout.norm_eps)
-    config = infer(body, source, next(stated, BackboneConfig.norm_eps))
-    config = replace(config, **{k: known[k] for k in UNTOLD[config.family] if k in known})
+    config = _config(body, source, names, known)
     backbone = build_backbone(config, "mask_token" in body, drop_path=0.0)
-    normed = "norm.weight" in body or not names.pooled
-    if not normed:
+    if names.pooled and "norm.weight" not in body:
         backbone.register_module("norm", nn.Identity())
     _fill(backbone, body, names.unknown, f"{source} does not fit {config.arch}")
+    normed = not isinstance(backbone.get_submodule("norm"), nn.Identity)
+    notes = _notes(config, body, normed, names, known)
     return Adopted(
         backbone.eval(),
         config,
         head,
-        _flat(names.head.values()),
+        flat(names.head.values()),
+        names.translation.normed if names.translation else normed,
         any(layout.half_range for layout in names.layouts),
-        Report(_flat(names.body.values()), names.dropped, _notes(config, body, normed, known)),
+        Report(flat(names.body.values()), names.dropped, notes),
     )
 
 
+def _config(
+    body: Mapping[str, Tensor], source: str, names: Names, known: Mapping[str, Any]
+) -> BackboneConfig:
+    """The architecture of tensors under our names."""
+    by_layout = (layout.norm_eps for layout in names.layouts if layout.norm_eps)
+    config = infer(body, source, next(by_layout, BackboneConfig.norm_eps))
+    known = {**(names.translation.usual if names.translation else {}), **known}
+    return replace(config, **{k: known[k] for k in UNTOLD[config.family] if k in known})
+
+
 def _notes(
-    config: BackboneConfig, body: Mapping[str, Tensor], normed: bool, known: Mapping[str, Any]
+    config: BackboneConfig,
+    body: Mapping[str, Tensor],
+    normed: bool,
+    names: Names,
+    known: Mapping[str, Any],
 ) -> tuple[str, ...]:
     """What was assumed of a backbone with these tensors."""
     notes = []
@@ -122,35 +116,12 @@ def _notes(
         notes.append("fine-tuned on the mean patch, it has no final norm: none is applied")
     if config.family == "swin":
         notes.append(f"trained on {config.image_size} px, as its windows say")
-        by = "as it says" if "norm_eps" in known else "as its naming tells"
+        by = "as it says" if names.translation or "norm_eps" in known else "as its naming tells"
         notes.append(f"its LayerNorms have eps {config.norm_eps}, {by}")
+    if names.translation and "norm_eps" not in known:
+        eps = config.norm_eps
+        notes.append(f"no settings lie beside it: its LayerNorms are taken to have eps {eps}")
     return tuple(notes)
-
-
-def _divided(origins: Origins, keys: Iterable[str], source: str, network: str | None) -> _Division:
-    part = divide(origins, source, network)
-    mine = {name: origins[name] for name in origins if name not in part.others}
-    head = {m.group(1): mine[name] for name in mine if (m := part.head.fullmatch(name))}
-    rest = {name: mine[name] for name in mine if not part.head.fullmatch(name)}
-    root = part.root
-    inside = {k.removeprefix(root): rest[k] for k in rest if k.startswith(root)}
-    beside = {k: rest[k] for k in rest if not k.startswith(root)}
-    ours, layouts = to_our_names(inside)
-    dropped: Origins = {}
-    for name, theirs in [*ours.items(), *beside.items()]:
-        if reason := reason_to_drop(name):
-            dropped[reason] = (*dropped.get(reason, ()), *theirs)
-    if part.others:
-        dropped["another network"] = _flat(origins[k] for k in origins if k in part.others)
-    gone = {key for names in dropped.values() for key in names}
-    body = {name: theirs for name, theirs in ours.items() if not gone.intersection(theirs)}
-    accounted = {*gone, *_flat(body.values()), *_flat(head.values())}
-    unknown = [key for key in keys if key not in accounted]
-    return _Division(body, head, dropped, unknown, layouts, "fc_norm.weight" in ours)
-
-
-def _flat(origins: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
-    return tuple(key for keys in origins for key in keys)
 
 
 def _joined(tensors: Mapping[str, Tensor], keys: tuple[str, ...], source: str) -> Tensor:

@@ -9,6 +9,10 @@ from pathlib import Path
 SAFETENSORS = ".safetensors"
 PICKLED = (".pth", ".pt", ".bin", ".pkl", ".ckpt", ".pth.tar")
 SUFFIXES = (*PICKLED, SAFETENSORS)
+# in folders of Hugging Face: one file, or an index and its shards
+INDEX = ".index.json"
+MAIN = tuple(f"{name}{end}" for name in ("model.safetensors", "pytorch_model.bin")
+             for end in ("", INDEX))  # fmt: skip
 ZIP, PICKLE = b"PK", b"\x80"  # how files of torch.save start, the legacy ones with the latter
 PAGE = (b"<!", b"<html", b"<head", b"<?xml", b"<error")
 WGET = re.compile(
@@ -30,6 +34,16 @@ def stem(path: Path) -> str:
 def is_safetensors(path: Path) -> bool:
     """Whether it is called a file of safetensors; all others are pickled."""
     return suffix(path) == SAFETENSORS
+
+
+def main_file(folder: Path) -> Path | None:
+    """The file of weights, or the index of its shards, in a folder; None if there is none."""
+    return next((path for name in MAIN if (path := folder / name).is_file()), None)
+
+
+def is_index(path: Path) -> bool:
+    """Whether a file is an index of shards by its name."""
+    return path.name.endswith(INDEX)
 
 
 def not_weights(path: Path) -> str | None:

@@ -1,4 +1,4 @@
-"""Folders as Hugging Face lays them out: weights, or an index and its shards, with settings beside.
+"""Reads folders as Hugging Face lays them out: the shards of an index, and settings beside weights.
 
 config.json is written by transformers or timm, preprocessor_config.json by transformers.
 """
@@ -22,9 +22,6 @@ from sslbench.errors import UserError
 from sslbench.storage.files import parse_json, read_small
 from sslbench.storage.weights import read_weights
 
-INDEX = ".index.json"
-MAIN = tuple(f"{name}{end}" for name in ("model.safetensors", "pytorch_model.bin")
-             for end in ("", INDEX))  # fmt: skip
 LARGEST_INDEX = 2**24  # bytes
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 LARGEST_SETTINGS = 2**20  # bytes of either
@@ -46,16 +43,6 @@ class Settings:
     std: tuple[float, ...] = ()
     usual: Statistics | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
-
-
-def main_file(folder: Path) -> Path | None:
-    """The file of weights, or the index of its shards, in a folder; None if there is none."""
-    return next((path for name in MAIN if (path := folder / name).is_file()), None)
-
-
-def is_index(path: Path) -> bool:
-    """Whether a file is an index of shards by its name."""
-    return path.name.endswith(INDEX)
 
 
 def read_shards(index: Path) -> dict[str, Tensor]:
@@ -107,11 +94,9 @@ def read_json(path: Path, largest: int) -> dict[str, Any]:
 def settings_beside(path: Path) -> Settings:
     """What config.json and preprocessor_config.json say of a file with a name of `MAIN`.
 
-    Beside any other file they may belong to another one. Raises UserError where they are damaged or
-    describe a network that cannot be built here.
+    Beside any other file they may belong to another one, so they are not read. Raises UserError
+    where they are damaged or describe a network that cannot be built here.
     """
-    if path.name not in MAIN:
-        return Settings()
     file, preprocessor = path.parent / CONFIG, path.parent / PREPROCESSOR
     config = read_json(file, LARGEST_SETTINGS) if file.is_file() else {}
     kind = config.get("model_type")

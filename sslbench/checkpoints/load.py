@@ -29,9 +29,8 @@ from sslbench import plugins
 from sslbench.backbones.build import build_backbone
 from sslbench.checkpoints.download import find, releases
 from sslbench.checkpoints.families.timm import HUB
-from sslbench.checkpoints.files import is_safetensors, not_weights
+from sslbench.checkpoints.files import MAIN, is_index, is_safetensors, main_file, not_weights
 from sslbench.checkpoints.floors import PIXELS, RANDOM, pixels_model, random_model, random_source
-from sslbench.checkpoints.folders import MAIN, is_index, main_file
 from sslbench.checkpoints.foreign import published_file, random_module, read_module
 from sslbench.checkpoints.loaded import LoadedModel
 from sslbench.checkpoints.others import check_arch, read_others, read_timm

@@ -16,15 +16,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from sslbench import plugins
-from sslbench.backbones.config import TRANSFORMERS
 from sslbench.checkpoints.adopt import Adopted, adopt
-from sslbench.checkpoints.families import check_readable, transformers
 from sslbench.checkpoints.families.family import HALF_RANGE, IMAGENET, Statistics
 from sslbench.checkpoints.families.timm import HUB, download
-from sslbench.checkpoints.files import SUFFIXES, is_safetensors, suffix
-from sslbench.checkpoints.folders import CONFIG, Settings, is_index, read_shards, settings_beside
-from sslbench.checkpoints.loaded import LoadedModel, Report, shortened
-from sslbench.checkpoints.networks import plain_names, select
+from sslbench.checkpoints.families.transformers import check_settings
+from sslbench.checkpoints.files import MAIN, SUFFIXES, is_index, is_safetensors, suffix
+from sslbench.checkpoints.folders import CONFIG, Settings, read_shards, settings_beside
+from sslbench.checkpoints.loaded import LoadedModel, shortened
+from sslbench.checkpoints.networks import select
 from sslbench.checkpoints.ours import EVALUATED_BY, converted_card, read_checked
 from sslbench.checkpoints.pickles import read_pickle
 from sslbench.checkpoints.provenance import Suggested, Told, agreed, arguments, suggested, told_by
@@ -48,7 +47,7 @@ def read_others(path: Path, options: Mapping[str, str]) -> LoadedModel:
 
     Raises UserError if it holds none, or not what the options say.
     """
-    settings = settings_beside(path)
+    settings = settings_beside(path) if path.name in MAIN else Settings()
     container, converted = _open(path)
     named = suggested(path, file_sha256(path), options.get("as"))
     if converted and named.identified == "file name":
@@ -166,26 +165,14 @@ def _adopted(
             f"{path} holds arrays that are no tensors of torch ({shortened(list(network))}); save "
             "a state dict of tensors."
         )
-    check_readable(tensors, str(path))
-    known, notes, origins = converted or settings.known, list[str](), None
-    normed = False
-    if transformers.has_layout(tensors):
-        keys = plain_names(tensors, str(path))
-        origins, normed = transformers.official_names(keys, str(path))
-        known = {"resampling": TRANSFORMERS, **settings.known}
-        if "norm_eps" not in known:
-            known["norm_eps"] = eps = transformers.usual_eps(origins)
-            notes = [f"no settings lie beside it: its LayerNorms are taken to have eps {eps}"]
-    adopted = adopt(tensors, str(path), root, known, origins)
-    if origins is None:
-        normed = not isinstance(adopted.backbone.get_submodule("norm"), nn.Identity)
-    transformers.check_settings(
-        settings.config, adopted.config, normed, path.parent / CONFIG, path.name
-    )
-    report = adopted.report
+    adopted = adopt(tensors, str(path), root, converted or settings.known)
+    if settings.config:
+        check_settings(
+            settings.config, adopted.config, adopted.normed, path.parent / CONFIG, path.name
+        )
     rest = tuple(k for k in network if k not in tensors)
-    dropped = {**report.dropped, "no tensors": rest} if rest else report.dropped
-    return replace(adopted, report=Report(report.loaded, dropped, (*report.notes, *notes)))
+    dropped = {**adopted.report.dropped, **({"no tensors": rest} if rest else {})}
+    return replace(adopted, report=replace(adopted.report, dropped=dropped))
 
 
 def _completed(told: Told, settings: Settings) -> Told:

@@ -12,13 +12,12 @@ from typing import Any
 
 from sslbench import plugins
 from sslbench.checkpoints.download import release_of, releases
-from sslbench.checkpoints.families import SWITCHES, TRAININGS
+from sslbench.checkpoints.families import SWITCHES, TRAININGS, has_match
 from sslbench.checkpoints.families.family import (
     HALF_RANGE,
     IMAGENET,
     Statistics,
     Training,
-    has_match,
 )
 from sslbench.checkpoints.pickles import Inert, number
 from sslbench.checkpoints.releases import RELEASES, Release

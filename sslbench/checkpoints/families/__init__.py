@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import TypeVar
 
 from sslbench.checkpoints.families.beit import BEIT
 from sslbench.checkpoints.families.dino import DINO
 from sslbench.checkpoints.families.dinov2 import DINOV2
-from sslbench.checkpoints.families.family import Family, Layout, T, to_ours
+from sslbench.checkpoints.families.family import Family, Layout, Names, Translation
 from sslbench.checkpoints.families.ibot import IBOT
 from sslbench.checkpoints.families.lightly import LIGHTLY
 from sslbench.checkpoints.families.mae import DEIT, MAE
@@ -22,6 +24,8 @@ from sslbench.checkpoints.families.swin import SWIN
 from sslbench.checkpoints.families.timm import TIMM
 from sslbench.checkpoints.families.transformers import TRANSFORMERS
 from sslbench.errors import UserError
+
+T = TypeVar("T")  # a tensor, or what stands for it
 
 # the names that `convert` writes, which are those of our modules
 OURS = Family(
@@ -45,7 +49,7 @@ def to_our_names(backbone: Mapping[str, T]) -> tuple[dict[str, T], tuple[Layout,
     """A backbone's tensors, or what stands for them, under our names; the layouts that fitted."""
     renamed, fitted = dict(backbone), list[Layout]()
     for layout in (layout for family in FAMILIES for layout in family.layouts):
-        if layout.fits(renamed):
+        if _fits(layout, renamed):
             renamed = to_ours(renamed, layout.names)
             fitted.append(layout)
     return renamed, tuple(fitted)
@@ -63,3 +67,64 @@ def check_readable(names: Iterable[str], source: str) -> None:
         for pattern, sentence in refused.items():
             if re.fullmatch(pattern, name):
                 raise UserError(f"{source} {sentence.format(name)}.")
+
+
+def translated(keys: Mapping[str, str], source: str) -> Translation | None:
+    """The names of a dict as the library that wrote it translates them; None where none has to.
+
+    keys: name without training wrappers -> key in the file.
+    """
+    for family in FAMILIES:
+        pattern = rf"(.*\.)?({'|'.join(family.embeddings)})"
+        if family.translate and has_match(pattern, keys):
+            return family.translate(keys, source)
+    return None
+
+
+def _fits(layout: Layout, names: Iterable[str]) -> bool:
+    """Whether a backbone with these names, below its own root, is in a layout."""
+    names = list(names)
+    excluded = bool(layout.unless) and has_match(layout.unless, names)
+    return not excluded and all(has_match(mark, names) for mark in layout.marks)
+
+
+def has_match(pattern: str, names: Iterable[str]) -> bool:
+    """Whether a name matches as a whole."""
+    compiled = re.compile(pattern)
+    return any(compiled.fullmatch(name) for name in names)
+
+
+def to_theirs(tensors: Mapping[str, T], names: Names) -> dict[str, T]:
+    """`tensors`, under our names, under those of a family."""
+    return _renamed(tensors, tuple(names.items()))
+
+
+def to_ours(tensors: Mapping[str, T], names: Names) -> dict[str, T]:
+    """`tensors`, under a family's names, under ours."""
+    return _renamed(tensors, tuple((theirs, ours) for ours, theirs in names.items()))
+
+
+def _renamed(tensors: Mapping[str, T], prefixes: tuple[tuple[str, str], ...]) -> dict[str, T]:
+    rules = _rules(prefixes)
+    return {_rename(key, rules): tensor for key, tensor in tensors.items()}
+
+
+@lru_cache
+def _rules(prefixes: tuple[tuple[str, str], ...]) -> tuple[tuple[re.Pattern[str], str], ...]:
+    return tuple(
+        (re.compile(re.escape(old).replace(r"\{\}", r"(\d+)")), _template(new))
+        for old, new in prefixes
+    )
+
+
+def _template(prefix: str) -> str:
+    """ "layers.{}.x" as a replacement with numbered groups."""
+    parts = prefix.split("{}")
+    return parts[0] + "".join(rf"\{n}{part}" for n, part in enumerate(parts[1:], start=1))
+
+
+def _rename(key: str, rules: Iterable[tuple[re.Pattern[str], str]]) -> str:
+    for pattern, template in rules:
+        if match := pattern.match(key):
+            return match.expand(template) + key[match.end() :]
+    return key

@@ -1,18 +1,14 @@
-"""What a file of this folder says of a project's checkpoints, and the use of tables of names."""
+"""What a file of this folder says of a project's checkpoints, as data."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import TypeVar
+from typing import Any
 
 from torch import Tensor
 
 from sslbench.recipes.recipe import IMAGENET_MEAN, IMAGENET_STD
-
-T = TypeVar("T")  # a tensor, or what stands for it
 
 # prefix of our names -> prefix of theirs. `{}` stands for a number. Of several matching prefixes
 # the first counts, so the general ones come last.
@@ -48,11 +44,18 @@ class Layout:
     norm_eps: float | None = None
     half_range: bool = False
 
-    def fits(self, names: Iterable[str]) -> bool:
-        """Whether a backbone with these names, below its own root, is in this layout."""
-        names = list(names)
-        excluded = bool(self.unless) and has_match(self.unless, names)
-        return not excluded and all(has_match(mark, names) for mark in self.marks)
+
+@dataclass(frozen=True)
+class Translation:
+    """A dict of another library under official names.
+
+    origins: official name -> the keys in the file. normed: the backbone itself ends in a norm.
+    usual: settings of its `BackboneConfig` that shapes do not tell, by the library's defaults.
+    """
+
+    origins: Origins
+    normed: bool
+    usual: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,9 @@ class Family:
     its backbones; none where its names are ours. heads: patterns of a projection head's names
     below "head.". drops: pattern of a name -> why tensors of that name are left out. refuses:
     pattern of a name -> what a network with it is and why it cannot be read, with the name for {}.
-    trainings: methods that its checkpoints tell. imagenet_switch: the argument that says whether
+    translate: for a dict with one of its embeddings, from name without training wrappers -> key in
+    the file, and what the file is called. trainings: methods that its checkpoints tell.
+    imagenet_switch: the argument that says whether
     inputs were normalised by the statistics of ImageNet (True) or to [-1, 1] (False).
     """
 
@@ -89,47 +94,6 @@ class Family:
     heads: tuple[str, ...] = ()
     drops: Mapping[str, str] = field(default_factory=dict)
     refuses: Mapping[str, str] = field(default_factory=dict)
+    translate: Callable[[Mapping[str, str], str], Translation] | None = None
     trainings: tuple[Training, ...] = ()
     imagenet_switch: str = ""
-
-
-def has_match(pattern: str, names: Iterable[str]) -> bool:
-    """Whether a name matches as a whole."""
-    compiled = re.compile(pattern)
-    return any(compiled.fullmatch(name) for name in names)
-
-
-def to_theirs(tensors: Mapping[str, T], names: Names) -> dict[str, T]:
-    """`tensors`, under our names, under those of a family."""
-    return _renamed(tensors, tuple(names.items()))
-
-
-def to_ours(tensors: Mapping[str, T], names: Names) -> dict[str, T]:
-    """`tensors`, under a family's names, under ours."""
-    return _renamed(tensors, tuple((theirs, ours) for ours, theirs in names.items()))
-
-
-def _renamed(tensors: Mapping[str, T], prefixes: tuple[tuple[str, str], ...]) -> dict[str, T]:
-    rules = _rules(prefixes)
-    return {_rename(key, rules): tensor for key, tensor in tensors.items()}
-
-
-@lru_cache
-def _rules(prefixes: tuple[tuple[str, str], ...]) -> tuple[tuple[re.Pattern[str], str], ...]:
-    return tuple(
-        (re.compile(re.escape(old).replace(r"\{\}", r"(\d+)")), _template(new))
-        for old, new in prefixes
-    )
-
-
-def _template(prefix: str) -> str:
-    """ "layers.{}.x" as a replacement with numbered groups."""
-    parts = prefix.split("{}")
-    return parts[0] + "".join(rf"\{n}{part}" for n, part in enumerate(parts[1:], start=1))
-
-
-def _rename(key: str, rules: Iterable[tuple[re.Pattern[str], str]]) -> str:
-    for pattern, template in rules:
-        if match := pattern.match(key):
-            return match.expand(template) + key[match.end() :]
-    return key

@@ -6,6 +6,7 @@ patches by `nn.Unfold`, which orders the weights otherwise than the official one
 
 from torch import Tensor
 
+from sslbench.backbones.config import BackboneConfig
 from sslbench.checkpoints.families.family import (
     CLASSIFIER,
     PRETRAINING,
@@ -54,6 +55,13 @@ def unfolded(reduction: Tensor, back: bool = False) -> Tensor:
 def in_official_order(tensors: Tensors) -> Tensors:
     """A Swin's tensors under our names, with those of `nn.Unfold` in the official order."""
     return {k: unfolded(v, back=True) if ".downsample." in k else v for k, v in tensors.items()}
+
+
+def for_writing(tensors: Tensors, config: BackboneConfig) -> tuple[Tensors, Names]:
+    """A backbone's tensors under our names in the order of `nn.Unfold`, and mmpretrain's names."""
+    if config.family != "swin":
+        return tensors, VIT_NAMES
+    return {k: unfolded(v) if ".downsample." in k else v for k, v in tensors.items()}, SWIN_NAMES
 
 
 EMBEDDING = r"patch_embed\.projection\.weight"

@@ -11,6 +11,7 @@ from typing import Any
 import timm
 import torch
 
+from sslbench.backbones.config import BackboneConfig
 from sslbench.checkpoints.families.dino import VIT
 from sslbench.checkpoints.families.family import (
     CLASSIFIER,
@@ -40,6 +41,19 @@ def with_cls_position(tensors: Tensors) -> Tensors:
         return tensors
     zero = torch.zeros_like(positions[:, :1])
     return tensors | {"pos_embed": torch.cat([zero, positions], dim=1)}
+
+
+def for_writing(tensors: Tensors, config: BackboneConfig) -> tuple[Tensors, Names]:
+    """A backbone's tensors under our names as timm orders them, and timm's names."""
+    if config.family == "swin":
+        return tensors, SWIN_NAMES
+    if config.registers:
+        positions = tensors["pos_embed"]
+        tensors = tensors | {
+            "cls_token": tensors["cls_token"] + positions[:, :1],
+            "pos_embed": positions[:, 1:].clone(),
+        }
+    return tensors, VIT_NAMES
 
 
 TIMM = Family(

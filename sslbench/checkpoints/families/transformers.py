@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sslbench.backbones import config as backbones
 from sslbench.backbones.config import SIZES, SWINS, BackboneConfig
 from sslbench.checkpoints.families.family import (
     CLASSIFIER,
@@ -22,19 +23,12 @@ from sslbench.checkpoints.families.family import (
     Family,
     Origins,
     Statistics,
+    Translation,
 )
 from sslbench.errors import UserError
 
 EMBEDDING = "embeddings.patch_embeddings.projection.weight"
 
-TRANSFORMERS = Family(
-    name="transformers",
-    embeddings=(re.escape(EMBEDDING),),
-    drops={
-        r"(.*\.)?pooler\.dense\.(weight|bias)": "a pooler behind the features",
-        r"(.*\.)?classifier\.(weight|bias)": CLASSIFIER,
-    },
-)
 # applied in turn to a name without its root; -> official names, queries, keys and values apart
 RULES = (
     (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
@@ -97,16 +91,10 @@ BUILT = {
 }
 
 
-def has_layout(names: Iterable[str]) -> bool:
-    """Whether the names of a dict are those of transformers."""
-    return any(name.endswith(EMBEDDING) for name in names)
+def translate(keys: Mapping[str, str], source: str) -> Translation:
+    """The names of a dict of transformers, see `Family`.
 
-
-def official_names(keys: Mapping[str, str], source: str) -> tuple[Origins, bool]:
-    """Official name -> the keys in the file that its tensor is made of, one after the other.
-
-    keys: name without training wrappers -> key in the file. Also returns whether the backbone
-    itself ends in a norm; that of BEiT's pretraining has it outside.
+    BEiT's pretraining has the final norm outside of the backbone.
     Raises UserError where queries, keys and values do not go together.
     """
     roots = [name.removesuffix(EMBEDDING) for name in keys if name.endswith(EMBEDDING)]
@@ -121,7 +109,9 @@ def official_names(keys: Mapping[str, str], source: str) -> tuple[Origins, bool]
     origins: Origins = {name: (key,) for name, key in official.items() if name not in parts}
     for attention in dict.fromkeys(match.group(1) for match in parts.values()):
         origins |= _fused(attention, official, source)
-    return origins, any(f"{root}layernorm.weight" in keys for root in roots)
+    normed = any(f"{root}layernorm.weight" in keys for root in roots)
+    usual = {"resampling": backbones.TRANSFORMERS, "norm_eps": _usual_eps(origins)}
+    return Translation(origins, normed, usual)
 
 
 def _official(name: str) -> str:
@@ -155,9 +145,8 @@ def _fused(attention: str, official: Mapping[str, str], source: str) -> Origins:
     return fused
 
 
-def usual_eps(names: Iterable[str]) -> float:
-    """transformers' default eps for the network with these official names."""
-    names = list(names)
+def _usual_eps(names: Collection[str]) -> float:
+    """Of LayerNorms in the network with these official names."""
     swin = any("downsample." in name for name in names)
     scaled = any(name.endswith(".ls1.gamma") for name in names)
     return KINDS["swin" if swin else "dinov2" if scaled else "vit"].norm_eps
@@ -194,10 +183,8 @@ def check_settings(
 ) -> None:
     """Raises UserError where a config.json describes another network than its weights are.
 
-    settings: what `file` says; {} fits every network. normed: the network itself ends in a norm.
+    settings: what `file` says. normed: the network itself ends in a norm.
     """
-    if not settings:
-        return
     kind, network = settings["model_type"], _network(config)
     if network != KINDS[kind].network:
         raise UserError(
@@ -253,3 +240,14 @@ def _side(value: Any) -> Any:
     """The side of a square that may be given as its two sides."""
     same = isinstance(value, list) and len(value) == 2 and value[0] == value[1]
     return value[0] if same else value
+
+
+TRANSFORMERS = Family(
+    name="transformers",
+    embeddings=(re.escape(EMBEDDING),),
+    drops={
+        r"(.*\.)?pooler\.dense\.(weight|bias)": "a pooler behind the features",
+        r"(.*\.)?classifier\.(weight|bias)": CLASSIFIER,
+    },
+    translate=translate,
+)
