@@ -7,9 +7,7 @@ names.
 from __future__ import annotations
 
 import difflib
-import math
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,10 +15,17 @@ import torch
 from torch import Tensor, nn
 
 from sslbench.backbones.base import Backbone
-from sslbench.backbones.build import build_backbone
-from sslbench.backbones.config import SIZES, SWIN_STRIDE, SWINS, BackboneConfig, Positions
+from sslbench.backbones.build import build_backbone, check_shapes, infer_config
+from sslbench.backbones.config import BackboneConfig
+from sslbench.checkpoints.families import (
+    check_readable,
+    reason_to_drop,
+    to_our_names,
+    translated,
+)
+from sslbench.checkpoints.families.family import Layout, Origins, Translation
 from sslbench.checkpoints.loaded import Report, shortened
-from sslbench.checkpoints.networks import Names, flat, sorted_names
+from sslbench.checkpoints.networks import divide, plain_names
 from sslbench.errors import UserError
 
 # settings of a `BackboneConfig` that shapes do not tell, by family
@@ -28,11 +33,6 @@ UNTOLD = {
     "vit": ("norm_eps", "resampling"),
     "beit": ("norm_eps", "resampling"),
     "swin": ("norm_eps", "image_size"),
-}
-DIMENSIONS = {  # of the tensors that sizes are read from
-    r"patch_embed\.(proj\.)?weight": 4,
-    r"pos_embed|register_tokens": 3,
-    r".*relative_position_bias_table": 2,
 }
 
 
@@ -54,6 +54,24 @@ class Adopted:
     report: Report
 
 
+@dataclass(frozen=True)
+class _Names:
+    """The names of a flat dict by what becomes of their tensors.
+
+    body: our names -> keys in the file; head: names below "head." of the projection head -> keys;
+    dropped: reason -> keys; unknown: keys that nothing explains; layouts: that the body was in;
+    translation: of the whole dict, where it was translated; pooled: the mean patch has a norm.
+    """
+
+    body: Origins
+    head: Origins
+    dropped: Origins
+    unknown: list[str]
+    layouts: tuple[Layout, ...]
+    translation: Translation | None
+    pooled: bool
+
+
 def adopt(
     tensors: Mapping[str, Tensor],
     source: str,
@@ -67,7 +85,7 @@ def adopt(
     Raises UserError where a key is missing or cannot be explained, and where a tensor cannot be a
     weight.
     """
-    names = sorted_names(tensors, source, network)
+    names = _sorted_names(tensors, source, network)
     head = {part: _joined(tensors, keys, source) for part, keys in names.head.items()}
     body = {name: _joined(tensors, keys, source) for name, keys in names.body.items()}
     check_shapes(body, source)
@@ -84,19 +102,56 @@ def adopt(
         backbone.eval(),
         config,
         head,
-        flat(names.head.values()),
+        _flat(names.head.values()),
         names.translation.normed if names.translation else normed,
         any(layout.half_range for layout in names.layouts),
-        Report(flat(names.body.values()), names.dropped, notes),
+        Report(_flat(names.body.values()), names.dropped, notes),
     )
 
 
+def _sorted_names(keys: Iterable[str], source: str, wanted: str | None) -> _Names:
+    """The keys of a flat dict by what becomes of them; wanted: which of several backbones.
+
+    Raises UserError if there is no backbone, several to choose from, or one that cannot be read.
+    """
+    keys = list(keys)
+    check_readable(keys, source)
+    plain_keys = plain_names(keys, source)
+    translation = translated(plain_keys, source)
+    origins = translation.origins if translation else {k: (v,) for k, v in plain_keys.items()}
+    part = divide(origins, source, wanted)
+    mine = {name: origins[name] for name in origins if name not in part.others}
+    head = {m.group(1): mine[name] for name in mine if (m := part.head.fullmatch(name))}
+    rest = {name: mine[name] for name in mine if not part.head.fullmatch(name)}
+    inside = {
+        name.removeprefix(part.root): rest[name] for name in rest if name.startswith(part.root)
+    }
+    beside = {name: rest[name] for name in rest if not name.startswith(part.root)}
+    ours, layouts = to_our_names(inside)
+    dropped: Origins = {}
+    for name, theirs in [*ours.items(), *beside.items()]:
+        if reason := reason_to_drop(name):
+            dropped[reason] = (*dropped.get(reason, ()), *theirs)
+    if part.others:
+        dropped["another network"] = _flat(origins[k] for k in origins if k in part.others)
+    gone = set(_flat(dropped.values()))
+    body = {name: theirs for name, theirs in ours.items() if not gone.intersection(theirs)}
+    accounted = {*gone, *_flat(body.values()), *_flat(head.values())}
+    unknown = [key for key in keys if key not in accounted]
+    return _Names(body, head, dropped, unknown, layouts, translation, "fc_norm.weight" in ours)
+
+
+def _flat(origins: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """All keys in one tuple."""
+    return tuple(key for keys in origins for key in keys)
+
+
 def _config(
-    body: Mapping[str, Tensor], source: str, names: Names, known: Mapping[str, Any]
+    body: Mapping[str, Tensor], source: str, names: _Names, known: Mapping[str, Any]
 ) -> BackboneConfig:
     """The architecture of tensors under our names."""
     by_layout = (layout.norm_eps for layout in names.layouts if layout.norm_eps)
-    config = infer(body, source, next(by_layout, BackboneConfig.norm_eps))
+    config = infer_config(body, source, next(by_layout, BackboneConfig.norm_eps))
     known = {**(names.translation.usual if names.translation else {}), **known}
     return replace(config, **{k: known[k] for k in UNTOLD[config.family] if k in known})
 
@@ -105,7 +160,7 @@ def _notes(
     config: BackboneConfig,
     body: Mapping[str, Tensor],
     normed: bool,
-    names: Names,
+    names: _Names,
     known: Mapping[str, Any],
 ) -> tuple[str, ...]:
     """What was assumed of a backbone with these tensors."""
@@ -178,92 +233,3 @@ def _fill(backbone: nn.Module, body: dict[str, Tensor], unknown: list[str], star
             f"{start}: {shortened(wrong)} has the shape {shapes[0]} instead of {shapes[1]}."
         )
     backbone.load_state_dict(body)
-
-
-def check_shapes(t: Mapping[str, Tensor], source: str) -> None:
-    """Raises UserError where a tensor that sizes are read from cannot have any."""
-    for key, tensor in t.items():
-        wanted = next((n for name, n in DIMENSIONS.items() if re.fullmatch(name, key)), tensor.ndim)
-        merges = re.fullmatch(r"layers\.\d+\.downsample\..+", key)
-        odd = merges and (not tensor.ndim or tensor.shape[-1] % 4)
-        if tensor.ndim != wanted or 0 in tensor.shape or odd:
-            raise UserError(
-                f"{source} is damaged: its {key} has the impossible shape {tuple(tensor.shape)}; "
-                "get the file anew."
-            )
-
-
-def infer(t: Mapping[str, Tensor], source: str, norm_eps: float) -> BackboneConfig:
-    """The architecture that the names and shapes of `t` tell; norm_eps: of its LayerNorms."""
-    if any(k.startswith("layers.") for k in t):
-        return _infer_swin(t, source, norm_eps)
-    width, _, patch, _ = t["patch_embed.weight"].shape
-    depth = _count(t, r"blocks\.(\d+)\.")
-    family = "beit" if any(k.endswith(".q_bias") for k in t) else "vit"
-    name = _named(
-        {n: (s[0], s[1]) for n, s in SIZES.items() if n.startswith(family)}, (width, depth)
-    )
-    if name is None:
-        raise UserError(
-            f"{source} holds a ViT of width {width} and depth {depth}, which is none of "
-            f"{', '.join(n for n in SIZES if n.startswith(family))}."
-        )
-    positions: Positions = "absolute"
-    table = next((k for k in t if k.endswith("position_bias_table")), None)
-    if table and family == "beit":
-        positions = "shared relative" if table.startswith("rel_pos_bias.") else "relative"
-        side = (_side(table, len(t[table]), 3, source) + 1) // 2
-    elif "pos_embed" in t:
-        side = _side("pos_embed", t["pos_embed"].shape[1], 1, source)
-    else:
-        raise UserError(f"{source} lacks 'pos_embed', so the size of its images is unknown.")
-    scaled = any(k.endswith((".gamma_1", ".ls1.gamma")) for k in t)
-    # values that fresh weights of this architecture would start from: the floor below these
-    fresh = 1.0 if family == "vit" else 0.1 if depth == 12 else 1e-5
-    registers = t["register_tokens"].shape[1] if "register_tokens" in t else 0
-    return BackboneConfig(
-        name,
-        patch,
-        side * patch,
-        positions=positions,
-        layer_scale=fresh if scaled else 0.0,
-        registers=registers,
-        norm_eps=norm_eps,
-    )
-
-
-def _infer_swin(t: Mapping[str, Tensor], source: str, norm_eps: float) -> BackboneConfig:
-    if "patch_embed.proj.weight" not in t:
-        raise UserError(f"{source} holds a Swin without a patch embedding; get the file anew.")
-    width, _, patch, _ = t["patch_embed.proj.weight"].shape
-    stages = range(_count(t, r"layers\.(\d+)\."))
-    depths = tuple(_count(t, rf"layers\.{s}\.blocks\.(\d+)\.") for s in stages)
-    name = _named({n: (s[0], s[1]) for n, s in SWINS.items()}, (width, depths))
-    table = "layers.{}.blocks.0.attn.relative_position_bias_table"
-    windows = [
-        (_side(k, len(t[k]), 0, source) + 1) // 2 for s in stages if (k := table.format(s)) in t
-    ]
-    if name is None or not windows:
-        raise UserError(
-            f"{source} holds a Swin of width {width} and depths {depths}, which is none of "
-            f"{', '.join(SWINS)}."
-        )
-    # a stage smaller than the window has a table of its own size; else the papers' 224 px
-    shrunk = windows[-1] < windows[0]
-    size = windows[-1] * SWIN_STRIDE if shrunk else 224
-    return BackboneConfig(name, patch, size, window=windows[0], norm_eps=norm_eps)
-
-
-def _side(key: str, rows: int, extra: int, source: str) -> int:
-    """Of the square that the rows of a table make, less the `extra` ones of [CLS]."""
-    if rows <= extra:
-        raise UserError(f"{source} is damaged: its {key} has too few rows ({rows}); get it anew.")
-    return math.isqrt(rows - extra)
-
-
-def _count(t: Mapping[str, Tensor], pattern: str) -> int:
-    return 1 + max((int(m.group(1)) for k in t if (m := re.match(pattern, k))), default=-1)
-
-
-def _named(sizes: Mapping[str, tuple[object, object]], wanted: tuple[object, object]) -> str | None:
-    return next((name for name, size in sizes.items() if size == wanted), None)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from sslbench.checkpoints import families
-from sslbench.checkpoints.families.family import Layout, Origins, Translation
 from sslbench.checkpoints.loaded import shortened
 from sslbench.errors import UserError, nearest
 
@@ -30,25 +29,7 @@ FLAT = "_flat_param"
 
 
 @dataclass(frozen=True)
-class Names:
-    """The names of a flat dict by what becomes of their tensors.
-
-    body: our names -> keys in the file; head: names below "head." of the projection head -> keys;
-    dropped: reason -> keys; unknown: keys that nothing explains; layouts: that the body was in;
-    translation: of the whole dict, where it was translated; pooled: the mean patch has a norm.
-    """
-
-    body: Origins
-    head: Origins
-    dropped: Origins
-    unknown: list[str]
-    layouts: tuple[Layout, ...]
-    translation: Translation | None
-    pooled: bool
-
-
-@dataclass(frozen=True)
-class _Division:
+class Division:
     """What belongs to one backbone among the names of a flat dict.
 
     root: what stands before the backbone's own names; head: matches the names of its projection
@@ -90,44 +71,7 @@ def select(
     return place, dict(chosen), None if key in places else key
 
 
-def sorted_names(keys: Iterable[str], source: str, wanted: str | None) -> Names:
-    """The keys of a flat dict by what becomes of them; wanted: which of several backbones.
-
-    Raises UserError if there is no backbone, several to choose from, or one that cannot be read.
-    """
-    keys = list(keys)
-    families.check_readable(keys, source)
-    plain_keys = plain_names(keys, source)
-    translation = families.translated(plain_keys, source)
-    origins = translation.origins if translation else {k: (v,) for k, v in plain_keys.items()}
-    part = _divided(origins, source, wanted)
-    mine = {name: origins[name] for name in origins if name not in part.others}
-    head = {m.group(1): mine[name] for name in mine if (m := part.head.fullmatch(name))}
-    rest = {name: mine[name] for name in mine if not part.head.fullmatch(name)}
-    inside = {
-        name.removeprefix(part.root): rest[name] for name in rest if name.startswith(part.root)
-    }
-    beside = {name: rest[name] for name in rest if not name.startswith(part.root)}
-    ours, layouts = families.to_our_names(inside)
-    dropped: Origins = {}
-    for name, theirs in [*ours.items(), *beside.items()]:
-        if reason := families.reason_to_drop(name):
-            dropped[reason] = (*dropped.get(reason, ()), *theirs)
-    if part.others:
-        dropped["another network"] = flat(origins[k] for k in origins if k in part.others)
-    gone = set(flat(dropped.values()))
-    body = {name: theirs for name, theirs in ours.items() if not gone.intersection(theirs)}
-    accounted = {*gone, *flat(body.values()), *flat(head.values())}
-    unknown = [key for key in keys if key not in accounted]
-    return Names(body, head, dropped, unknown, layouts, translation, "fc_norm.weight" in ours)
-
-
-def flat(origins: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
-    """All keys in one tuple."""
-    return tuple(key for keys in origins for key in keys)
-
-
-def _divided(names: Iterable[str], source: str, wanted: str | None) -> _Division:
+def divide(names: Iterable[str], source: str, wanted: str | None) -> Division:
     """Divides the names of a flat dict; wanted: which of several backbones, by its root.
 
     The teacher is taken where none is wanted. A head counts only beside the chosen backbone.
@@ -139,7 +83,7 @@ def _divided(names: Iterable[str], source: str, wanted: str | None) -> _Division
         raise _no_backbone(source, names)
     root = _chosen(roots, source, wanted)
     if len(roots) == 1:
-        return _Division(root, re.compile(rf"(?:.*\.)?{HEAD}"), frozenset())
+        return Division(root, re.compile(rf"(?:.*\.)?{HEAD}"), frozenset())
     stems = {r: re.sub(r"[^._]*\.$", "", r) for r in roots}  # "teacher_backbone." -> "teacher_"
     if len(set(stems.values())) < len(roots):
         stems = {r: r for r in roots}
@@ -150,7 +94,7 @@ def _divided(names: Iterable[str], source: str, wanted: str | None) -> _Division
         return max(mine, key=lambda r: len(stems[r]), default=root)
 
     others = frozenset(name for name in names if owner(name) != root)
-    return _Division(root, re.compile(re.escape(stems[root]) + HEAD), others)
+    return Division(root, re.compile(re.escape(stems[root]) + HEAD), others)
 
 
 def _places(container: Mapping[Any, Any]) -> dict[str, Mapping[Any, Any]]:
