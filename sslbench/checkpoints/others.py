@@ -26,9 +26,17 @@ from sslbench.checkpoints.loaded import LoadedModel, shortened
 from sslbench.checkpoints.networks import select
 from sslbench.checkpoints.ours import EVALUATED_BY, converted_card, read_checked
 from sslbench.checkpoints.pickles import read_pickle
-from sslbench.checkpoints.provenance import Suggested, Told, agreed, arguments, suggested, told_by
+from sslbench.checkpoints.provenance import (
+    Identified,
+    Stated,
+    arguments,
+    identify,
+    reconciled,
+    stated_by,
+)
 from sslbench.checkpoints.releases import RELEASES, Release
-from sslbench.checkpoints.sources import split, statistics
+from sslbench.checkpoints.sources import split
+from sslbench.checkpoints.sources import statistics as given_statistics
 from sslbench.data.contents import file_sha256
 from sslbench.errors import UserError
 from sslbench.method import UNNORMED
@@ -49,33 +57,29 @@ def read_others(path: Path, options: Mapping[str, str]) -> LoadedModel:
     """
     settings = settings_beside(path) if path.name in MAIN else Settings()
     container, converted = _open(path)
-    named = suggested(path, file_sha256(path), options.get("as"))
-    if converted and named.identified == "file name":
-        named = Suggested(None, "")  # its card says what it is
-    preferred = named.release.key if named.release else None
+    identified = identify(path, file_sha256(path), options.get("as"))
+    if converted and identified.by == "file name":
+        identified = Identified(None, "")  # its card says what it is
+    preferred = identified.release.key if identified.release else None
     place, network, root = select(container, options.get("key"), preferred, path)
+
     adopted = _adopted(network, path, root, settings, converted.get("known", {}))
-    _check_archs(adopted.config.arch, options.get("arch"), named, path)
-    told, named = agreed(_completed(told_by(container, network), settings), named)
+    _check_archs(adopted.config.arch, options.get("arch"), identified, path)
+
+    stated = _completed(stated_by(container, network), settings)
+    stated, identified = reconciled(stated, identified)
     original: ModelCard | None = converted.get("model")
-    method = original.method if original and "as" not in options else told.method or UNKNOWN
+    method = original.method if original and "as" not in options else stated.method or UNKNOWN
     head, adopted = _with_head(adopted, method, arguments(container))
-    card = _card(adopted, head, told, named)
-    (mean, std), notes = _statistics(adopted, told, named.release, settings)
-    model = LoadedModel(
-        adopted.backbone,
-        card,
-        _poolings(method, adopted.backbone),
-        _image_size(adopted),
-        mean,
-        std,
-        head,
-    )
+    card = _card(adopted, head, stated, identified)
+    statistics, notes = _statistics(adopted, stated, identified.release, settings)
+    model = replace(_model(adopted, card, method, statistics), head=head)
     if original:
         card = card if "as" in options else replace(original, sha256=card.sha256)
         model = replace(model, card=card, **{name: converted[name] for name in EVALUATED_BY})
-    model = _with_statistics(model, options)
-    notes = [*adopted.report.notes, *told.notes, *notes]
+    model = _with_options(model, options)
+
+    notes = [*adopted.report.notes, *stated.notes, *notes]
     notes += [f"took {place!r} of {', '.join(map(str, container))}"] if place else []
     notes += _unsaid(card, path, original is None)
     notes += [f"inputs are normalised by mean {model.mean} and std {model.std}"]
@@ -88,25 +92,15 @@ def read_timm(text: str) -> LoadedModel:
     name = place.removeprefix(f"{HUB}:")
     if odd := [option for option in options if option in ("key", "as")]:
         raise UserError(f"{place} is one network that timm names; leave out ?{odd[0]}=.")
-    tensors, (mean, std) = download(name, text)
+    tensors, statistics = download(name, text)
     adopted = adopt(tensors, place)
     check_arch(adopted.config.arch, options.get("arch"), place, "was asked for")
     tag = name.partition(".")[2]
-    method = tag if tag in plugins.available(plugins.METHODS) else UNKNOWN
-    tagged = method != UNKNOWN  # by timm's name for it, which nothing verifies
-    card = _card(adopted, None, Told(method), Suggested(None, "file name" if tagged else ""))
-    if tagged:
+    method, by = (tag, "file name") if tag in plugins.available(plugins.METHODS) else (UNKNOWN, "")
+    if by:
         log.warning("%s is taken for %s by timm's name for it, not verified.", place, method)
-    model = LoadedModel(
-        adopted.backbone,
-        card,
-        _poolings(method, adopted.backbone),
-        _image_size(adopted),
-        mean,
-        std,
-        report=adopted.report,
-    )
-    return _with_statistics(model, options)
+    card = _card(adopted, None, Stated(method), Identified(None, by))
+    return _with_options(_model(adopted, card, method, statistics), options)
 
 
 def exported(backbone: nn.Module, head: nn.Module | None) -> dict[str, Tensor]:
@@ -125,12 +119,12 @@ def check_arch(arch: str, wanted: str | None, path: Path | str, by: str) -> None
         )
 
 
-def _check_archs(arch: str, wanted: str | None, named: Suggested, path: Path) -> None:
+def _check_archs(arch: str, wanted: str | None, identified: Identified, path: Path) -> None:
     check_arch(arch, wanted, path, "was asked for")
-    if named.release is not None:
+    if identified.release is not None:
         by_name = "its name promises (?as=unknown clears that)"
-        by = "?as= names" if named.identified == "user" else by_name
-        check_arch(arch, named.release.arch, path, by)
+        by = "?as= names" if identified.by == "user" else by_name
+        check_arch(arch, identified.release.arch, path, by)
 
 
 def _open(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
@@ -175,10 +169,10 @@ def _adopted(
     return replace(adopted, report=replace(adopted.report, dropped=dropped))
 
 
-def _completed(told: Told, settings: Settings) -> Told:
+def _completed(stated: Stated, settings: Settings) -> Stated:
     """What a file says itself and, where it does not, the settings beside it."""
-    mean, std = (told.mean, told.std) if told.mean else (settings.mean, settings.std)
-    return replace(told, method=told.method or settings.method, mean=mean, std=std)
+    mean, std = (stated.mean, stated.std) if stated.mean else (settings.mean, settings.std)
+    return replace(stated, method=stated.method or settings.method, mean=mean, std=std)
 
 
 def _with_head(
@@ -201,17 +195,19 @@ def _with_head(
     return head, replace(adopted, report=report)
 
 
-def _card(adopted: Adopted, head: nn.Module | None, told: Told, named: Suggested) -> ModelCard:
+def _card(
+    adopted: Adopted, head: nn.Module | None, stated: Stated, identified: Identified
+) -> ModelCard:
     return ModelCard(
         sha256=weights_sha256(exported(adopted.backbone, head)),
-        method=told.method or UNKNOWN,
+        method=stated.method or UNKNOWN,
         arch=adopted.config.arch,
-        recipe=named.release.name if named.release else "",
-        pretrain_data=named.release.data if named.release else "",
-        epochs=round(told.epochs, 2),
-        effective_epochs=round(told.epochs * told.views, 2),
-        seed=told.seed,
-        identified=named.identified,
+        recipe=identified.release.name if identified.release else "",
+        pretrain_data=identified.release.data if identified.release else "",
+        epochs=round(stated.epochs, 2),
+        effective_epochs=round(stated.epochs * stated.views, 2),
+        seed=stated.seed,
+        identified=identified.by,
     )
 
 
@@ -223,33 +219,40 @@ def _poolings(method: str, backbone: nn.Module) -> tuple[str, ...]:
     return tuple(p for p in poolings if not (without and p == UNNORMED))
 
 
-def _with_statistics(model: LoadedModel, options: Mapping[str, str]) -> LoadedModel:
+def _with_options(model: LoadedModel, options: Mapping[str, str]) -> LoadedModel:
     """With the mean and std that the user gives."""
-    given = statistics(options)
+    given = given_statistics(options)
     return replace(model, mean=given.get("mean", model.mean), std=given.get("std", model.std))
 
 
-def _image_size(adopted: Adopted) -> int:
+def _model(adopted: Adopted, card: ModelCard, method: str, statistics: Statistics) -> LoadedModel:
     size = adopted.config.image_size
-    return size if size <= LARGEST else USUAL
+    return LoadedModel(
+        adopted.backbone,
+        card,
+        _poolings(method, adopted.backbone),
+        size if size <= LARGEST else USUAL,
+        *statistics,
+        report=adopted.report,
+    )
 
 
 def _statistics(
-    adopted: Adopted, told: Told, release: Release | None, settings: Settings
+    adopted: Adopted, stated: Stated, release: Release | None, settings: Settings
 ) -> tuple[Statistics, list[str]]:
     """Mean and std of its inputs, and a note where the file and its release disagree.
 
     What the file says comes first, then its release, then its family.
     """
     usual = HALF_RANGE if (release or adopted).half_range else IMAGENET
-    if not told.mean and release is None and settings.usual:
+    if not stated.mean and release is None and settings.usual:
         default = "nothing gives its mean and std: taken as transformers' default for it"
         return settings.usual, [default]
-    if not told.mean:
+    if not stated.mean:
         return usual, []
-    differ = release is not None and (told.mean, told.std) != usual
-    note = f"the file gives mean {told.mean} and std {told.std}, not those of its release"
-    return (told.mean, told.std), [note] if differ else []
+    differ = release is not None and (stated.mean, stated.std) != usual
+    note = f"the file gives mean {stated.mean} and std {stated.std}, not those of its release"
+    return (stated.mean, stated.std), [note] if differ else []
 
 
 def _unsaid(card: ModelCard, path: Path, unconverted: bool) -> list[str]:

@@ -28,10 +28,10 @@ PREFIX = 8  # digits of a SHA-256 that torch.hub's file names end in
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a file says of its own training; empty where it says nothing.
+class Stated:
+    """What a file states of its own training; empty where it states nothing.
 
-    epochs: those done; views: area of one image's crops, see `Release`; mean, std: of inputs.
+    epochs: those done; views: area of the crops per image, see `Release`; mean, std: of inputs.
     """
 
     method: str = ""
@@ -44,14 +44,14 @@ class Told:
 
 
 @dataclass(frozen=True)
-class Suggested:
-    """The release that a file is said to be, and by what; None where nothing says.
+class Identified:
+    """The release that a file is taken for, if any, and by what: one of `result.IDENTIFIED`.
 
-    note: why what its name says is not believed.
+    note: why its name is not believed.
     """
 
     release: Release | None
-    identified: str
+    by: str
     note: str = ""
 
 
@@ -61,32 +61,35 @@ def arguments(container: Mapping[str, Any]) -> Mapping[str, Any]:
     return args if isinstance(args, Mapping) else vars(args) if isinstance(args, Inert) else {}
 
 
-def suggested(path: Path, sha256: str, wanted: str | None) -> Suggested:
+def identify(path: Path, sha256: str, wanted: str | None) -> Identified:
     """By hash where a release's is published, else as `wanted` (?as=), else by the file's name.
 
-    Raises UserError where the user's word contradicts the hash.
+    Raises UserError where the user contradicts the hash.
     """
     known = (r for r in RELEASES if len(r.sha256) >= PREFIX and sha256.startswith(r.sha256))
     by_hash = next(known, None)
     if wanted == UNKNOWN:
-        return Suggested(None, "")
+        return Identified(None, "")
     if by_hash is not None:
         if wanted not in (None, by_hash.name):
             raise UserError(
                 f"{path} is {by_hash.name}, as its SHA-256 shows, not {wanted}; leave out ?as=."
             )
-        return Suggested(by_hash, "hash")
+        return Identified(by_hash, "hash")
     if wanted is not None:
-        return Suggested(releases()[wanted], "user")
-    found = release_of(path)
-    if found is not None and len(found.sha256) >= PREFIX:
-        note = f"its name says {found.name}, whose SHA-256 starts with {found.sha256}: it is not"
-        return Suggested(None, "", f"{note}, for its own starts with {sha256[:PREFIX]}")
-    return Suggested(found, "file name" if found else "")
+        return Identified(releases()[wanted], "user")
+    by_name = release_of(path)
+    if by_name is not None and len(by_name.sha256) >= PREFIX:
+        note = (
+            f"its name says {by_name.name}, whose SHA-256 starts with {by_name.sha256}: it is not, "
+            f"for its own starts with {sha256[:PREFIX]}"
+        )
+        return Identified(None, "", note)
+    return Identified(by_name, "file name" if by_name else "")
 
 
-def told_by(container: Mapping[str, Any], network: Mapping[str, Any]) -> Told:
-    """What a file says of its own training; network: the dict in it that holds the network."""
+def stated_by(container: Mapping[str, Any], network: Mapping[str, Any]) -> Stated:
+    """What a file states of its training; network: the dict in it that holds the network."""
     args = arguments(container)
     training = _training(container, args, list(network))
     multi_crop = training is not None and training.multi_crop
@@ -102,7 +105,7 @@ def told_by(container: Mapping[str, Any], network: Mapping[str, Any]) -> Told:
         notes.append("it was fine-tuned, so its epochs say nothing of its pretraining")
     mean, std = _statistics(container, args)
     seed = number(args.get("seed"))
-    return Told(
+    return Stated(
         training.method if training else "",
         epochs,
         _views(args) if multi_crop else 1.0,
@@ -113,39 +116,44 @@ def told_by(container: Mapping[str, Any], network: Mapping[str, Any]) -> Told:
     )
 
 
-def agreed(told: Told, by: Suggested) -> tuple[Told, Suggested]:
-    """What counts where a file and what it is said to be disagree.
+def reconciled(stated: Stated, identified: Identified) -> tuple[Stated, Identified]:
+    """What counts where a file and the release that it is taken for disagree; a note says so.
 
-    The file wins over its name, its hash and the user over the file; a note says so.
+    The file counts more than its name, its hash and the user count more than the file.
     """
-    release = by.release
+    release = identified.release
     if release is None:
-        notes = (*told.notes, by.note) if by.note else told.notes
-        told = replace(told, notes=notes)
-        return told, replace(by, identified="checkpoint" if told.method else by.identified)
-    differ = []
-    if told.method and told.method != release.method:
-        differ.append(f"the method {told.method}, not {release.method}")
-    if told.epochs and release.epochs and round(told.epochs, 2) != release.epochs:
-        differ.append(f"{told.epochs:g} epochs, not {release.epochs:g}")
-    if differ and by.identified == "file name":
-        note = f"its name says {release.name}, the file itself {' and '.join(differ)}: it counts"
-        by = Suggested(None, "checkpoint" if told.method else "")
-        return replace(told, notes=(*told.notes, note)), by
-    if differ:
-        note = f"the file itself says {' and '.join(differ)}; taken as {release.name} all the same"
-        told = replace(told, notes=(*told.notes, note))
-    own = bool(told.epochs) and not differ
-    told = replace(
-        told,
+        notes = (*stated.notes, identified.note) if identified.note else stated.notes
+        by = "checkpoint" if stated.method else identified.by
+        return replace(stated, notes=notes), replace(identified, by=by)
+    by_name = identified.by == "file name"
+    if differ := " and ".join(_differences(stated, release)):
+        note = f"the file itself says {differ}; taken as {release.name} all the same"
+        if by_name:
+            note = f"its name says {release.name}, the file itself {differ}: it counts"
+        stated = replace(stated, notes=(*stated.notes, note))
+        if by_name:
+            return stated, Identified(None, "checkpoint" if stated.method else "")
+    own_epochs = bool(stated.epochs) and not differ
+    own_views = own_epochs and stated.views != 1
+    note = f"{release.name} by its file name, not verified; `?as=unknown` clears that"
+    stated = replace(
+        stated,
         method=release.method,
-        epochs=told.epochs if own else release.epochs,
-        views=told.views if own and told.views != 1 else release.views,
+        epochs=stated.epochs if own_epochs else release.epochs,
+        views=stated.views if own_views else release.views,
+        notes=(*stated.notes, note) if by_name else stated.notes,
     )
-    if by.identified == "file name":
-        note = f"{release.name} by its file name, not verified; `?as=unknown` clears that"
-        told = replace(told, notes=(*told.notes, note))
-    return told, by
+    return stated, identified
+
+
+def _differences(stated: Stated, release: Release) -> list[str]:
+    differ = []
+    if stated.method and stated.method != release.method:
+        differ.append(f"the method {stated.method}, not {release.method}")
+    if stated.epochs and release.epochs and round(stated.epochs, 2) != release.epochs:
+        differ.append(f"{stated.epochs:g} epochs, not {release.epochs:g}")
+    return differ
 
 
 def _training(
@@ -171,11 +179,11 @@ def _has(args: Mapping[str, Any], wanted: str) -> bool:
 
 
 def _views(args: Mapping[str, Any]) -> float:
-    """Area of the crops of one image in units of a global one (`main_dino.py`, `main_ibot.py`)."""
-    given = {k: v for k in args if (v := number(args[k])) is not None}
-    sizes = (given.get("local_crops_size") or 96) / (given.get("global_crops_size") or 224)
+    """Area of the crops per image, in global crops (`main_dino.py`, `main_ibot.py`)."""
+    given = {name: v for name in args if (v := number(args[name])) is not None}
+    scale = (given.get("local_crops_size") or 96) / (given.get("global_crops_size") or 224)
     local = max(given.get("local_crops_number", 0), 0)
-    return given.get("global_crops_number", 2) + local * sizes**2
+    return given.get("global_crops_number", 2) + local * scale**2
 
 
 def _statistics(container: Mapping[str, Any], args: Mapping[str, Any]) -> Statistics:
