@@ -1,4 +1,4 @@
-"""The projects whose checkpoints are read, one file each: what it recognises, renames and drops.
+"""The projects whose checkpoints are read, one file each: what is recognised, renamed and dropped.
 
 A file may carry marks of several families, e.g. iBOT's mask token beside names of timm. Therefore
 every layout that fits is applied, in the order of `FAMILIES`, and what any family leaves out is
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from typing import TypeVar
 
 from sslbench.checkpoints.families.beit import BEIT
@@ -46,13 +45,16 @@ _DROPS = {re.compile(pattern): why for family in FAMILIES for pattern, why in fa
 
 
 def to_our_names(backbone: Mapping[str, T]) -> tuple[dict[str, T], tuple[Layout, ...]]:
-    """A backbone's tensors, or what stands for them, under our names; the layouts that fitted."""
-    renamed, fitted = dict(backbone), list[Layout]()
+    """A backbone's tensors under our names, and the layouts that they were in.
+
+    backbone: name below its root -> tensor, or what stands for it.
+    """
+    renamed, layouts = dict(backbone), list[Layout]()
     for layout in (layout for family in FAMILIES for layout in family.layouts):
         if _fits(layout, renamed):
             renamed = to_ours(renamed, layout.names)
-            fitted.append(layout)
-    return renamed, tuple(fitted)
+            layouts.append(layout)
+    return renamed, tuple(layouts)
 
 
 def reason_to_drop(name: str) -> str | None:
@@ -70,12 +72,12 @@ def check_readable(names: Iterable[str], source: str) -> None:
 
 
 def translated(keys: Mapping[str, str], source: str) -> Translation | None:
-    """The names of a dict as the library that wrote it translates them; None where none has to.
+    """A dict under official names; None where its own are official or those of a layout.
 
     keys: name without training wrappers -> key in the file.
     """
     for family in FAMILIES:
-        pattern = rf"(.*\.)?({'|'.join(family.embeddings)})"
+        pattern = rf".*({'|'.join(family.embeddings)})"
         if family.translate and has_match(pattern, keys):
             return family.translate(keys, source)
     return None
@@ -96,25 +98,20 @@ def has_match(pattern: str, names: Iterable[str]) -> bool:
 
 def to_theirs(tensors: Mapping[str, T], names: Names) -> dict[str, T]:
     """`tensors`, under our names, under those of a family."""
-    return _renamed(tensors, tuple(names.items()))
+    return _renamed(tensors, names.items())
 
 
 def to_ours(tensors: Mapping[str, T], names: Names) -> dict[str, T]:
     """`tensors`, under a family's names, under ours."""
-    return _renamed(tensors, tuple((theirs, ours) for ours, theirs in names.items()))
+    return _renamed(tensors, ((theirs, ours) for ours, theirs in names.items()))
 
 
-def _renamed(tensors: Mapping[str, T], prefixes: tuple[tuple[str, str], ...]) -> dict[str, T]:
-    rules = _rules(prefixes)
-    return {_rename(key, rules): tensor for key, tensor in tensors.items()}
-
-
-@lru_cache
-def _rules(prefixes: tuple[tuple[str, str], ...]) -> tuple[tuple[re.Pattern[str], str], ...]:
-    return tuple(
+def _renamed(tensors: Mapping[str, T], prefixes: Iterable[tuple[str, str]]) -> dict[str, T]:
+    rules = [
         (re.compile(re.escape(old).replace(r"\{\}", r"(\d+)")), _template(new))
         for old, new in prefixes
-    )
+    ]
+    return {_rename(key, rules): tensor for key, tensor in tensors.items()}
 
 
 def _template(prefix: str) -> str:

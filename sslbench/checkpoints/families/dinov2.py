@@ -1,10 +1,15 @@
 """DINOv2 (facebookresearch/dinov2): the shared ViT with LayerScale and registers under our names.
 
-Names: `dinov2/models/vision_transformer.py`. Its training splits the blocks into chunks, which
-`networks.plain` joins. DINOv3's positions are rotations, which no backbone of ours has.
+Names: `dinov2/models/vision_transformer.py`; those of its training have chunks and wrappers too.
+DINOv3's positions are rotations, which no backbone of ours has.
 """
 
+import re
+
 from sslbench.checkpoints.families.family import PRETRAINING, Family, Training
+
+# blocks are trained in chunks; the second number counts through all of them (lines 159-171)
+CHUNK = re.compile(r"((?:^|\.)blocks\.)\d+\.(\d+\.)")
 
 DINOV2 = Family(
     name="DINOv2",
