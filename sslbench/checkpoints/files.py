@@ -1,4 +1,4 @@
-"""Files of weights: where they lie, what their endings say, and what is none at a glance."""
+"""Tells files of weights by their names, and files that cannot hold any by their first bytes."""
 
 from __future__ import annotations
 
@@ -28,11 +28,12 @@ def suffix(path: Path) -> str:
 
 def stem(path: Path) -> str:
     """The name of a file without its ending: "x" of "x.pth.tar"."""
-    return path.name[: -len(found)] if (found := suffix(path)) else path.stem
+    ending = suffix(path)
+    return path.name[: -len(ending)] if ending else path.stem
 
 
 def is_safetensors(path: Path) -> bool:
-    """Whether it is called a file of safetensors; all others are pickled."""
+    """Whether a file is one of safetensors by its name; all others are pickled."""
     return suffix(path) == SAFETENSORS
 
 
@@ -47,7 +48,7 @@ def is_index(path: Path) -> bool:
 
 
 def not_weights(path: Path) -> str | None:
-    """What a file that cannot hold weights is, with the remedy; None if it may hold some."""
+    """What a file is that cannot hold weights, with the remedy; None if it may hold some."""
     with path.open("rb") as file:
         start = file.read(512)
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
