@@ -1,4 +1,4 @@
-"""The Backbone contract: what every method trains and every benchmark judges."""
+"""The Backbone contract: what every method trains and every benchmark evaluates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names with wrappers and chunks inside, as DINOv2's own training writes them (P20)."""
+"""Names with wrappers and chunks inside, as DINOv2's own training writes them."""
 
 import pytest
 import torch

@@ -2,7 +2,7 @@
 
 A file may carry marks of several families, e.g. iBOT's mask token beside names of timm. Therefore
 every layout that fits is applied, in the order of `FAMILIES`, and what any family leaves out is
-left out of every file.
+left out of every file. Another project is one more file with a `Family`, named in `FAMILIES`.
 """
 
 from __future__ import annotations
