@@ -46,7 +46,7 @@ class VisionTransformer(Backbone):
         absolute = config.positions == "absolute"
         positions = torch.zeros(1, 1 + self.grid_size**2, width)
         self.pos_embed = nn.Parameter(positions) if absolute else None
-        # (1, D): two-dimensional, hence weight-decayed like the papers'
+        # (1, D): two-dimensional, hence weight-decayed as by `get_params_groups` of dino/utils.py
         self.mask_token = nn.Parameter(torch.zeros(1, width)) if mask_token else None
         registers = torch.zeros(1, config.registers, width)
         self.register_tokens = nn.Parameter(registers) if config.registers else None
@@ -63,7 +63,7 @@ class VisionTransformer(Backbone):
 
     def _initialise(self) -> None:
         for module in self.modules():
-            # cut at +-2 (absolute), biases 0; convolutions keep torch's default
+            # cut at +-2 absolute, biases 0; convolutions keep torch's default
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=self.init_std)
                 if module.bias is not None:
@@ -147,9 +147,9 @@ class VisionTransformer(Backbone):
         """Positions for `grid`, (1, 1 + h*w, D).
 
         Bicubic by scale factor with 0.1 added to the target, as dino/vision_transformer.py:174-194
-        does: the exact target size would shift the values slightly. DINOv2's
-        models with registers are made for the exact size, antialiased (dinov2/hub/backbones.py),
-        and transformers takes the exact size for all (`interpolate_pos_encoding`).
+        does: the exact target size would shift the values slightly. DINOv2's models with registers
+        are made for the exact size, antialiased (dinov2/hub/backbones.py), and transformers takes
+        the exact size for all (`interpolate_pos_encoding`).
         """
         table, side = self.pos_embed, self.grid_size
         assert table is not None, "asked for only where there is a table"

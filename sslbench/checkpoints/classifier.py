@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from sslbench.checkpoints.adopt import unsound
 from sslbench.checkpoints.pickles import read_pickle
-from sslbench.checkpoints.soundness import unsound
 from sslbench.errors import UserError
 from sslbench.storage.home import expanded
 
@@ -21,16 +21,16 @@ def read_classifier(source: str | Path) -> nn.Linear:
     """The linear layer in a file that DINO's or iBOT's linear evaluation saved.
 
     `eval_linear.py` of both saves {"state_dict": {"module.linear.weight": (K, D), ...}}; iBOT's
-    `eval_linear_multi.py` one layer a setting, "36.module.linear.weight", and the best one's number
-    as "best_acc_hidx". Raises UserError for any other file.
+    `eval_linear_multi.py` saves one layer per setting, "36.module.linear.weight", and the number of
+    the best one as "best_acc_hidx". Raises UserError for any other file.
     """
     path = expanded(source)
     if not path.is_file():
         raise UserError(f"the classifier {source} does not exist; give the file of its weights.")
-    found: Any = read_pickle(path)
-    found = found if isinstance(found, dict) else {}
-    layers = _layers(found.get("state_dict", found))
-    best = str(found.get("best_acc_hidx", "")) if len(layers) > 1 else next(iter(layers), "")
+    content: Any = read_pickle(path)
+    content = content if isinstance(content, dict) else {}
+    layers = _layers(content.get("state_dict", content))
+    best = str(content.get("best_acc_hidx", "")) if len(layers) > 1 else next(iter(layers), "")
     weight, bias = (layers.get(best, {}).get(name) for name in ("weight", "bias"))
     if weight is None or bias is None or weight.ndim != 2 or weight.shape[:1] != bias.shape:
         raise UserError(
@@ -38,15 +38,15 @@ def read_classifier(source: str | Path) -> nn.Linear:
             "numbered ones with `best_acc_hidx`; give the file that was released for linear "
             "evaluation."
         )
-    if said := unsound(weight) or unsound(bias):
-        raise UserError(f"{path} is unfit: its linear layer {said}; get the file anew.")
+    if reason := unsound(weight) or unsound(bias):
+        raise UserError(f"{path} is unfit: its linear layer {reason}; get the file anew.")
     layer = nn.Linear(weight.shape[1], weight.shape[0])
     layer.load_state_dict({"weight": weight, "bias": bias})
     return layer.requires_grad_(False).eval()
 
 
 def _layers(tensors: Any) -> dict[str, dict[str, Tensor]]:
-    """number ("" where there is one layer) -> "weight" and "bias"."""
+    """Number ("" where there is one layer) -> "weight" and "bias"."""
     layers: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items() if isinstance(tensors, dict) else ():
         match = KEY.fullmatch(str(key))

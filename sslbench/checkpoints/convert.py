@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from torch import Tensor
-
 from sslbench.backbones.config import BackboneConfig
+from sslbench.checkpoints.families import mmpretrain, swin, timm, to_theirs
 from sslbench.checkpoints.files import PICKLED, SAFETENSORS, stem, suffix
-from sslbench.checkpoints.layouts import OTHERS_EPS
 from sslbench.checkpoints.load import load_backbone
 from sslbench.checkpoints.loaded import LoadedModel, Report
-from sslbench.checkpoints.names import MM_SWIN, MM_VIT, TIMM_SWIN, TIMM_VIT, to_theirs, unfolded
-from sslbench.checkpoints.official import TIMM, exported
-from sslbench.checkpoints.ours import JUDGING
+from sslbench.checkpoints.others import exported
+from sslbench.checkpoints.ours import EVALUATED_BY
 from sslbench.checkpoints.sources import split
 from sslbench.errors import UserError, nearest
 from sslbench.storage.home import expanded
@@ -25,6 +21,7 @@ from sslbench.storage.sealed import save_pickled
 from sslbench.storage.weights import save_weights
 
 STYLES = {"safetensors": (SAFETENSORS,), "timm": PICKLED, "mmpretrain": PICKLED}  # -> endings
+WRITERS = {"timm": timm.for_writing, "mmpretrain": mmpretrain.for_writing}
 
 
 def convert(source: str, style: str, out: Path | None = None) -> tuple[Path, Report]:
@@ -56,12 +53,13 @@ def convert(source: str, style: str, out: Path | None = None) -> tuple[Path, Rep
         _save_ours(model, config, path)
     else:
         kept = {k: v.cpu() for k, v in model.backbone.state_dict().items() if k != "mask_token"}
-        theirs = _to_timm(kept, config) if style == "timm" else _to_mm(kept, config)
-        save_pickled(path, theirs)
+        theirs = to_theirs(*WRITERS[style](kept, config))
+        below = {f"backbone.{k}": v for k, v in theirs.items()}
+        save_pickled(path, {"state_dict": below} if style == "mmpretrain" else theirs)
     report = model.report or Report(tuple(exported(model.backbone, model.head)))
     if lost:
         report = replace(report, dropped={**report.dropped, f"{style} has no place for it": lost})
-    usual = OTHERS_EPS if config.family == "swin" else BackboneConfig.norm_eps
+    usual = swin.NORM_EPS if config.family == "swin" else BackboneConfig.norm_eps
     if style != "safetensors" and config.norm_eps != usual:
         kind = "Swin" if config.family == "swin" else "ViT"
         note = f"{style}'s {kind} is to be built with LayerNorms of eps {config.norm_eps}"
@@ -76,7 +74,7 @@ def _name(source: str) -> str:
     if path.exists():
         path = path.resolve().parent if path.name == WEIGHTS else path.absolute()
         return path.resolve().name if path.is_dir() else stem(path)
-    return stem(Path(re.sub(r"[:/@?]", "_", place.removeprefix(f"{TIMM}:"))))
+    return stem(Path(re.sub(r"[:/@?]", "_", place.removeprefix(f"{timm.HUB}:"))))
 
 
 def _lost(model: LoadedModel) -> tuple[str, ...]:
@@ -85,20 +83,6 @@ def _lost(model: LoadedModel) -> tuple[str, ...]:
 
 
 def _save_ours(model: LoadedModel, config: BackboneConfig, path: Path) -> None:
-    about = {"model": asdict(model.card), **{name: getattr(model, name) for name in JUDGING}}
+    about = {"model": asdict(model.card), **{name: getattr(model, name) for name in EVALUATED_BY}}
     about |= {"norm_eps": config.norm_eps, "resampling": config.resampling}
     save_weights(path, exported(model.backbone, model.head), {"converted": about})
-
-
-def _to_timm(t: dict[str, Tensor], config: BackboneConfig) -> dict[str, Tensor]:
-    if config.registers:  # timm adds the position of [CLS] to it beforehand
-        t["cls_token"] = t["cls_token"] + t["pos_embed"][:, :1]
-        t["pos_embed"] = t["pos_embed"][:, 1:].clone()
-    return to_theirs(t, TIMM_SWIN if config.family == "swin" else TIMM_VIT)
-
-
-def _to_mm(t: Mapping[str, Tensor], config: BackboneConfig) -> dict[str, dict[str, Tensor]]:
-    if config.family == "swin":
-        t = {k: unfolded(v) if ".downsample." in k else v for k, v in t.items()}
-    theirs = to_theirs(t, MM_SWIN if config.family == "swin" else MM_VIT)
-    return {"state_dict": {f"backbone.{k}": v for k, v in theirs.items()}}

@@ -1,4 +1,4 @@
-"""Files of weights: where they lie, what their endings say, and what is none at a glance."""
+"""Tells files of weights by their names, and files that cannot hold any by their first bytes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from pathlib import Path
 SAFETENSORS = ".safetensors"
 PICKLED = (".pth", ".pt", ".bin", ".pkl", ".ckpt", ".pth.tar")
 SUFFIXES = (*PICKLED, SAFETENSORS)
+# in folders of Hugging Face: one file, or an index and its shards
+INDEX = ".index.json"
+MAIN = tuple(f"{name}{end}" for name in ("model.safetensors", "pytorch_model.bin")
+             for end in ("", INDEX))  # fmt: skip
 ZIP, PICKLE = b"PK", b"\x80"  # how files of torch.save start, the legacy ones with the latter
 PAGE = (b"<!", b"<html", b"<head", b"<?xml", b"<error")
 WGET = re.compile(
@@ -24,16 +28,27 @@ def suffix(path: Path) -> str:
 
 def stem(path: Path) -> str:
     """The name of a file without its ending: "x" of "x.pth.tar"."""
-    return path.name[: -len(found)] if (found := suffix(path)) else path.stem
+    ending = suffix(path)
+    return path.name[: -len(ending)] if ending else path.stem
 
 
 def is_safetensors(path: Path) -> bool:
-    """Whether it is called a file of safetensors; all others are pickled."""
+    """Whether a file is one of safetensors by its name; all others are pickled."""
     return suffix(path) == SAFETENSORS
 
 
+def main_file(folder: Path) -> Path | None:
+    """The file of weights, or the index of its shards, in a folder; None if there is none."""
+    return next((path for name in MAIN if (path := folder / name).is_file()), None)
+
+
+def is_index(path: Path) -> bool:
+    """Whether a file is an index of shards by its name."""
+    return path.name.endswith(INDEX)
+
+
 def not_weights(path: Path) -> str | None:
-    """What a file that cannot hold weights is, with the remedy; None if it may hold some."""
+    """What a file is that cannot hold weights, with the remedy; None if it may hold some."""
     with path.open("rb") as file:
         start = file.read(512)
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()

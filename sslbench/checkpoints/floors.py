@@ -1,4 +1,4 @@
-"""Models that nobody trained, which every trained one is set beside: fresh weights and pixels."""
+"""Untrained models that every trained one is compared with: fresh weights and pixels."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ def random_source(config: BackboneConfig, seed: int) -> str:
 
 
 def random_model(text: str) -> LoadedModel:
-    """Fresh weights, always the same for one source; UserError if it is none."""
+    """Fresh weights, always the same for one source; UserError for a malformed source."""
     match = re.fullmatch(rf"{RANDOM}:(\w+)/(\d+)@(\d+)(?:\?(.*))?", text)
     try:
         if not match:
             raise ValueError(text)
-        said = dict(parse_qsl(match.group(4) or "", strict_parsing=bool(match.group(4))))
-        seed = int(said.pop("seed", 0))
+        options = dict(parse_qsl(match.group(4) or "", strict_parsing=bool(match.group(4))))
+        seed = int(options.pop("seed", 0))
         if seed < 0:
             raise ValueError(seed)
-        own = {name: type(OPTIONS[name])(value) for name, value in said.items()}
+        own = {name: type(OPTIONS[name])(value) for name, value in options.items()}
     except (ValueError, KeyError) as error:
         raise UserError(
             f"{text!r} is not of the form {RANDOM}:vit_small/16@224?seed=0, with "
@@ -62,7 +62,7 @@ def random_model(text: str) -> LoadedModel:
 
 
 def pixels_model(text: str) -> LoadedModel:
-    """The pixels of images of a size, e.g. "pixels:64"; UserError if it is none."""
+    """The pixels of images of a size, e.g. "pixels:64"; UserError for a malformed source."""
     size = text.partition(":")[2]
     if not size.isdecimal() or int(size) < 8 or int(size) % 8:
         raise UserError(f"{text!r} is not of the form {PIXELS}:64, a multiple of 8.")

@@ -1,4 +1,4 @@
-"""Finds out what a source of weights is and loads it; nothing is ever guessed silently.
+"""Finds out what kind of source of weights a text names, and loads the model behind it.
 
 DIR, DIR/weights.safetensors    a run of ours
 FILE[?key=student&arch=ViT-S/16]    a checkpoint of others: which network of it, what it must be;
@@ -28,12 +28,12 @@ from torch import Tensor, nn
 from sslbench import plugins
 from sslbench.backbones.build import build_backbone
 from sslbench.checkpoints.download import find, releases
-from sslbench.checkpoints.files import is_safetensors, not_weights
+from sslbench.checkpoints.families.timm import HUB
+from sslbench.checkpoints.files import MAIN, is_index, is_safetensors, main_file, not_weights
 from sslbench.checkpoints.floors import PIXELS, RANDOM, pixels_model, random_model, random_source
-from sslbench.checkpoints.folders import MAIN, is_index, main_file
 from sslbench.checkpoints.foreign import published_file, random_module, read_module
 from sslbench.checkpoints.loaded import LoadedModel
-from sslbench.checkpoints.official import TIMM, check_arch, read_official, read_timm
+from sslbench.checkpoints.others import check_arch, read_others, read_timm
 from sslbench.checkpoints.ours import read_checked
 from sslbench.checkpoints.pickles import number
 from sslbench.checkpoints.sources import split
@@ -59,29 +59,29 @@ def load_backbone(source: str | Path, label: str = "") -> LoadedModel:
     label: the user's name for it, see `sources.named`.
     """
     text = str(source)
-    model = _made(text) or _stored(text)
+    model = _without_file(text) or _from_file(text)
     return replace(model, card=replace(model.card, source=text, label=label))
 
 
-def _made(text: str) -> LoadedModel | None:
-    """The model behind a source that is no place on this machine; None for one that is."""
-    for prefix, read in ((RANDOM, random_model), (PIXELS, pixels_model), (TIMM, read_timm)):
+def _without_file(text: str) -> LoadedModel | None:
+    """The model behind a source that names no file of the user; None for one that does."""
+    for prefix, read in ((RANDOM, random_model), (PIXELS, pixels_model), (HUB, read_timm)):
         if text.startswith(f"{prefix}:"):
             return replace(read(text), source=text)
     return None
 
 
-def _stored(text: str) -> LoadedModel:
+def _from_file(text: str) -> LoadedModel:
     """The model in a run's directory or a file."""
     place, options = split(text)
     if not expanded(place).exists() and place in releases():
         place = str(find(place))
     path = _weights_file(place)
-    model = _run(path, options) if _is_run(path) else read_official(path, options)
-    # an index holds no weights, and its shards are no file
+    model = _run(path, options) if _is_run(path) else read_others(path, options)
+    # an index holds no weights, and its shards are several files
     card = replace(model.card, file_sha256="" if is_index(path) else file_sha256(path))
-    whole = str(expanded(place).absolute()) + (f"?{urlencode(options)}" if options else "")
-    return replace(model, card=card, source=whole)
+    absolute = str(expanded(place).absolute()) + (f"?{urlencode(options)}" if options else "")
+    return replace(model, card=card, source=absolute)
 
 
 def read_card(source: str | Path) -> dict[str, Any]:
@@ -148,11 +148,11 @@ def _weights_file(text: str) -> Path:
     if not path.is_file():
         raise UserError(
             f"model source {text!r} does not exist{_similar(text)}; give a run directory, a file "
-            f"of weights, released weights by name (see `sslbench list`), {TIMM}:NAME, "
+            f"of weights, released weights by name (see `sslbench list`), {HUB}:NAME, "
             f"{RANDOM}:ARCH/PATCH@SIZE or {PIXELS}:SIZE."
         )
-    if not is_index(path) and (said := not_weights(path)):
-        raise UserError(f"{path} {said}.")
+    if not is_index(path) and (reason := not_weights(path)):
+        raise UserError(f"{path} {reason}.")
     return path
 
 
@@ -163,9 +163,9 @@ def _main_file(folder: Path) -> Path:
         return main
     if has_state(folder):
         raise UserError(
-            f"{folder} holds no {WEIGHTS}: the run has not ended; go on with `pretrain --resume`, "
-            f"or take those of its newest checkpoint with `sslbench export "
-            f"{shlex.quote(str(folder))}`."
+            f"{folder} holds no {WEIGHTS}: the run has not ended; resume it with "
+            f"`pretrain --resume`, or take the weights of its newest checkpoint with "
+            f"`sslbench export {shlex.quote(str(folder))}`."
         )
     raise UserError(
         f"{folder} holds no {WEIGHTS}, as a run does, and none of {', '.join(MAIN)}, as folders of "
@@ -192,14 +192,14 @@ def _read(path: Path, group: str) -> tuple[Recipe, dict[str, Any], dict[str, Ten
 def _run(path: Path, options: Mapping[str, str]) -> LoadedModel:
     if key := options.get("key"):
         raise UserError(f"{path} is of a run, which exports one network; leave out ?key={key}.")
-    if told := [name for name in options if name != "arch"]:
+    if odd := [name for name in options if name != "arch"]:
         raise UserError(
             f"{path} is of a run, which says itself what it is and how its inputs are normalised; "
-            f"leave out ?{told[0]}={options[told[0]]}."
+            f"leave out ?{odd[0]}={options[odd[0]]}."
         )
     recipe, card, tensors = _read(path, plugins.METHODS)
     check_arch(recipe.backbone.arch, options.get("arch"), path, "was asked for")
-    model = _card(recipe, card, path)
+    model_card = _card(recipe, card, path)
     method_class: type[Method] = plugins.load(plugins.METHODS, recipe.method_name)
     masked = "backbone.mask_token" in tensors
     make = partial(build_backbone, recipe.backbone, masked, drop_path=0.0)
@@ -210,7 +210,7 @@ def _run(path: Path, options: Mapping[str, str]) -> LoadedModel:
     size = recipe.backbone.image_size
     return LoadedModel(
         backbone,
-        model,
+        model_card,
         method_class.poolings,
         size,
         recipe.data.mean,
@@ -220,7 +220,7 @@ def _run(path: Path, options: Mapping[str, str]) -> LoadedModel:
 
 
 def _card(recipe: Recipe, card: Mapping[str, Any], path: Path) -> ModelCard:
-    """What a run's own card says; UserError where it lacks something or holds no such value."""
+    """The model card of a run; UserError where its own card lacks a value or has a wrong one."""
     numbers = ("epochs", "effective_epochs", "steps", "tokens")
     if missing := {"sha256", "data", *numbers[:3]} - card.keys():
         raise UserError(f"the card in {path} lacks {min(missing)!r}; export the run again.")
@@ -270,11 +270,11 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def _fitted(make: Callable[[], Any], tensors: Mapping[str, Tensor], source: str) -> Any:
     """The module that `make` builds, with `tensors`, in eval mode; UserError if they do not fit.
 
-    It is built with shapes alone first: a card may tell of any size. A plugin's that cannot be is
-    built at once.
+    It is built on the meta device first, because a card may give any size. A plugin's module that
+    cannot be built there is built at once.
     """
     with warnings.catch_warnings(), suppress(RuntimeError, NotImplementedError):
-        warnings.simplefilter("ignore")  # that nothing is copied to where there is nothing
+        warnings.simplefilter("ignore")  # copies to meta tensors do nothing
         with torch.device("meta"):
             _load_exactly(make(), tensors, source)
     module = make()

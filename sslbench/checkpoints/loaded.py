@@ -1,4 +1,4 @@
-"""What loading gives: a backbone ready to be judged, and an account of the file it came from."""
+"""What loading returns: a backbone ready for evaluation, and an account of its file's keys."""
 
 from __future__ import annotations
 
@@ -28,20 +28,21 @@ class Report:
     notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """It in words, one line each."""
-        said = [f"loaded: {len(self.loaded)} tensors"]
+        """The report in words."""
+        lines = [f"loaded: {len(self.loaded)} tensors"]
         for reason, keys in self.dropped.items():
-            said.append(f"left out, {reason}: {few(keys)}")
-        return said + [f"note: {note}" for note in self.notes]
+            lines.append(f"left out, {reason}: {shortened(keys)}")
+        return lines + [f"note: {note}" for note in self.notes]
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A backbone ready to be judged, and everything that must travel with its weights.
+    """A backbone ready for evaluation, and everything that must travel with its weights.
 
-    source: what `load_backbone` was given, absolute where it is a path; it stays on this machine.
-    classifier: a linear layer released with these weights, where one was given. report: of weights
-    that others made.
+    poolings: features that its method is evaluated by; image_size: side of its images in pixels;
+    mean, std: of inputs in [0, 1]; head: its projection head. source: the source that was loaded,
+    absolute where it is a path; it stays on this machine. classifier: a linear layer released with
+    these weights, where one was given. report: of weights that others made.
     """
 
     backbone: Backbone
@@ -76,7 +77,7 @@ class LoadedModel:
         return self.backbone(batch.to(device))
 
 
-def few(keys: tuple[str, ...] | list[str], shown: int = 3) -> str:
+def shortened(keys: tuple[str, ...] | list[str], shown: int = 3) -> str:
     """The first of `keys` and how many more there are."""
     more = len(keys) - shown
     return ", ".join(keys[:shown]) + (f" and {more} more" if more > 0 else "")

@@ -1,7 +1,7 @@
-"""Which network of a checkpoint is meant: by its place in the file, or by the start of its names.
+"""Chooses the network of a checkpoint: by its place in the file, or by the start of its names.
 
-A full checkpoint holds a dict a network ("teacher", "student"); others put two networks into one
-flat dict ("teacher_backbone.", "student_backbone."). Both are chosen by `?key=`.
+A full checkpoint holds one dict per network ("teacher", "student"); other files hold two networks
+in one flat dict ("teacher_backbone.", "student_backbone."). `?key=` chooses in both.
 """
 
 from __future__ import annotations
@@ -12,24 +12,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sslbench.checkpoints.loaded import few
-from sslbench.checkpoints.wrappers import plain
+from sslbench.checkpoints import families
+from sslbench.checkpoints.families.dinov2 import CHUNK
+from sslbench.checkpoints.loaded import shortened
 from sslbench.errors import UserError, nearest
 
+# places of a network, the preferred ones first
 NETWORKS = ("teacher", "student", "state_dict", "model", "model_state_dict", "module")
-EMBEDDING = re.compile(
-    r"(.*?)(patch_embed\.(proj\.|projection\.)?|embeddings\.patch_embeddings\.(projection\.)?)"
-    r"weight"
+EMBEDDING = re.compile(rf"(.*?)(?:{families.EMBEDDING})")
+HEAD = rf"head\.({families.HEAD})"
+WRAPPER = re.compile(
+    r"(?:^|(?<=\.))(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
 )
-HEAD = r"head\.((?:(?:mlp|layers|norms|patch_norms)\.\d+|last_layer2?|last_norm2?)\..+)"
+FLAT = "_flat_param"  # how FSDP names flattened parameters
 
 
 @dataclass(frozen=True)
 class Division:
     """What belongs to one backbone among the names of a flat dict.
 
-    root: what stands before the backbone's own names; head: matches the names of its projection
-    head, their part in group 1; others: the names of another network.
+    root: the prefix of the backbone's names; head: matches the names of its projection head, with
+    what follows "head." in group 1; others: the names of another network.
     """
 
     root: str
@@ -40,10 +43,11 @@ class Division:
 def select(
     container: Mapping[str, Any], key: str | None, preferred: str | None, path: Path
 ) -> tuple[str, dict[str, Any], str | None]:
-    """The dict that holds the network, its place in the file, and what of `key` is left to choose.
+    """The place of a network in a file, the dict there, and the part of `key` not used yet.
 
-    place: "" if the file itself is that dict. Raises UserError for a key that is neither a place
-    nor the start of names, and for places that only the user can choose among.
+    The place is "" if the file itself is the dict; a key that is no place is for `divide`. Raises
+    UserError for a key that is neither a place nor the start of names, and where only the user can
+    choose a place.
     """
     places = _places(container)
     order = [k for k in (key, preferred, *NETWORKS) if k in places]
@@ -56,7 +60,7 @@ def select(
         raise UserError(f"{path} has no {key!r}: {hint}.")
     if not roots and places:
         raise UserError(
-            f"{path} holds {few(list(map(str, container)))} and no network by a usual name; "
+            f"{path} holds {shortened(list(map(str, container)))} and no network by a usual name; "
             f"choose one with '{path}?key={next(iter(places))}'."
         )
     if not roots:
@@ -64,13 +68,15 @@ def select(
         raise _no_backbone(str(path), next(inner, container))
     if strange := [k for k in chosen if not isinstance(k, str)]:
         raise UserError(f"{path} has {strange[0]!r} as a name; save a plain state dict instead.")
-    return place, dict(chosen), None if key in places else key
+    unused = None if key in places else key
+    return place, dict(chosen), unused
 
 
 def divide(names: Iterable[str], source: str, wanted: str | None) -> Division:
-    """Divides the names of a flat dict; wanted: which of several backbones, by its root.
+    """What belongs to the wanted backbone of a flat dict.
 
-    The teacher is taken where none is wanted. A head counts only beside the chosen backbone.
+    wanted: the start of its names; unset, the teacher where there are several. A head counts only
+    beside the chosen backbone.
     Raises UserError if there is no backbone, or several to choose from.
     """
     names = list(names)
@@ -106,9 +112,9 @@ def _places(container: Mapping[Any, Any]) -> dict[str, Mapping[Any, Any]]:
 
 
 def _roots(names: Iterable[Any]) -> list[str]:
-    """What stands before the names of the backbones, e.g. ["backbone."]."""
-    found = (plain(str(name)) for name in names)
-    return sorted({m.group(1) for k in found if (m := EMBEDDING.fullmatch(k))})
+    """The prefixes of the backbones' names, e.g. ["backbone."]."""
+    matches = (EMBEDDING.fullmatch(plain(str(name))) for name in names)
+    return sorted({match.group(1) for match in matches if match})
 
 
 def _matching(roots: Sequence[str], wanted: str) -> list[str]:
@@ -131,6 +137,31 @@ def _chosen(roots: Sequence[str], source: str, wanted: str | None) -> str:
 
 def _no_backbone(source: str, names: Iterable[Any]) -> UserError:
     names = [str(name) for name in names]
-    found = f"by a known name is among its {len(names)} names ({few(names)})"
-    lacks = found if names else "is there, for it is empty"
+    lacks = "is there, for it is empty"
+    if names:
+        lacks = f"by a known name is among its {len(names)} names ({shortened(names)})"
     return UserError(f"{source} holds no ViT, BEiT or Swin: no patch embedding {lacks}.")
+
+
+def plain(name: str) -> str:
+    """A name without training wrappers: "blocks.3.x" of "module.blocks.0.3.x"."""
+    return CHUNK.sub(r"\1\2", WRAPPER.sub("", name))
+
+
+def plain_names(names: Iterable[str], source: str) -> dict[str, str]:
+    """Plain name -> the name in the file.
+
+    Raises UserError for flattened parameters and where two names have the same plain name.
+    """
+    names_by_plain: dict[str, str] = {}
+    for name in names:
+        if name.rpartition(".")[2].startswith(FLAT):
+            raise UserError(
+                f"{source} holds {name}, parameters that FSDP flattened for one process; save a "
+                "full state dict instead."
+            )
+        if (other := names_by_plain.setdefault(plain(name), name)) != name:
+            raise UserError(
+                f"{source} holds both {other} and {name}, one parameter under two names; save one."
+            )
+    return names_by_plain

@@ -1,7 +1,7 @@
 """Reads files of `torch.save` without running anything that they hold.
 
-Old checkpoints pickle more than tensors (arguments, paths, NumPy scalars). Those few kinds come
-back as inert stand-ins; every other object is refused by name, and nothing in a file is called.
+Old checkpoints pickle more than tensors: arguments, paths, NumPy scalars. These come back as inert
+stand-ins; every other object is refused by name, and nothing in a file is called.
 """
 
 from __future__ import annotations
@@ -42,24 +42,24 @@ LAYOUTS = {"i8": "<q", "i4": "<i", "f8": "<d", "f4": "<f"}  # NumPy's name -> st
 
 
 class Inert:
-    """Stands for an object that is no tensor: keeps what it was made of and does nothing.
+    """Stands for an object that is no tensor: keeps its parts and does nothing.
 
-    args: of its constructor; what was its `__dict__` is this object's too, so `vars` works.
+    args: of its constructor. The `__dict__` of the object is this one's too, so `vars` works.
     """
 
     args: tuple[Any, ...]
 
     def __new__(cls, *args: Any) -> Inert:
-        made = super().__new__(cls)
-        made.__dict__["args"] = args
-        return made
+        stand_in = super().__new__(cls)
+        stand_in.__dict__["args"] = args
+        return stand_in
 
     def __setstate__(self, state: Any) -> None:
         self.__dict__.update(state if isinstance(state, dict) else {"state": state})
 
 
 def number(value: Any) -> int | float | None:
-    """A plain number, or the one that a NumPy scalar stood for; None for what counts nothing."""
+    """A plain number, or that of a NumPy scalar; None for everything else and for huge ones."""
     match value:
         case Inert(args=(Inert(args=(str(name), *_)), bytes(data))) if name in LAYOUTS:
             with contextlib.suppress(struct.error):
@@ -68,24 +68,24 @@ def number(value: Any) -> int | float | None:
 
 
 def read_pickle(path: Path, shells: Mapping[str, type] | None = None) -> Any:
-    """What a file of `torch.save` (zip or legacy) holds, tensors on the CPU.
+    """The content of a file of `torch.save` (zip or legacy), tensors on the CPU.
 
     shells: full name in the file -> the class of ours that is built in its place.
-    Raises UserError, naming the offender, for any other object and for what is no such file.
+    Raises UserError, naming the object, for any other object, and for any other kind of file.
     """
-    if said := not_weights(path):
-        raise UserError(f"{path} {said}.")
+    if reason := not_weights(path):
+        raise UserError(f"{path} {reason}.")
     stand_ins = {**dict.fromkeys(HARMLESS, Inert), **(shells or {})}
     allowed: list[Any] = [(stand_in, name) for name, stand_in in stand_ins.items()]
     try:
         screen(path, _start(path) == ZIP)
         _check_sums(path)
         with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what they warn of is either fine or refused below
-            with path.open("rb") as file:  # under any name
-                found = torch.load(file, map_location="cpu", weights_only=True)
-        check_stored(path, found)
-        return found
+            warnings.simplefilter("ignore")  # what they warn of is fine, or refused below
+            with path.open("rb") as file:  # opened here, so that any file name works
+                content = torch.load(file, map_location="cpu", weights_only=True)
+        check_stored(path, content)
+        return content
     except UserError:
         raise
     except Exception as error:  # a damaged or hostile stream may end in any way
@@ -93,30 +93,30 @@ def read_pickle(path: Path, shells: Mapping[str, type] | None = None) -> Any:
 
 
 def _check_sums(path: Path) -> None:
-    """torch.load itself takes tensors as they are, whatever their checksums say."""
+    """Raises ValueError for a damaged zip; torch.load does not look at checksums."""
     if _start(path) == ZIP:
         with zipfile.ZipFile(path) as file:
             if wrong := file.testzip():
                 raise ValueError(f"{wrong} does not match its checksum")
 
 
-def _why(path: Path, said: str) -> str:
-    said = re.sub(r"\[enforce fail[^]]*\][ .]*", "", said)  # where in torch's own source
-    found = re.search(r"(?:GLOBAL|unrecognized function) (?:<\w+(?: \w+)* ')?([\w.]+)", said)
-    plain = "Invalid magic number" in said or "torch.storage._load_from_bytes" in said
-    if plain or _protocol(path) > PROTOCOL:
+def _why(path: Path, message: str) -> str:
+    message = re.sub(r"\[enforce fail[^]]*\][ .]*", "", message)  # a place in torch's source
+    refused = re.search(r"(?:GLOBAL|unrecognized function) (?:<\w+(?: \w+)* ')?([\w.]+)", message)
+    unsupported = "Invalid magic number" in message or "torch.storage._load_from_bytes" in message
+    if unsupported or _protocol(path) > PROTOCOL:
         return (
             f"{path} was written by pickle itself or in a newer protocol than torch.save's; where "
             "you trust its origin, re-save it with torch.save."
         )
-    if found:
+    if refused:
         return (
-            f"{path} wants to build a {found.group(1)}, which is no part of weights: refused, and "
-            "nothing of it was run; save the plain state dict instead."
+            f"{path} wants to build a {refused.group(1)}, which is no part of weights: refused, "
+            "and nothing of it was run; save the plain state dict instead."
         )
-    if "persistent_load" in said or "TorchScript" in said or "not list" in said:
+    if "persistent_load" in message or "TorchScript" in message or "not list" in message:
         return f"{path} holds a whole module, not its weights; save its state dict instead."
-    detail = f" ({said.split('. ')[0][:120]})" if said else ""
+    detail = f" ({message.split('. ')[0][:120]})" if message else ""
     return f"{path} is truncated or damaged{detail}; download it again."
 
 

@@ -1,52 +1,37 @@
-"""What a checkpoint is: by what it says of its own training, its hash, the user's word or its name.
+"""Decides what a checkpoint is: by what it says itself, its hash, the user's word, or its name.
 
-Official scripts save their arguments beside the weights. Sources: beit/run_beit_pretraining.py and
-beit/datasets.py, dino/main_dino.py, ibot/main_ibot.py, mae/main_pretrain.py, deit/main.py,
-timm/train.py.
+Official scripts save their arguments beside the weights; `families/` says what they tell.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sslbench import plugins
 from sslbench.checkpoints.download import release_of, releases
+from sslbench.checkpoints.families import SWITCHES, TRAININGS, has_match
+from sslbench.checkpoints.families.family import (
+    HALF_RANGE,
+    IMAGENET,
+    Statistics,
+    Training,
+)
 from sslbench.checkpoints.pickles import Inert, number
 from sslbench.checkpoints.releases import RELEASES, Release
 from sslbench.checkpoints.sources import UNKNOWN, sound_statistics
 from sslbench.errors import UserError
-from sslbench.recipes.recipe import IMAGENET_MEAN, IMAGENET_STD
 
-HALF = (0.5, 0.5, 0.5)
 PREFIX = 8  # digits of a SHA-256 that torch.hub's file names end in
-# method -> sets of patterns, each of which matches a name in its pretraining checkpoints
-BY_NAMES: dict[str, tuple[str, ...]] = {
-    "beit2": (r"(.*\.)?cls_pt_l\w+\..*",),
-    "beit": (r"(.*\.)?lm_head\.weight", r"(.*\.)?mask_token"),
-    "mae": (r"(.*\.)?decoder_embed\.weight", r"(.*\.)?decoder_pred\.weight"),
-    "dinov2": (r"(.*\.)?dino_head\..*",),
-}
-# method -> arguments that its pretraining script alone has (`key` or `key=start of the value`)
-BY_ARGUMENTS = {
-    "beit2": ("tokenizer_weight",),
-    "beit": ("discrete_vae_weight_path",),
-    "mae": ("model=mae_vit",),
-    "ibot": ("pred_ratio",),
-    "dino": ("use_bn_in_head",),
-}
-FINISHED = ("dino", "ibot")  # their scripts save the epochs done, all others the last one's index
-SUPERVISED = {"deit": ("model=deit_",)}
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a file says of its own training; empty where it says nothing.
+class Stated:
+    """What a file states of its own training; empty where it states nothing.
 
-    epochs: those done; views: area of one image's crops, see `Release`; mean, std: of inputs.
+    epochs: those done; views: area of the crops per image, see `Release`; mean, std: of inputs.
     """
 
     method: str = ""
@@ -59,14 +44,14 @@ class Told:
 
 
 @dataclass(frozen=True)
-class Suggested:
-    """The release that a file is said to be, and by what; None where nothing says.
+class Identified:
+    """The release that a file is taken for, if any, and by what: one of `result.IDENTIFIED`.
 
-    note: why what its name says is not believed.
+    note: why its name is not believed.
     """
 
     release: Release | None
-    identified: str
+    by: str
     note: str = ""
 
 
@@ -76,40 +61,43 @@ def arguments(container: Mapping[str, Any]) -> Mapping[str, Any]:
     return args if isinstance(args, Mapping) else vars(args) if isinstance(args, Inert) else {}
 
 
-def suggested(path: Path, sha256: str, wanted: str | None) -> Suggested:
+def identify(path: Path, sha256: str, wanted: str | None) -> Identified:
     """By hash where a release's is published, else as `wanted` (?as=), else by the file's name.
 
-    Raises UserError where the user's word contradicts the hash.
+    Raises UserError where the user contradicts the hash.
     """
     known = (r for r in RELEASES if len(r.sha256) >= PREFIX and sha256.startswith(r.sha256))
     by_hash = next(known, None)
     if wanted == UNKNOWN:
-        return Suggested(None, "")
+        return Identified(None, "")
     if by_hash is not None:
         if wanted not in (None, by_hash.name):
             raise UserError(
                 f"{path} is {by_hash.name}, as its SHA-256 shows, not {wanted}; leave out ?as=."
             )
-        return Suggested(by_hash, "hash")
+        return Identified(by_hash, "hash")
     if wanted is not None:
-        return Suggested(releases()[wanted], "user")
-    found = release_of(path)
-    if found is not None and len(found.sha256) >= PREFIX:
-        note = f"its name says {found.name}, whose SHA-256 starts with {found.sha256}: it is not"
-        return Suggested(None, "", f"{note}, for its own starts with {sha256[:PREFIX]}")
-    return Suggested(found, "file name" if found else "")
+        return Identified(releases()[wanted], "user")
+    by_name = release_of(path)
+    if by_name is not None and len(by_name.sha256) >= PREFIX:
+        note = (
+            f"its name says {by_name.name}, whose SHA-256 starts with {by_name.sha256}: it is not, "
+            f"for its own starts with {sha256[:PREFIX]}"
+        )
+        return Identified(None, "", note)
+    return Identified(by_name, "file name" if by_name else "")
 
 
-def told_by(container: Mapping[str, Any], names: Iterable[str]) -> Told:
-    """What a file says itself; names: of the tensors of the dict that holds the network."""
+def stated_by(container: Mapping[str, Any], network: Mapping[str, Any]) -> Stated:
+    """What a file states of its training; network: the dict in it that holds the network."""
     args = arguments(container)
-    method = _method(container, args, list(names))
-    counted = method in FINISHED or f"{method}_loss" in container
+    training = _training(container, args, list(network))
+    multi_crop = training is not None and training.multi_crop
     notes: list[str] = []
     epochs = 0.0
-    done, planned = number(container.get("epoch")), number(args.get("epochs"))
-    if method and done is not None and done >= 0:
-        epochs = float(done) if counted else done + 1.0
+    saved, planned = number(container.get("epoch")), number(args.get("epochs"))
+    if training and saved is not None and saved >= 0:
+        epochs = float(saved) if multi_crop else saved + 1.0
         if planned is not None and epochs < planned:
             notes.append(f"saved after {epochs:g} of {planned:g} epochs")
     if isinstance(start := args.get("finetune"), str) and start:
@@ -117,10 +105,10 @@ def told_by(container: Mapping[str, Any], names: Iterable[str]) -> Told:
         notes.append("it was fine-tuned, so its epochs say nothing of its pretraining")
     mean, std = _statistics(container, args)
     seed = number(args.get("seed"))
-    return Told(
-        method,
+    return Stated(
+        training.method if training else "",
         epochs,
-        _views(args) if counted else 1.0,
+        _views(args) if multi_crop else 1.0,
         seed if isinstance(seed, int) else None,
         mean,
         std,
@@ -128,52 +116,60 @@ def told_by(container: Mapping[str, Any], names: Iterable[str]) -> Told:
     )
 
 
-def agreed(told: Told, by: Suggested) -> tuple[Told, Suggested]:
-    """What counts where a file and what it is said to be disagree.
+def reconciled(stated: Stated, identified: Identified) -> tuple[Stated, Identified]:
+    """What counts where a file and the release that it is taken for disagree; a note says so.
 
-    The file wins over its name, its hash and the user over the file; a note says so.
+    The file counts more than its name, its hash and the user count more than the file.
     """
-    release = by.release
+    release = identified.release
     if release is None:
-        notes = (*told.notes, by.note) if by.note else told.notes
-        told = replace(told, notes=notes)
-        return told, replace(by, identified="checkpoint" if told.method else by.identified)
-    differ = []
-    if told.method and told.method != release.method:
-        differ.append(f"the method {told.method}, not {release.method}")
-    if told.epochs and release.epochs and round(told.epochs, 2) != release.epochs:
-        differ.append(f"{told.epochs:g} epochs, not {release.epochs:g}")
-    if differ and by.identified == "file name":
-        note = f"its name says {release.name}, the file itself {' and '.join(differ)}: it counts"
-        by = Suggested(None, "checkpoint" if told.method else "")
-        return replace(told, notes=(*told.notes, note)), by
-    if differ:
-        note = f"the file itself says {' and '.join(differ)}; taken as {release.name} all the same"
-        told = replace(told, notes=(*told.notes, note))
-    own = bool(told.epochs) and not differ
-    told = replace(
-        told,
+        notes = (*stated.notes, identified.note) if identified.note else stated.notes
+        by = "checkpoint" if stated.method else identified.by
+        return replace(stated, notes=notes), replace(identified, by=by)
+    by_name = identified.by == "file name"
+    if differ := " and ".join(_differences(stated, release)):
+        note = f"the file itself says {differ}; taken as {release.name} all the same"
+        if by_name:
+            note = f"its name says {release.name}, the file itself {differ}: it counts"
+        stated = replace(stated, notes=(*stated.notes, note))
+        if by_name:
+            return stated, Identified(None, "checkpoint" if stated.method else "")
+    own_epochs = bool(stated.epochs) and not differ
+    own_views = own_epochs and stated.views != 1
+    note = f"{release.name} by its file name, not verified; `?as=unknown` clears that"
+    stated = replace(
+        stated,
         method=release.method,
-        epochs=told.epochs if own else release.epochs,
-        views=told.views if own and told.views != 1 else release.views,
+        epochs=stated.epochs if own_epochs else release.epochs,
+        views=stated.views if own_views else release.views,
+        notes=(*stated.notes, note) if by_name else stated.notes,
     )
-    if by.identified == "file name":
-        note = f"{release.name} by its file name, not verified; `?as=unknown` clears that"
-        told = replace(told, notes=(*told.notes, note))
-    return told, by
+    return stated, identified
 
 
-def _method(container: Mapping[str, Any], args: Mapping[str, Any], names: list[str]) -> str:
-    losses = (n for n in plugins.available(plugins.METHODS) if f"{n}_loss" in container)
-    if found := next(losses, None):
-        return found
-    for method, wanted in {**BY_ARGUMENTS, **SUPERVISED}.items():
-        if any(_has(args, one) for one in wanted):
-            return method
-    for method, patterns in BY_NAMES.items():
-        if all(any(re.fullmatch(p, str(n)) for n in names) for p in patterns):
-            return method
-    return ""
+def _differences(stated: Stated, release: Release) -> list[str]:
+    differ = []
+    if stated.method and stated.method != release.method:
+        differ.append(f"the method {stated.method}, not {release.method}")
+    if stated.epochs and release.epochs and round(stated.epochs, 2) != release.epochs:
+        differ.append(f"{stated.epochs:g} epochs, not {release.epochs:g}")
+    return differ
+
+
+def _training(
+    container: Mapping[str, Any], args: Mapping[str, Any], names: list[str]
+) -> Training | None:
+    """How a file was trained: by the loss it holds, its arguments, or names of its tensors."""
+    methods = plugins.available(plugins.METHODS)
+    if method := next((name for name in methods if f"{name}_loss" in container), None):
+        return Training(method, multi_crop=True)
+    for training in TRAININGS:
+        if any(_has(args, argument) for argument in training.arguments):
+            return training
+    for training in TRAININGS:
+        if training.names and all(has_match(pattern, names) for pattern in training.names):
+            return training
+    return None
 
 
 def _has(args: Mapping[str, Any], wanted: str) -> bool:
@@ -183,31 +179,29 @@ def _has(args: Mapping[str, Any], wanted: str) -> bool:
 
 
 def _views(args: Mapping[str, Any]) -> float:
-    """Area of the crops of one image in units of a global one (`main_dino.py`, `main_ibot.py`)."""
-    given = {k: v for k in args if (v := number(args[k])) is not None}
-    sizes = (given.get("local_crops_size") or 96) / (given.get("global_crops_size") or 224)
+    """Area of the crops per image, in global crops (`main_dino.py`, `main_ibot.py`)."""
+    given = {name: v for name in args if (v := number(args[name])) is not None}
+    scale = (given.get("local_crops_size") or 96) / (given.get("global_crops_size") or 224)
     local = max(given.get("local_crops_number", 0), 0)
-    return given.get("global_crops_number", 2) + local * sizes**2
+    return given.get("global_crops_number", 2) + local * scale**2
 
 
-def _statistics(
-    container: Mapping[str, Any], args: Mapping[str, Any]
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """BEiT's switch (beit/datasets.py:30-33), timm's `pretrained_cfg`, or lists in arguments."""
-    switch = args.get("imagenet_default_mean_and_std")
-    if isinstance(switch, bool):
-        return (IMAGENET_MEAN, IMAGENET_STD) if switch else (HALF, HALF)
-    for said in (container.get("pretrained_cfg"), args):
-        if isinstance(said, Mapping):
-            mean, std = (numbers(n, said.get(n)) for n in ("mean", "std"))
+def _statistics(container: Mapping[str, Any], args: Mapping[str, Any]) -> Statistics:
+    """By a family's switch, timm's `pretrained_cfg` or lists in the arguments; () if by none."""
+    for switch in SWITCHES:
+        if isinstance(args.get(switch), bool):
+            return IMAGENET if args[switch] else HALF_RANGE
+    for stated in (container.get("pretrained_cfg"), args):
+        if isinstance(stated, Mapping):
+            mean, std = (_triple(name, stated.get(name)) for name in ("mean", "std"))
             if mean and std:
                 return mean, std
     return (), ()
 
 
-def numbers(name: str, value: Any) -> tuple[float, ...]:
+def _triple(name: str, value: Any) -> tuple[float, ...]:
     """Three numbers that can be a mean or a std (its `name`); () for anything else."""
     if not isinstance(value, (list, tuple)) or len(value) != 3:
         return ()
-    found = tuple(float(v) for one in value if (v := number(one)) is not None)
-    return found if sound_statistics(name, found) else ()
+    values = tuple(float(v) for one in value if (v := number(one)) is not None)
+    return values if sound_statistics(name, values) else ()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-MULTI_CROP = 2 + 10 * (96 / 224) ** 2  # area of an image's crops in units of one of 224 px
+MULTI_CROP = 2 + 10 * (96 / 224) ** 2  # area of the crops per image, in crops of 224 px
 IBOT = "https://lf3-nlp-opensource.bytetos.com/obj/nlp-opensource/archive/2022/ibot/"
 META = "https://dl.fbaipublicfiles.com/"
 BEIT = "https://github.com/addf400/files/releases/download/v1.0/"
@@ -21,8 +21,8 @@ class Release:
     """One released file.
 
     name: as typed; filename: what it is called on this machine; url: "" where there is no lasting
-    link; key: which network of a full checkpoint is meant to be judged (recipe trap T37); views:
-    area of one image's crops, so that effective epochs = epochs * views; half_range: inputs were
+    link; key: which network of a full checkpoint is meant to be evaluated; views: area of the
+    crops per image, so that effective epochs = epochs * views; half_range: inputs were
     normalised by 0.5 and 0.5; sha256: all or the first digits, "" where unknown.
     """
 

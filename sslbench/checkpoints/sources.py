@@ -1,4 +1,4 @@
-"""What a user writes to name weights: a label, a place, and what a file does not say itself.
+"""Parses what a user writes to name weights: a label, a place, and what a file does not say.
 
 [LABEL=]PLACE[?key=student&arch=ViT-S/16&as=ibot_vits16&mean=0.5,0.5,0.5&std=0.5,0.5,0.5]
 """
@@ -14,8 +14,8 @@ from sslbench.errors import UserError, nearest
 from sslbench.storage.home import expanded
 
 KNOWN = ("key", "arch", "as", "mean", "std")
-UNKNOWN = "unknown"  # ?as=unknown: whatever the file's name suggests, it is not believed
-# of a mean or std of inputs in [0, 1]; larger ones are meant for pixels from 0 to 255
+UNKNOWN = "unknown"  # ?as=unknown: the file's name is not believed
+# of a mean or std of inputs in [0, 1]; larger values are for pixels from 0 to 255
 LARGEST, SMALLEST_STD = 10.0, 1e-6
 STATISTICS = {
     "mean": f"three finite numbers of at most {LARGEST:g}, for images from 0 to 1",
@@ -27,8 +27,9 @@ QUERY = re.compile(r"(?<=.)\?(?=\w+=)")  # where options may begin
 def named(text: str) -> tuple[str, str]:
     """("mine", "x.pth?key=student") of "mine=x.pth?key=student"; ("", text) without a label.
 
-    What exists is a path, and what holds one of "/?:~" before its "=" is none but an option or a
-    part of a path. Raises UserError for a label without a source or with unprintable characters.
+    A text that exists as a path has no label, nor has one with a character of "/?:~" before its
+    "=", which then belongs to a path or an option. Raises UserError for a label without a source
+    or with unprintable characters.
     """
     place, _ = _parts(text)
     label, equals, source = text.partition("=")
@@ -65,16 +66,16 @@ def split(text: str) -> tuple[str, dict[str, str]]:
 
 
 def _parts(text: str) -> tuple[str, str]:
-    """Place and options; the place is the longest that exists, else it ends before the first."""
-    found = [(text, ""), *((text[: m.start()], text[m.end() :]) for m in QUERY.finditer(text))]
-    by_length = sorted(found, key=lambda parts: -len(parts[0]))
-    there = (parts for parts in by_length if expanded(parts[0]).exists())
-    return next(there, found[1] if len(found) > 1 else found[0])
+    """Place and options: the longest place that exists, else all before the first option."""
+    splits = [(text, ""), *((text[: m.start()], text[m.end() :]) for m in QUERY.finditer(text))]
+    by_length = sorted(splits, key=lambda parts: -len(parts[0]))
+    existing = (parts for parts in by_length if expanded(parts[0]).exists())
+    return next(existing, splits[1] if len(splits) > 1 else splits[0])
 
 
 def statistics(options: Mapping[str, str]) -> dict[str, tuple[float, ...]]:
-    """The mean and std that options give, those that are there; UserError if they cannot be."""
-    found: dict[str, tuple[float, ...]] = {}
+    """The mean and the std that the options give, if any; UserError for impossible values."""
+    given: dict[str, tuple[float, ...]] = {}
     for name in ("mean", "std"):
         if name not in options:
             continue
@@ -86,8 +87,8 @@ def statistics(options: Mapping[str, str]) -> dict[str, tuple[float, ...]]:
             raise UserError(
                 f"?{name}={options[name]} must be {STATISTICS[name]}, e.g. {name}=0.5,0.5,0.5."
             )
-        found[name] = values
-    return found
+        given[name] = values
+    return given
 
 
 def sound_statistics(name: str, values: tuple[float, ...]) -> bool:

@@ -45,7 +45,7 @@ def spread(span, target):
 
 
 def resampled(table, side, grid):
-    """FITPACK's bicubic spline, the routine of the `interp2d` that BEiT calls (trap T25)."""
+    """FITPACK's bicubic spline, the routine of the `interp2d` that BEiT calls."""
     if grid == (side, side):
         return table
     span, targets = 2 * side - 1, [2 * n - 1 for n in grid]
@@ -165,7 +165,7 @@ def test_fresh_tables_are_zero_and_layer_scale_is_as_asked():
 
 
 def test_what_beit_decays():
-    """Trap T10: mask token and bias table are, vectors, positions and [CLS] are not."""
+    """Mask token and bias table are, vectors, positions and [CLS] are not."""
     config = OptimConfig(no_decay=("pos_embed", "cls_token"))
     for positions in POSITIONS:
         model = make_beit(positions, mask_token=True, layer_scale=0.1)

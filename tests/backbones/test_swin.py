@@ -1,4 +1,4 @@
-"""Swin against iBOT's forward in float64 (swin_reference.py) and timm's model, and its traps."""
+"""Swin against iBOT's forward in float64 (swin_reference.py) and timm's model."""
 
 from functools import partial
 
@@ -109,7 +109,7 @@ def test_windows_shrink_to_small_stages():
 
 
 def test_the_mask_is_drawn_on_output_patches():
-    """Trap T15: 7 x 7 at 224 px; each entry covers 8 x 8 of the 56 x 56 embedded patches."""
+    """7 x 7 at 224 px; each entry covers 8 x 8 of the 56 x 56 embedded patches."""
     stride = BackboneConfig("swin_tiny", 4).stride
     views = IBOT.views(IBOTConfig(), stride)
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (99, 80, 3), dtype=np.uint8))
@@ -204,7 +204,7 @@ def test_layers_are_blocks_and_a_merging_goes_with_the_block_before_it():
 
 
 def test_no_size_leaves_a_trace():
-    """Trap T39 in reverse: a mask kept from another size would be wrong, not slow."""
+    """A mask kept from another size would be wrong, not slow."""
     model, images = make_swin(), torch.randn(1, 3, 96, 96)
     expected = model(images).patches
     model(torch.randn(1, 3, 224, 128))
@@ -212,7 +212,7 @@ def test_no_size_leaves_a_trace():
 
 
 def test_drop_path_is_as_asked():
-    """Trap T15: the official factory ignores the flag and takes 0.1."""
+    """The official factory ignores the flag and takes 0.1."""
     for asked, override, rate in ((0.7, None, 0.7), (0.7, 0.0, 0.0)):
         model = build_backbone(BackboneConfig("swin_nano", 4, drop_path=asked), drop_path=override)
         blocks = [block for stage in model.layers for block in stage.blocks]
@@ -253,7 +253,7 @@ def test_weights_have_the_official_names_and_shapes():
 
 
 def test_bias_tables_and_mask_token_are_decayed():
-    """Trap T10: two-dimensional, hence in the decayed group."""
+    """They are two-dimensional, hence in the decayed group."""
     model = make_swin(mask_token=True)
     decayed = {id(p) for p in make_optimizer(model, OptimConfig()).param_groups[0]["params"]}
     assert decayed == {id(p) for p in model.parameters() if p.ndim > 1}

@@ -53,7 +53,7 @@ def test_refuses_other_sizes(height, width):
 
 @pytest.mark.parametrize("grid", [(2, 2), (6, 6), (3, 7), (4, 2)])
 def test_positions_are_resampled_by_scale_factor(grid):
-    """Trap T16: the target grid + 0.1 over the table's, not the exact size."""
+    """The target grid + 0.1 over the table's, not the exact size."""
     model = make_vit()
     table = model.pos_embed[0, 1:].detach().double().numpy().reshape(4, 4, 16)
     rows, columns = (resampling(4, n, (n + 0.1) / 4) for n in grid)

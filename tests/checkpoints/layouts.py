@@ -127,7 +127,8 @@ def prefixed(tensors, prefix):
 def forward(t, heads, images):
     """(B, 1 + N, D): [CLS] and patches after the final norm, in float64, from official names.
 
-    Positions by the +0.1 rule (recipe trap T16), registers without positions between the two.
+    Positions by the +0.1 rule of dino/vision_transformer.py:174-194, registers without positions
+    between the two.
     """
     w = lambda name: t[name].double()  # noqa: E731
     norm = lambda x, n: F.layer_norm(x, x.shape[-1:], w(f"{n}.weight"), w(f"{n}.bias"), 1e-6)  # noqa: E731

@@ -8,10 +8,10 @@ import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer as TimmViT
 
+from sslbench.checkpoints.adopt import adopt
 from sslbench.checkpoints.convert import STYLES, convert
-from sslbench.checkpoints.layouts import adopt
+from sslbench.checkpoints.families.mmpretrain import unfolded
 from sslbench.checkpoints.load import load_backbone
-from sslbench.checkpoints.names import unfolded
 from sslbench.errors import UserError
 from tests.checkpoints.layouts import NANO, beit, swin, vit
 from tests.checkpoints.test_load import HEAD, write_run

@@ -27,7 +27,7 @@ def test_names_and_files_are_unique_and_well_formed():
 
 
 def test_which_network_is_meant():
-    """Trap T37: IN-1K releases judge the teacher, IN-22K backbones are the student."""
+    """iBOT's README: IN-1K releases are evaluated by the teacher, IN-22K ones are the student."""
     known = download.releases()
     assert known["ibot_vits16"].key == "teacher" and known["ibot_vitb16_22k"].key == "student"
     assert "checkpoint_student.pth" in known["ibot_vitb16_22k"].url

@@ -126,7 +126,7 @@ def test_a_vit_in_every_layout_equals_the_formula(tmp_path, layout, size):
     assert worst(features(model, images), forward(official, 2, images)) <= 1e-5
     if layout != "iBOT backbone":
         assert model.backbone.mask_token is None
-        assert "the file holds no mask token; judging needs none" in model.report.notes
+        assert "the file holds no mask token; evaluation needs none" in model.report.notes
     if layout == "DeiT":
         assert model.report.dropped == {"a fine-tuned classifier": ("head.weight", "head.bias")}
 
@@ -138,7 +138,7 @@ def test_dinov2_equals_timm(tmp_path, registers):
     model = load(tmp_path, official, "dinov2_x.pth")
     config = model.backbone.config
     assert (config.registers, config.layer_scale, config.image_size) == (registers, 1.0, 518)
-    assert model.image_size == 224  # the positions are for 518, features are judged at 224
+    assert model.image_size == 224  # the positions are for 518, features are evaluated at 224
     peer = TimmViT(
         518, 14, embed_dim=16, depth=2, num_heads=2, num_classes=0, init_values=1.0,
         reg_tokens=registers, no_embed_class=bool(registers),

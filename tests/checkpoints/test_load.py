@@ -52,7 +52,7 @@ def test_random_init_depends_on_its_seed_alone():
     assert load_backbone(RANDOM).card.sha256 == load_backbone(f"{RANDOM}?seed=0").card.sha256
 
 
-def test_random_init_is_ready_to_be_judged():
+def test_random_init_is_ready_for_evaluation():
     model = load_backbone(f"{RANDOM}?seed=3")
     assert (model.card.method, model.card.arch) == ("random-init", "ViT-Nano/4")
     assert (model.card.seed, model.image_size, model.poolings) == (3, 16, ("cls", "mean"))

@@ -1,4 +1,4 @@
-"""Which network of a file is judged where it holds several, and what `?key=` chooses."""
+"""Which network of a file is evaluated where it holds several, and what `?key=` chooses."""
 
 import pytest
 import torch

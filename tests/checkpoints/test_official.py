@@ -9,7 +9,7 @@ from timm.models.beit import Beit
 
 from sslbench.backbones.config import SIZES, SWINS, BackboneConfig
 from sslbench.checkpoints.load import load_backbone
-from sslbench.checkpoints.official import _poolings
+from sslbench.checkpoints.others import _poolings
 from sslbench.errors import UserError
 from tests.backbones import swin_reference
 from tests.checkpoints.layouts import NANO, beit, forward, head, prefixed, swin, vit
@@ -70,7 +70,7 @@ def test_a_fine_tuned_beit_has_no_final_norm(tmp_path):
 
 
 def test_without_a_final_norm_the_mean_patch_has_one_form(tmp_path):
-    """T6: `mean` and `mean without norm` would be one number in two rows."""
+    """`mean` and `mean without norm` would be one number in two rows."""
     found = []
     for norm in (True, False):
         official = beit(**NANO, heads=2, positions="relative", norm=norm)
@@ -187,7 +187,7 @@ def test_the_student_is_there_for_the_asking(tmp_path):
 
 
 def test_weight_norm_of_newer_torch_is_understood(tmp_path):
-    """Trap T11: original0 is g, original1 is v."""
+    """`torch.nn.utils.parametrizations.weight_norm`: original0 is g, original1 is v."""
     container = full("dino_loss")
     expected = load(tmp_path, container).head.last_layer
     names = {"weight_g": "original0", "weight_v": "original1"}

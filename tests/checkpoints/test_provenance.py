@@ -43,7 +43,7 @@ def trained_beit(**args):
 
 @pytest.mark.parametrize("switch, mean", [(True, IMAGENET_MEAN), (False, HALF), (None, HALF)])
 def test_a_training_checkpoint_of_beit_tells_its_own_truth(tmp_path, switch, mean):
-    """T5: epoch counts from 0."""
+    """Its `epoch` counts from 0."""
     given = {} if switch is None else {"imagenet_default_mean_and_std": switch}
     model = load(tmp_path, trained_beit(**given))
     card = model.card
@@ -96,7 +96,7 @@ def test_what_a_file_does_not_say_is_said_in_its_source(tmp_path):
 
 
 def test_a_name_only_suggests(tmp_path, tiny, caplog):
-    """T4: random weights under the name of a release."""
+    """Random weights under the name of a release."""
     model = load(tmp_path, vit(**TINY), "tiny.pth")
     card = model.card
     assert (card.identified, card.method, card.recipe) == ("file name", "dino", "tiny")

@@ -1,4 +1,4 @@
-"""config.json and preprocessor_config.json beside weights: true of them, or one sentence (P20)."""
+"""config.json and preprocessor_config.json beside weights: true of them, or one sentence."""
 
 import json
 

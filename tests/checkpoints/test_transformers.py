@@ -1,4 +1,4 @@
-"""Files and folders of Hugging Face's `transformers`: features equal its own forward (P20)."""
+"""Files and folders of Hugging Face's `transformers`: features equal its own forward."""
 
 import inspect
 import json

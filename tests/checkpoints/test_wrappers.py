@@ -1,9 +1,9 @@
-"""Names with wrappers and chunks inside, as DINOv2's own training writes them (P20)."""
+"""Names with wrappers and chunks inside, as DINOv2's own training writes them."""
 
 import pytest
 import torch
 
-from sslbench.checkpoints.wrappers import plain
+from sslbench.checkpoints.networks import plain
 from sslbench.errors import UserError
 from tests.checkpoints.layouts import forward, head, prefixed, vit
 from tests.checkpoints.test_official import TINY, features, load, worst
