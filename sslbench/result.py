@@ -90,7 +90,11 @@ class Result:
 
     def to_json(self) -> str:
         """One short line of JSON: fields that have their default are left out."""
-        record = {**_said(self), "model": _said(self.model), "protocol_hash": self.protocol_hash}
+        record = {
+            **_non_defaults(self),
+            "model": _non_defaults(self.model),
+            "protocol_hash": self.protocol_hash,
+        }
         record["value"] = None if math.isnan(self.value) else self.value
         return json.dumps(record, sort_keys=True, separators=(",", ":"))
 
@@ -107,8 +111,8 @@ class Result:
         return replace(result, value=math.nan) if blank else result
 
 
-def _said(item: ModelCard | Result) -> dict[str, Any]:
-    """The fields that say something: those without a default, or not at it."""
+def _non_defaults(item: ModelCard | Result) -> dict[str, Any]:
+    """The fields that differ from their default, and those that have none."""
     usual = {f.name: f.default for f in fields(item)}
     usual |= {f.name: f.default_factory() for f in fields(item) if callable(f.default_factory)}
     return {name: value for name, value in asdict(item).items() if value != usual[name]}

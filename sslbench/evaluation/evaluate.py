@@ -1,4 +1,4 @@
-"""What `evaluate` does: open data, load models and their floors, measure and record."""
+"""The whole of an evaluation: open data, load models and floors, run benchmarks, keep records."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ log = logging.getLogger(__name__)
 
 
 def configured(benchmarks: Sequence[Benchmark], configs: Sequence[str]) -> list[Benchmark]:
-    """`benchmarks` set to the `configs` (names or files) that are for them.
+    """`benchmarks`, each set to those of the `configs` (names or files) that are for it.
 
-    Raises UserError for a config that is for none of them.
+    Raises UserError for a config that is for no benchmark.
     """
     found: list[Benchmark] = []
     configs = list(dict.fromkeys(map(_one_config, configs)))
@@ -52,7 +52,7 @@ def configured(benchmarks: Sequence[Benchmark], configs: Sequence[str]) -> list[
 
 
 def _one_config(config: str) -> str:
-    """A config's file by one path however it was typed, for that stands in the protocol."""
+    """The path of a config file in one spelling, because it is part of the protocol."""
     if not config.endswith(".py"):
         return config
     path, here = expanded(config).resolve(), Path.cwd().resolve()
@@ -60,7 +60,7 @@ def _one_config(config: str) -> str:
 
 
 def released(results: Sequence[Result]) -> list[str]:
-    """What a released classifier reached, a line a figure; it has no column in small tables."""
+    """The results of a released classifier, one line each; small tables have no column for it."""
     found = [f"{RELEASED}: {r.metric} {r.value:.2f}" for r in results if r.setting == RELEASED]
     return found or ["the classifier was not used: no benchmark that ran reads one"]
 
@@ -82,9 +82,9 @@ def evaluate(
     """Evaluates `sources` and their floors; records go to `out`/records.jsonl.
 
     data: kind -> source, see `open_data`. at_once: jobs with processes of their own that run at a
-    time; None: one with a GPU, else two. classifier: released with the weights of the one source.
-    data_name: what records call the images. configs: what benchmarks use instead of the configs
-    they choose. Raises RunError at the end where something failed.
+    time; None: one with a GPU, else two. classifier: released with the weights of the only source.
+    data_name: the name of the images in records. configs: used instead of those that benchmarks
+    choose. Raises RunError at the end if something failed.
     """
     limit_threads()
     benchmarks, broken = find_benchmarks(suite)
@@ -110,7 +110,7 @@ def evaluate(
 
 
 def cache_folder() -> Path | None:
-    """Where features are cached, shared by all runs of this user; None, with a warning: nowhere."""
+    """The cache of features shared by this user's commands; None, with a warning, if none."""
     from sslbench.storage.home import home
 
     try:

@@ -20,7 +20,7 @@ from sslbench.result import ModelCard, Result, digest
 
 
 class Work(NamedTuple):
-    """What one run of one benchmark is known by; all its settings and metrics share it."""
+    """The identity of one run of one benchmark, which all its settings and metrics share."""
 
     sha256: str
     benchmark: str
@@ -50,11 +50,11 @@ class Job:
     context: EvalContext
 
     def run(self) -> list[Result]:
-        """The records, whatever the benchmark raises."""
+        """Runs the benchmark and returns its records; raises whatever the benchmark raises."""
         return self.benchmark.run(self.context.model.backbone, self.data, self.context)
 
     def summary(self, records: Sequence[Result]) -> str:
-        """The main values in words, e.g. "k=20 top1 88.2"."""
+        """The main values as text, e.g. "k=20 top1 88.2"."""
         own = [r for r in records if r.model == self.context.model.card]
         found = {(r.setting, r.metric): r for r in own}
         main = [found[pair] for pair in self.benchmark.main if pair in found]
@@ -67,9 +67,9 @@ class Job:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What does not run, e.g. "detection on pixels", and why.
+    """What will not run, e.g. "detection on pixels", and why.
 
-    failed: something is broken, which the suite names again at its end.
+    failed: it is broken, so the suite reports it again at its end.
     """
 
     what: str
@@ -79,13 +79,13 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Plan:
-    """What runs, and what does not."""
+    """What will run, and what will not."""
 
     jobs: tuple[Job, ...]
     left_out: tuple[LeftOut, ...] = ()
 
     def lines(self, done: Collection[Work]) -> list[str]:
-        """It in words; `done` has records already."""
+        """The plan as lines of text; `done` has records already."""
         states = {
             "will run": [job for job in self.jobs if job.work not in done],
             "done already": [job for job in self.jobs if job.work in done],
@@ -98,7 +98,7 @@ class Plan:
         return [*lines, *(f"left out: {said}." for said in self.reasons())]
 
     def reasons(self) -> list[str]:
-        """Why what is left out is, once for each reason."""
+        """What is left out, grouped by reason."""
         found: dict[str, list[str]] = {}
         for one in self.left_out:
             found.setdefault(sentence(one.why), []).append(one.what)
@@ -106,12 +106,12 @@ class Plan:
 
 
 def sentence(error: object) -> str:
-    """On one line, without its full stop."""
+    """An error message on one line, without its full stop."""
     return " ".join(str(error).split()).rstrip(".")
 
 
 def unexpected(error: Exception) -> str:
-    """An error that nobody has foreseen, in a few words."""
+    """A short message for an error that was not foreseen."""
     return sentence(f"{type(error).__name__}: {error}")
 
 
@@ -122,9 +122,10 @@ def plan(
     watcher: Watcher,
     work_dir: Path,
 ) -> Plan:
-    """Every model x benchmark x protocol, model by model, so that features are computed once.
+    """All jobs: model x benchmark x protocol, model by model, so that features are computed once.
 
-    Nothing is computed. What a benchmark cannot do costs its own cells and is told.
+    Nothing is computed here. A benchmark that does not apply to a model is left out, with the
+    reason.
     """
     fit, left_out = runnable(benchmarks, data)
     jobs: dict[Work, Job] = {}
@@ -135,7 +136,7 @@ def plan(
                 found = _jobs(benchmark, data[benchmark.kind], context, watcher, work_dir)
             except UserError as error:
                 left_out.append(LeftOut(what, sentence(error)))
-            except Exception as error:  # other people's code may break in any way
+            except Exception as error:  # a plugin may raise anything
                 left_out.append(LeftOut(what, unexpected(error), failed=True))
             else:
                 if not found:
@@ -155,7 +156,7 @@ def _jobs(
 def _job(
     benchmark: Benchmark, data: Data, context: EvalContext, watcher: Watcher, work_dir: Path
 ) -> Job:
-    # a blank record tells what the real ones will be known by
+    # a blank record has the identity that the real ones will have
     work = Work.of(context.result(benchmark, data, "", "", 0.0, 1))
     card = context.model.card
     parts = (benchmark.name, benchmark.variant, card.method, card.arch)
@@ -170,14 +171,14 @@ def _job(
 
 
 def called(card: ModelCard) -> str:
-    """What a model is called where nothing else tells it from others."""
+    """A model's name in progress lines."""
     seed = "" if card.seed is None else f"seed {card.seed}"
     arch = "" if card.arch == "none" else card.arch
     return " ".join(filter(None, (card.label, card.method, arch, seed)))
 
 
 def lacking(benchmark: Benchmark) -> str:
-    """What the benchmark misses in this installation, in a few words; "" if nothing."""
+    """What the benchmark needs and this installation lacks, as text; "" if nothing."""
     found = benchmark.diagnosis().items()
     return next((f"{name}: {about}" for name, (fine, about) in found if not fine), "")
 
@@ -185,7 +186,7 @@ def lacking(benchmark: Benchmark) -> str:
 def runnable(
     benchmarks: Iterable[Benchmark], kinds: Collection[str]
 ) -> tuple[list[Benchmark], list[LeftOut]]:
-    """The benchmarks that are installed whole and have data, and why the others will not run."""
+    """The benchmarks that can run, and the reasons why the others cannot."""
     fit, left_out = list[Benchmark](), list[LeftOut]()
     for benchmark in benchmarks:
         option = {"images": "data"}.get(benchmark.kind, benchmark.kind)

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def with_weights(source: str) -> str:
-    """`source`, or the weights of its newest checkpoint where it is a run that has not ended."""
+    """`source`; for a run that has not ended, the exported weights of its newest checkpoint."""
     label, place = named(source)
     folder = expanded(place)
     if not has_state(folder) or (folder / WEIGHTS).exists():
@@ -35,9 +35,10 @@ def with_weights(source: str) -> str:
 def load_models(
     sources: Sequence[str], classifier: Path | None
 ) -> tuple[dict[str, LoadedModel], list[LeftOut]]:
-    """The models behind `sources` ([NAME=]PLACE); the only one gets the layer released for it.
+    """The models of `sources` ([NAME=]PLACE), and those that could not be loaded, with the reason.
 
-    One that cannot be loaded costs its own evaluations. UserError where none can.
+    classifier: a linear layer released with the weights of the only source. Raises UserError if
+    no model can be loaded.
     """
     if classifier is not None and len(sources) != 1:
         raise UserError(
@@ -61,10 +62,10 @@ def load_models(
 
 
 def with_floors(models: Sequence[LoadedModel]) -> list[LoadedModel]:
-    """`models` after their floors: the pixels, and fresh weights of each architecture and seed.
+    """The floors of `models`, then `models`: pixels, and random weights per architecture and seed.
 
-    Both are of the size that the model is evaluated at, which is not always that of its positions.
-    Fresh weights give each feature that a model above them is evaluated by.
+    Both have the image size that the model is evaluated at, which may differ from that of its
+    position table. Random weights are evaluated by every pooling of the models above them.
     """
     present = {m.card.source for m in models}
     floors: dict[str, LoadedModel] = {}

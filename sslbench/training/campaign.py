@@ -1,7 +1,7 @@
-"""Trains all recipes of a folder of configs, several at a time, and goes on where it stopped.
+"""Trains all recipes of a folder of configs, several at a time, and resumes where it stopped.
 
-Every run is a process of its own on one thread, because small models do not fill two; `demo` and
-`reference` are campaigns. Tokenizers come first, since other methods need them.
+Each run is a separate process with one thread, because small models do not fill two; `demo` and
+`reference` are campaigns. Tokenizers are trained first, since other methods need them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ POLL_SECONDS, SPEAK_SECONDS = 0.5, 30.0
 
 @dataclass(frozen=True)
 class Job:
-    """One run: its recipe, where it goes and the runs that must end first."""
+    """One run: its recipe, its run directory `out` and the runs that must end before it."""
 
     recipe: Recipe
     group: str
@@ -43,7 +43,7 @@ class Job:
         return (self.out / WEIGHTS).exists()
 
     def check(self) -> None:
-        """Raises UserError where the folder holds a run of other settings than the recipe's."""
+        """Raises UserError if the folder holds a run with settings other than the recipe's."""
         if not (self.out / CONFIG).exists() and not has_state(self.out):
             return
         begun, _ = stored_recipe(self.out)
@@ -54,7 +54,7 @@ class Job:
             )
 
     def arguments(self) -> list[str]:
-        """Of `python`."""
+        """The arguments of `python` that start or resume the run."""
         seed = f"train.seed={self.recipe.train.seed}"
         command = ["-m", "sslbench.cli"]
         if self.group == plugins.TOKENIZERS:
@@ -71,7 +71,7 @@ class Job:
 
 
 def plan(folder: str, root: Path, seeds: Sequence[int]) -> list[Job]:
-    """The jobs of `configs/folder` for every seed, those that others need first."""
+    """The jobs of `configs/folder` for every seed; those that others need come first."""
     names = [n for n in config_files() if n.startswith(f"{folder}/")]
     if not names:
         raise UserError(f"there is no config in {folder!r}.")
@@ -96,9 +96,9 @@ def plan(folder: str, root: Path, seeds: Sequence[int]) -> list[Job]:
 
 
 def run(jobs: Sequence[Job], at_once: int, console: Console) -> None:
-    """Trains what is not done yet, `at_once` processes at a time; RunError if one fails.
+    """Trains the runs that are not finished, `at_once` at a time; RunError if one fails.
 
-    UserError where another process does so already: all jobs lie in one folder.
+    Raises UserError if another process already trains in this folder, which all jobs share.
     """
     for job in jobs:
         job.check()
@@ -148,13 +148,15 @@ def _start(job: Job) -> subprocess.Popen[bytes]:
 
 def _failure(job: Job, code: int) -> str:
     lines = (job.out / "console.log").read_text().strip().splitlines()
-    said = lines[-1] if lines else "it said nothing"
-    said = f"it {processes.killed(code)}" if code < 0 else said
-    return f"training {job.out} failed ({said}); see {job.out / 'console.log'} and run this again."
+    reason = lines[-1] if lines else "it printed nothing"
+    reason = f"it {processes.killed(code)}" if code < 0 else reason
+    return (
+        f"training {job.out} failed ({reason}); see {job.out / 'console.log'} and run this again."
+    )
 
 
 class _Display:
-    """A bar per run on a terminal, else a line per run every half minute."""
+    """A progress bar per run on a terminal; elsewhere a line per run every half minute."""
 
     def __init__(self, jobs: Sequence[Job], console: Console) -> None:
         self.console, self.spoke = console, 0.0

@@ -1,4 +1,4 @@
-"""Run directories: which recipe starts one and where, what resumes it, which is the newest."""
+"""Which recipe starts a run, which one resumes it, and which runs are the newest."""
 
 from __future__ import annotations
 
@@ -31,13 +31,14 @@ def choose_recipe(
     changes: Sequence[str],
     group: str = plugins.METHODS,
 ) -> tuple[Recipe, str]:
-    """The recipe a command line asks for, and what to say where it was chosen or fitted.
+    """The recipe that a user asks for, and a remark where it was chosen or fitted, else "".
 
-    No method: the config's. No config: the small recipe on the embedded dataset; with `data`, the
-    one for photographs, fitted to their number and this machine (`fitting`).
+    Without a method it is the config's. Without a config it is the small recipe for the embedded
+    dataset or, with `data`, the one for photographs, fitted to their number and this machine (see
+    `recipes.fitting`).
     """
     if method is not None:
-        plugins.load(group, method)  # an unknown method is the first thing to say
+        plugins.load(group, method)  # an unknown method is reported first
     chosen = config is None
     if config is None:
         if method is None:
@@ -64,13 +65,13 @@ def _patterns(data: str | None) -> Sequence[str]:
 
 
 def _paper(method: str, config: str) -> str:
-    """The paper's config that `config` was taken instead of; "" if there is none or it is it."""
+    """The paper's config of the method; "" if there is none or `config` is that config."""
     found = _first_fitting(method, PAPER)
     return "" if found is None or found == config else found
 
 
 def _fitted(recipe: Recipe, config: str, changes: Sequence[str], group: str) -> tuple[Recipe, str]:
-    """`recipe` with the settings that its budget gives for its data here, and how, in words."""
+    """`recipe` fitted to its data and this machine by its budget, and a remark that says how."""
     import torch
 
     given = [change.partition("=")[0] for change in changes]
@@ -87,7 +88,7 @@ def _fitted(recipe: Recipe, config: str, changes: Sequence[str], group: str) -> 
 
 
 def _choose_config(method: str, patterns: Sequence[str]) -> str:
-    """The first config that fits a pattern, the earlier the better; UserError if none does."""
+    """The first config that matches the earliest possible pattern; UserError if none does."""
     if found := _first_fitting(method, patterns):
         return found
     own = _configs_of(method)
@@ -110,7 +111,7 @@ def _configs_of(method: str) -> list[str]:
 
 
 def absolute(recipe: Recipe) -> Recipe:
-    """The recipe with the places of its data and modules spelt so that they hold in any folder."""
+    """The recipe with absolute paths of its data and modules, valid in any working folder."""
     needs = {name: _absolute(source) for name, source in recipe.needs.items()}
     return replace(
         recipe, data=replace(recipe.data, source=_absolute(recipe.data.source)), needs=needs
@@ -129,9 +130,9 @@ def _absolute(source: str) -> str:
 def resumed_recipe(
     out: Path, method: str | None, data: str | None, changes: Sequence[str], group: str
 ) -> Recipe:
-    """The recipe of the run in `out`; only `run.*` and where things are may change.
+    """The recipe of the run in `out`; only `run.*` and the places of data and modules may change.
 
-    data: where its data lies now. UserError if it is another's.
+    data: where the data is now. Raises UserError if the run is of another method.
     """
     values = stored_values(out)
     begun = checked_recipe(out, values, group)
@@ -143,8 +144,8 @@ def resumed_recipe(
     for change in changes:
         if not change.startswith(("run.", "needs.", "data.source=")):
             raise UserError(
-                f"--set {change} would change a run half-way; with --resume only run.* may change, "
-                "and where its data and modules are (--data, needs.*)."
+                f"--set {change} would change a run half-way; with --resume only run.* and the "
+                "places of its data and modules (--data, needs.*) may change."
             )
     moved = [f"data.source={data!r}"] if data else []
     return absolute(recipe_from_dict(values, group, [*changes, *moved]))
@@ -167,7 +168,7 @@ def newest_runs(folder: Path) -> list[str]:
 
 
 def _method_of(run: Path) -> str | None:
-    """The method a run directory says it was trained with; None if it does not."""
+    """The method named by a run directory's config; None if it names none."""
     try:
         return parse_json(read_small(run / CONFIG))["method"]["name"]
     except (OSError, ValueError, LookupError, TypeError):

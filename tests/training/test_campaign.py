@@ -157,7 +157,7 @@ def test_two_campaigns_in_one_folder(job, tmp_path) -> None:
 
 
 def test_a_run_that_says_nothing(job) -> None:
-    with pytest.raises(RunError, match="it said nothing"):
+    with pytest.raises(RunError, match="it printed nothing"):
         run([job("bad", "raise SystemExit(1)")])
 
 
