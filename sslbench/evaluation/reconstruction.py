@@ -22,7 +22,7 @@ SHEET, COLUMNS = 16, 8  # images drawn, and images per row
 
 
 @torch.inference_mode()
-def judge_tokenizer(folder: Path) -> str:
+def evaluate_tokenizer(folder: Path) -> str:
     """Return a sentence with the mean squared error per pixel value in [0, 1] and the used codes.
 
     Measured with hard codes on up to 1,000 validation images, or training images if the dataset has
