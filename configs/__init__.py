@@ -1,1 +1,1 @@
-"""Every recipe, as mmengine Python configs; a folder is named by what its recipes are for."""
+"""All recipes, as mmengine Python configs in one folder per purpose."""

@@ -75,7 +75,7 @@ def _follow(team: Team, folder: Path, total: int, context: Context) -> None:
         time.sleep(POLL_SECONDS)
     worst = team.worst()
     if context.cancelled.is_set():
-        raise RunError(f"{folder} was interrupted; repeat the command to go on with it.")
+        raise RunError(f"{folder} was interrupted; repeat the command to continue it.")
     if worst is not None:
         raise _failure(worst, folder)
 
@@ -83,7 +83,7 @@ def _follow(team: Team, folder: Path, total: int, context: Context) -> None:
 def _failure(ending: Ending, folder: Path) -> Exception:
     """What ended this attempt from outside, or what it said last."""
     if ending.kind in (KILLED, Interrupted.__name__):
-        return RunError(f"{_stopped(ending)}; repeat the command to go on with it.")
+        return RunError(f"{_stopped(ending)}; repeat the command to continue it.")
     lines = (folder / CONSOLE).read_text(errors="replace").rpartition(STARTED)[2].split("\n")
     lines = [line.strip() for line in lines if line.strip()]
     sentences = [line.removeprefix(ERROR) for line in lines if line.startswith(ERROR)]

@@ -1,1 +1,1 @@
-"""COCO by Cascade Mask R-CNN, one config per backbone, as mmdet reads them."""
+"""Configs of mmdet for Cascade Mask R-CNN on COCO, one per backbone."""

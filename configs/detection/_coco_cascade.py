@@ -1,7 +1,7 @@
-"""Cascade Mask R-CNN on COCO, 1x, as iBOT trains it on a ViT (recipes.md section 5.6).
+"""Cascade Mask R-CNN on COCO, 1x, as iBOT trains it on a ViT.
 
-Where the sources differ, the commands of iBOT's evaluation/README.md hold: they gave the published
-figures. The config files they override train for 36 epochs, steps 27 and 33.
+If sources differ, the values are those of the commands in iBOT's evaluation/README.md, which gave
+the published figures. The config files that they override train for 36 epochs, steps 27 and 33.
 """
 
 _base_ = [
@@ -16,7 +16,7 @@ syncbn = dict(type="SyncBN", requires_grad=True)
 
 
 def box_head(centre, side):
-    """4conv1fc; centre, side: spreads of box centres and box sides, tighter at each stage."""
+    """Return a 4conv1fc head; centre, side: standard deviations of box centres and sides."""
     return dict(
         type="Shared4Conv1FCBBoxHead",
         in_channels=256,
@@ -38,14 +38,14 @@ def box_head(centre, side):
 
 
 # Anchors, samplers, IoU thresholds (.5, .6, .7), stage weights (1, .5, .25), the mask head and the
-# limits at test time are mmdet's, which are the papers'.
+# limits at test time are mmdet's, which the papers use.
 model = dict(
     backbone=dict(
         _delete_=True,
         type="SSLBackbone",
-        source="runs/ibot",  # replace: whatever `sslbench evaluate --model` takes
+        source="runs/ibot",  # replace by any source that `sslbench evaluate --model` accepts
         out_indices=(3, 5, 7, 11),
-        out_norm=False,  # recipe trap T30
+        out_norm=False,  # as in iBOT's detector
         checkpointing=True,  # iBOT's run.sh
         norm_cfg=syncbn,
     ),
@@ -79,7 +79,7 @@ train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 
 optim_wrapper = dict(
     _delete_=True,
-    type="PrecisionOptimWrapper",  # bf16 where there is hardware for it; iBOT: apex O1
+    type="PrecisionOptimWrapper",  # bf16 if the hardware supports it; iBOT: apex O1
     precision="auto",
     clip_grad=None,
     optimizer=dict(type="AdamW", lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05),

@@ -12,7 +12,7 @@ model = dict(
 )
 undecayed = dict(decay_mult=0.0)
 optim_wrapper = dict(
-    constructor="DefaultOptimWrapperConstructor",  # one rate for all layers
+    constructor="DefaultOptimWrapperConstructor",  # one learning rate for all layers
     paramwise_cfg=dict(custom_keys=dict(relative_position_bias_table=undecayed, norm=undecayed)),
 )
 train_dataloader = dict(batch_size=2)

@@ -1,7 +1,7 @@
 """Cascade Mask R-CNN with a ViT-L/16 on COCO, 1x.
 
-None of the three papers trains one; drop path, layer decay and rate are those of CAE's ViT-L
-(`vit_large_giou_4conv1f_coco_maskrcnn_1x_...`), whose detection code is iBOT's.
+None of the three papers trains one; drop path, layer decay and learning rate are those of CAE's
+ViT-L (`vit_large_giou_4conv1f_coco_maskrcnn_1x_...`), whose detection code is that of iBOT.
 """
 
 _base_ = ["_coco_cascade.py"]

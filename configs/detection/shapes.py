@@ -1,4 +1,4 @@
-"""Cascade Mask R-CNN on the embedded scenes: the papers' detector at a size for two CPU cores."""
+"""Cascade Mask R-CNN on the embedded scenes: the papers' detector in a size for two CPU cores."""
 
 _base_ = ["_coco_cascade.py"]
 

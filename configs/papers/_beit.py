@@ -1,4 +1,4 @@
-"""What BEiT's models share (recipes.md section 2)."""
+"""Settings that BEiT's models share."""
 
 _base_ = "_in1k.py"
 

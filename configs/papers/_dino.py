@@ -1,4 +1,4 @@
-"""What DINO's ViTs share (recipes.md section 3)."""
+"""Settings that DINO's ViTs share."""
 
 _base_ = "_in1k.py"
 

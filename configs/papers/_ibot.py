@@ -1,4 +1,4 @@
-"""What iBOT's models share: the README's commands (recipes.md section 4)."""
+"""Settings that iBOT's models share, from the commands in its README."""
 
 _base_ = "_in1k.py"
 

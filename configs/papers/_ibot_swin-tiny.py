@@ -1,4 +1,4 @@
-"""What iBOT's Swin-T changes: the README's command."""
+"""Settings of iBOT's Swin-T, from the command in its README."""
 
 _base_ = "_ibot.py"
 

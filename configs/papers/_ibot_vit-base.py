@@ -1,4 +1,4 @@
-"""What iBOT's ViT-B/16 changes: the released model's arguments."""
+"""Settings of iBOT's ViT-B/16, from the released model's arguments."""
 
 _base_ = "_ibot.py"
 

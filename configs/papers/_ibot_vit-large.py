@@ -1,4 +1,4 @@
-"""What iBOT's ViT-L/16 changes: one third-party copy of its arguments, a hint and no fact."""
+"""Settings of iBOT's ViT-L/16, from a single third-party copy of its arguments (not verified)."""
 
 _base_ = "_ibot.py"
 

@@ -1,4 +1,4 @@
-"""ImageNet-1K, whose folder is given with --data."""
+"""ImageNet-1K; --data sets its folder."""
 
 data = dict(source="imagenet-1k")  # [P]
 about = dict(dataset="IN-1K", images=1_281_167)

@@ -1,4 +1,4 @@
-"""BEiT ViT-B/16, 800 epochs: the paper's plain ViT, its positions absolute, without LayerScale."""
+"""BEiT ViT-B/16, 800 epochs: the paper's plain ViT with absolute positions, without LayerScale."""
 
 _base_ = "_beit.py"
 

@@ -1,4 +1,4 @@
-"""BEiT ViT-S/16, 800 epochs: the paper's recipe on a size for which no paper publishes one."""
+"""BEiT ViT-S/16, 800 epochs: the paper's recipe for a size that the paper does not train."""
 
 _base_ = "beit_vit-base-p16_16xb128-coslr-800e_in1k.py"
 

@@ -1,4 +1,4 @@
-"""DINO ViT-S/16, 800 epochs: the released model, trained without clipping, its last layer free."""
+"""DINO ViT-S/16, 800 epochs: the released model: no clipping, free norms in the last layer."""
 
 _base_ = "_dino.py"
 

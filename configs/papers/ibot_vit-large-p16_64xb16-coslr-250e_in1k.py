@@ -1,4 +1,4 @@
-"""iBOT ViT-L/16, 250 epochs, block masks; most of its arguments rest on one third-party copy."""
+"""iBOT ViT-L/16, 250 epochs, block masks; most arguments are from one third-party copy."""
 
 _base_ = "_ibot_vit-large.py"
 

@@ -1,1 +1,1 @@
-"""Recipes that fit themselves to the number of photographs and to the machine."""
+"""Recipes that adapt to the number of photographs and to the machine."""

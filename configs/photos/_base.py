@@ -1,8 +1,8 @@
-"""What the recipes for one's own photographs share: a 64-px ViT, minutes on two CPU cores.
+"""Settings that the recipes for your own photographs share: a 64-px ViT, minutes on two CPU cores.
 
-Chosen on 600 of 720 photographs of flowers, judged on all 720 of them. epochs, batch_size and
-warm-up give way to what `budget` makes of the images there are. A GPU sees five times as many
-images; larger networks and crops are left to --set, as none was tried.
+Chosen on 600 of 720 photographs of flowers, evaluated on all 720. `budget` replaces epochs,
+batch_size and warm-up according to the number of images. A GPU processes five times as many images;
+larger networks and crops were not tried and can be set with --set.
 """
 
 backbone = dict(name="vit_nano", patch_size=8, image_size=64, drop_path=0.0)

@@ -1,4 +1,4 @@
-"""Two 64-px and four 32-px crops whose colours hardly change: colour tells photographs apart."""
+"""Two 64-px and four 32-px crops with little colour jitter, because colour is informative here."""
 
 method = dict(
     out_dim=256,

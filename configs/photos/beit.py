@@ -1,4 +1,4 @@
-"""BEiT on one's own photographs; unless told otherwise it trains its tokenizer on them first."""
+"""BEiT on your own photographs; by default it first trains its tokenizer on them."""
 
 _base_ = "_base.py"
 

@@ -1,4 +1,4 @@
-"""DINO on one's own photographs."""
+"""DINO on your own photographs."""
 
 _base_ = ["_base.py", "_multicrop.py"]
 

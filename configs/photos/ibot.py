@@ -1,4 +1,4 @@
-"""iBOT on one's own photographs: as photos/dino, the masked patches joining later."""
+"""iBOT on your own photographs: like photos/dino, with masking from a later epoch on."""
 
 _base_ = ["_base.py", "_multicrop.py"]
 

@@ -1,1 +1,1 @@
-"""Recipes of the reference runs in results/shapes: longer than those of shapes/."""
+"""Recipes of the reference runs in results/shapes, longer than those of shapes/."""

@@ -1,1 +1,1 @@
-"""ADE20K by UPerNet or a linear layer, one config per backbone, as mmseg reads them."""
+"""Configs of mmseg for UPerNet or a linear layer on ADE20K, one per backbone."""

@@ -2,8 +2,8 @@
 
 _base_ = ["mmseg::_base_/datasets/ade20k_640x640.py"]
 
-# Six ratios of the test size, .5 to 1.75; images are never shorter than a crop, so that the first
-# three are the same (`SETR_Resize`, ibot/.../mmcv_custom/resize_transform.py:185-196).
+# Six ratios of the test size, .5 to 1.75; images are never smaller than a crop, so the first three
+# are the same (`SETR_Resize`, ibot/.../mmcv_custom/resize_transform.py:185-196).
 sides = [max(640, int(640 * ratio)) for ratio in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)]
 tta_pipeline = [
     dict(type="LoadImageFromFile"),

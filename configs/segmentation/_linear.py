@@ -1,6 +1,7 @@
-"""The "linear" task layer on a frozen backbone, as in iBOT (recipes.md section 5.7).
+"""The "linear" task layer on a frozen backbone, as in iBOT.
 
-Four maps at stride p, through the final norm, concatenated; one 1x1 convolution to the classes.
+Four maps at stride p pass through the final norm and are concatenated; one 1x1 convolution gives
+the classes.
 """
 
 model = dict(
@@ -16,7 +17,7 @@ model = dict(
     ),
     backbone=dict(
         type="SSLBackbone",
-        source="runs/ibot",  # replace: whatever `sslbench evaluate --model` takes
+        source="runs/ibot",  # replace by any source that `sslbench evaluate --model` accepts
         out_indices=(3, 5, 7, 11),
         out_norm=True,  # paper: 37.8 -> 38.3 mIoU for iBOT, 33.7 -> 34.5 for DINO
         pyramid=False,
@@ -27,7 +28,7 @@ model = dict(
         in_index=[0, 1, 2, 3],
         input_transform="resize_concat",
         num_convs=0,
-        kernel_size=1,  # of a layer that FCNHead builds and drops when num_convs is 0
+        kernel_size=1,  # of a layer that FCNHead creates but does not use if num_convs is 0
         concat_input=False,
         dropout_ratio=0.0,
         num_classes=150,

@@ -1,8 +1,8 @@
-"""UPerNet on a backbone tuned end to end, as in iBOT and BEiT (recipes.md section 5.7).
+"""UPerNet on a backbone that is trained end to end, as in iBOT and BEiT.
 
-Where the sources differ, the commands of iBOT's evaluation/README.md hold: they gave the published
-figures. Pool scales (1, 2, 3, 6), dropout .1 and the auxiliary head (256 channels on the third map,
-weight .4) are mmseg's, which are the papers'.
+If sources differ, the values are those of the commands in iBOT's evaluation/README.md, which gave
+the published figures. Pool scales (1, 2, 3, 6), dropout .1 and the auxiliary head (256 channels on
+the third map, weight .4) are mmseg's, which the papers use.
 """
 
 _base_ = ["mmseg::_base_/models/upernet_r50.py"]
@@ -13,9 +13,9 @@ model = dict(
     backbone=dict(
         _delete_=True,
         type="SSLBackbone",
-        source="runs/ibot",  # replace: whatever `sslbench evaluate --model` takes
+        source="runs/ibot",  # replace by any source that `sslbench evaluate --model` accepts
         out_indices=(3, 5, 7, 11),
-        out_norm=True,  # README and paper; off in the config files (recipe trap T30)
+        out_norm=True,  # README and paper; off in the config files
         drop_path=0.1,
         checkpointing=True,  # iBOT's run.sh
         norm_cfg=dict(type="SyncBN", requires_grad=True),

@@ -1,6 +1,6 @@
 """One linear layer on a frozen Swin-T on ADE20K, 512 pixels; no figure is published.
 
-The maps of the four stages are brought to the size of the first; the last one alone has a norm.
+The maps of the four stages are resized to that of the first; only the last one has a norm.
 """
 
 _base_ = ["ade20k_linear_vits16.py"]

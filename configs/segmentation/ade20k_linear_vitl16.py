@@ -2,7 +2,7 @@
 
 _base_ = ["_linear.py", "_ade20k.py", "_runtime.py"]
 
-# iBOT's config file says 512 channels a map, which no ViT-L has (recipe trap T31)
+# iBOT's config file has 512 channels per map, which do not fit a ViT-L
 model = dict(
     backbone=dict(out_indices=(7, 11, 15, 23)),
     decode_head=dict(in_channels=[1024] * 4, channels=4 * 1024),

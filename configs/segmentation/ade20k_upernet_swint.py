@@ -10,7 +10,7 @@ _base_ = ["_upernet.py", "_ade20k.py", "_runtime.py"]
 model = dict(
     backbone=dict(
         out_indices=(1, 3, 9, 11),
-        out_norm=False,  # each map has a norm of its own
+        out_norm=False,  # each map has its own norm
         drop_path=0.3,
         checkpointing=False,
     ),

@@ -7,7 +7,7 @@ _base_ = ["_upernet.py", "_ade20k_640.py", "_runtime.py"]
 
 model = dict(
     data_preprocessor=dict(size=(640, 640)),
-    backbone=dict(out_norm=False),  # BEiT's backbone has no norm on its taps
+    backbone=dict(out_norm=False),  # BEiT's backbone does not normalise its feature maps
     decode_head=dict(in_channels=[768] * 4, channels=768),
     auxiliary_head=dict(in_channels=768),
     test_cfg=dict(crop_size=(640, 640), stride=(426, 426)),

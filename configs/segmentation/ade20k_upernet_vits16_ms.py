@@ -1,4 +1,4 @@
-"""ade20k_upernet_vits16, tested at six scales and mirrored."""
+"""ade20k_upernet_vits16, tested at six scales and with flips."""
 
 _base_ = ["ade20k_upernet_vits16.py"]
 

@@ -1,4 +1,4 @@
-"""UPerNet with a ViT-Ti/16 on ADE20K, 512 pixels: ViT-S/16's recipe, as no paper trains one."""
+"""UPerNet with a ViT-Ti/16 on ADE20K, 512 pixels: ViT-S/16's recipe; no paper trains one."""
 
 _base_ = ["ade20k_upernet_vits16.py"]
 

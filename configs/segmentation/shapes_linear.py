@@ -1,4 +1,4 @@
-"""A linear layer on frozen features of the embedded scenes: the papers' task layer."""
+"""A linear layer on frozen features of the embedded scenes, as in the papers."""
 
 _base_ = ["_linear.py", "_shapes.py"]
 

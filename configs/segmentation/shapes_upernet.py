@@ -1,7 +1,7 @@
-"""UPerNet on the embedded scenes: the papers' segmenter at a size for two CPU cores.
+"""UPerNet on the embedded scenes: the papers' segmenter in a size for two CPU cores.
 
-Its head has no batch norm: with it (and the rates tried: 5e-4, 2e-3, 6e-3) 200 steps end where
-every pixel is ground, without it they tell the classes apart.
+Its head has no batch norm: with it, 200 steps end with every pixel predicted as ground (learning
+rates tried: 5e-4, 2e-3, 6e-3); without it, the classes are distinguished.
 """
 
 _base_ = ["_upernet.py", "_shapes.py"]

@@ -1,1 +1,1 @@
-"""Recipes of minutes for the embedded dataset, one per method and tokenizer."""
+"""Recipes for the embedded dataset that take minutes, one per method and tokenizer."""

@@ -1,4 +1,4 @@
-"""What the small recipes share: the embedded dataset, a 64-px ViT, minutes on two CPU cores."""
+"""Settings that the small recipes share: embedded dataset, 64-px ViT, minutes on two CPU cores."""
 
 backbone = dict(name="vit_nano", patch_size=8, image_size=64, drop_path=0.0)
 data = dict(source="shapes")

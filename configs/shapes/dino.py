@@ -1,4 +1,4 @@
-"""DINO in minutes on two CPU cores: few prototypes, no freeze, faster teacher than the paper's."""
+"""DINO in minutes on two CPU cores: few prototypes, no freezing, a faster teacher."""
 
 _base_ = ["_base.py", "_multicrop.py"]
 

@@ -1,4 +1,4 @@
-"""iBOT in minutes on two CPU cores: as shapes/dino, the masked patches joining later."""
+"""iBOT in minutes on two CPU cores: like shapes/dino, with masking from a later epoch on."""
 
 _base_ = ["_base.py", "_multicrop.py"]
 

@@ -14,7 +14,7 @@ from sslbench.checkpoints.files import not_weights, stem
 from sslbench.checkpoints.releases import RELEASES, Release
 from sslbench.errors import UserError, nearest
 from sslbench.storage.files import write_atomically
-from sslbench.storage.home import expanded, home, kept
+from sslbench.storage.home import expanded, home, writing
 
 OVERRIDE = "SSLBENCH_WEIGHTS"  # environment variable: the user's folder of weights
 CHUNK, TIMEOUT = 2**20, 30  # bytes, seconds
@@ -50,7 +50,7 @@ def find(name: str) -> Path:
         raise UserError(
             f"{name} has no lasting link; put the file at {path} or in ${OVERRIDE} under its name."
         )
-    with kept(own):
+    with writing(own):
         own.mkdir(parents=True, exist_ok=True)
     print(f"downloading {release.url} to {path}", file=sys.stderr)
     write_atomically(path, lambda temporary: _download(release, temporary, path))

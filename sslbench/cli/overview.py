@@ -17,7 +17,7 @@ from sslbench.checkpoints.download import releases
 from sslbench.errors import UserError
 from sslbench.recipes.discovery import config_faults
 from sslbench.recipes.load import benchmark_configs, config_files, load_recipe
-from sslbench.storage.home import home, kept
+from sslbench.storage.home import home, writing
 from sslbench.system.machine import usable_cores
 from sslbench.training.step import use_bf16
 
@@ -102,7 +102,7 @@ def _config_line(path: Path) -> str:
 def _disk() -> tuple[bool, str]:
     """Room for what is kept between commands."""
     try:
-        with kept(folder := home()):
+        with writing(folder := home()):
             folder.mkdir(parents=True, exist_ok=True)
             free = shutil.disk_usage(folder).free / 2**30
     except UserError as error:

@@ -34,13 +34,13 @@ def tokenizer_train(
     nproc: Processes = 1,
 ) -> None:
     """Train a tokenizer; reports reconstruction error and codebook usage on held-out images."""
-    from sslbench.evaluation.reconstruction import judge_tokenizer
+    from sslbench.evaluation.reconstruction import evaluate_tokenizer
     from sslbench.plugins import TOKENIZERS
     from sslbench.training.start import start
 
     folder = start(kind, config, data, out, set_ or [], resume, nproc, console, TOKENIZERS)
     if folder:
-        say(judge_tokenizer(folder))
+        say(evaluate_tokenizer(folder))
 
 
 @tokenizer_app.command("convert")

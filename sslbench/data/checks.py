@@ -18,7 +18,7 @@ from sslbench.data.reading import TURNS, BrokenImage, opened, turn_of, upright_r
 from sslbench.data.remembered import FAILED, remembered
 from sslbench.errors import UserError
 from sslbench.storage.files import replacing
-from sslbench.storage.home import kept
+from sslbench.storage.home import writing
 from sslbench.system.printing import printable
 
 READER = f"3, Pillow {PIL.__version__}"  # cached results are valid for one way of reading
@@ -147,7 +147,7 @@ def rotation_note(path: Path) -> str:
 def write_json(path: Path, value: Any) -> None:
     """Write a file of the cache atomically, unless it already has this content."""
     text = json.dumps(value)
-    with kept(path):
+    with writing(path):
         if not path.is_file() or path.read_bytes() != text.encode():
             with replacing(path) as temporary:
                 temporary.write_text(text)

@@ -17,7 +17,7 @@ from sslbench.data.dataset import digest
 from sslbench.data.walking import files_below
 from sslbench.errors import UserError
 from sslbench.storage.files import draft, parse_json, read_small
-from sslbench.storage.home import kept
+from sslbench.storage.home import writing
 from sslbench.system.printing import printable
 
 MANIFEST = "manifest.json"
@@ -112,7 +112,7 @@ def publish(
         return root
     if not _is_free(root):
         log.warning("%s is damaged, changed or of an older version: it is generated again.", root)
-    with kept(root), draft(root) as new:
+    with writing(root), draft(root) as new:
         new.mkdir()
         manifest = {**expected, **write(new)}
         names = _names(new)

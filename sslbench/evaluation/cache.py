@@ -1,4 +1,4 @@
-"""On-disk cache of features, keyed by everything they depend on and by nothing else."""
+"""On-disk cache of features, keyed by exactly what they depend on."""
 
 from __future__ import annotations
 
@@ -19,23 +19,22 @@ from sslbench.evaluation.features import Bank
 from sslbench.storage.files import parse_json, replacing
 from sslbench.storage.weights import contents_sha256, opened_weights
 
-FORMAT = "3"  # changes with the meaning of a file or of the extraction
+FORMAT = "3"  # increased when files or extraction change
 CHECKSUM = "sha256"
 log = logging.getLogger(__name__)
 
 
 class FeatureCache:
-    """Banks under one directory; the file name is only a hash of the key it holds inside.
+    """Banks in one directory; the file name is a hash of the key, which the file also holds.
 
-    A file with any other byte than was written, or whose key inside is another one, is reported
-    and computed anew.
+    A file with a changed byte or another key is reported and computed again.
     """
 
     def __init__(self, directory: str | Path) -> None:
         self.directory = Path(directory)
 
     def get(self, key: Mapping[str, Any]) -> Bank | None:
-        """The bank stored under `key`, or None."""
+        """Return the bank stored under `key`, or None."""
         path = self._path(key)
         if not path.exists():
             return None
@@ -52,11 +51,11 @@ class FeatureCache:
             cls = tuple(tensors[f"cls.{i}"] for i in range(len(tensors)))
             return Bank(cls, mean, y, index, dropped, origin)
         except (UserError, ValueError, KeyError) as error:
-            log.warning("%s is not used (%s): features are computed anew.", path, error)
+            log.warning("%s is not used (%s): features are computed again.", path, error)
             return None
 
     def put(self, key: Mapping[str, Any], bank: Bank) -> None:
-        """Stores `bank`; a full or read-only disk costs the cache, not the run."""
+        """Store `bank`; if the disk is full or read-only, only log a warning."""
         tensors = {f"cls.{i}": x.contiguous() for i, x in enumerate(bank.cls)}
         tensors |= {"mean": bank.mean.contiguous(), "y": bank.y.contiguous(), "index": bank.index}
         about = {"key": _text(key), "dropped": json.dumps(bank.dropped)}
@@ -69,11 +68,11 @@ class FeatureCache:
             log.warning("features could not be cached in %s (%s).", self.directory, error)
 
     @contextmanager
-    def alone(self, key: Mapping[str, Any], waits: Callable[[Holder], None]) -> Iterator[None]:
-        """No other process computes the bank of `key` meanwhile; `waits` while one does."""
+    def exclusive(self, key: Mapping[str, Any], wait: Callable[[Holder], None]) -> Iterator[None]:
+        """Claim the computation of the bank of `key`; call `wait` while another process has it."""
         with Claims(self.directory) as claims:
             while (other := claims.take(self._path(key).stem, "features")) is not None:
-                waits(other)
+                wait(other)
             yield
 
     def _path(self, key: Mapping[str, Any]) -> Path:

@@ -1,9 +1,8 @@
-"""Who does what among processes that share a folder, on one machine or several.
+"""Divides work among processes that share a folder, on one machine or several.
 
-A claim is a file that says which process works on something. It ends with the process, however
-that ends: on the same machine nobody with its number and start time is there any more; on another
-one the file is not touched any longer. Decisions are made under one lock a folder, so that two
-processes never take the same claim over.
+A claim is a file that names the process working on something. It expires with that process: on the
+same machine, when no process has its id and start time; from another machine, when the file is no
+longer touched. One lock per folder prevents two processes from taking over the same claim.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ from typing import Any
 from sslbench.storage.files import parse_json, read_small
 
 FOLDER, LOCK = ".claims", ".lock"
-BEAT_SECONDS, STALE_SECONDS = 30.0, 600.0  # of a process on another machine
+BEAT_SECONDS, STALE_SECONDS = 30.0, 600.0  # between touches; until a claim of another machine ends
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Holder:
-    """A process: its machine, what numbers its processes (boot and PID namespace), and itself."""
+    """A process. place: boot and PID namespace of its id; what: its work in words."""
 
     host: str
     place: str
@@ -47,14 +46,14 @@ class Holder:
 
 
 class Claims:
-    """The claims of this process among those of a folder; they end with the context."""
+    """The claims of this process in a folder; leaving the context releases them."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = Path(directory) / FOLDER
         self.me = Holder.here()
         self._held: set[Path] = set()
         self._lock, self._ended = Lock(), Event()
-        self._beating: Thread | None = None
+        self._heartbeat: Thread | None = None
 
     def __enter__(self) -> Claims:
         return self
@@ -66,14 +65,13 @@ class Claims:
         self._tidy()
 
     def take(self, key: str, what: str = "") -> Holder | None:
-        """Claims `key` (a file's name) for this process; or who holds it, where somebody does.
+        """Claim `key` (a file name) and return None, or return the process that holds it.
 
-        what: the work in words. A folder that cannot be written to holds no claims: everything is
-        free there.
+        what: the work in words. In a folder that is not writable, nothing is ever claimed.
         """
         path = self.directory / key
         try:
-            with self._alone():
+            with self._exclusive():
                 if (other := self._holder(path)) is not None:
                     return other
                 path.write_text(json.dumps(asdict(replace(self.me, what=what))))
@@ -82,42 +80,42 @@ class Claims:
             return None
         with self._lock:
             self._held.add(path)
-            if self._beating is None:
-                self._beating = Thread(target=self._beat, daemon=True)
-                self._beating.start()
+            if self._heartbeat is None:
+                self._heartbeat = Thread(target=self._beat, daemon=True)
+                self._heartbeat.start()
         return None
 
     def release(self, key: str) -> None:
-        """Ends the claim of this process on `key`."""
+        """End the claim of this process on `key`."""
         path = self.directory / key
         with self._lock:
             if path not in self._held:
                 return
             self._held.discard(path)
         try:
-            with self._alone():
-                if _read(path) in (None, self.me):  # not one that was taken over meanwhile
+            with self._exclusive():
+                if _read(path) in (None, self.me):  # another process may have taken it over
                     path.unlink(missing_ok=True)
         except OSError as error:  # it ends with this process anyway
             log.debug("%s cannot be released (%s)", path, error)
 
     def holder(self, key: str) -> Holder | None:
-        """Who else works on `key`; None where nobody does."""
+        """Return the process that works on `key`, or None."""
         path = self.directory / key
         return self._holder(path) if path.exists() else None
 
     def _holder(self, path: Path) -> Holder | None:
-        """The living process behind a claim."""
-        found = _read(path)
-        if found is None:  # none, or of a process that ended while it wrote
+        """Return the process of a claim if it is alive."""
+        holder = _read(path)
+        if holder is None:  # no claim, or its process ended while writing it
             return None
-        lives = _lives(found) if found.place == self.me.place else None
-        if lives is None:
-            lives = self._age(path) < STALE_SECONDS
-        return found if lives else None
+        alive = _is_alive(holder) if holder.place == self.me.place else None
+        if alive is None:
+            alive = self._age(path) < STALE_SECONDS
+        return holder if alive else None
 
     def _age(self, path: Path) -> float:
-        """Seconds since a claim was touched, by the clock of the file system."""
+        """Return the seconds since a claim was touched, by the clock of the file system."""
         try:
             with TemporaryFile(dir=self.directory) as probe:
                 now = os.fstat(probe.fileno()).st_mtime
@@ -126,7 +124,7 @@ class Claims:
             return STALE_SECONDS
 
     def _beat(self) -> None:
-        """Tells other machines that this process lives."""
+        """Touch the claims, which shows other machines that this process is alive."""
         while not self._ended.wait(BEAT_SECONDS):
             with self._lock:
                 held = list(self._held)
@@ -137,8 +135,8 @@ class Claims:
                     log.debug("%s cannot be touched (%s)", path, error)
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Nobody else decides about claims of this folder meanwhile."""
+    def _exclusive(self) -> Iterator[None]:
+        """Hold the lock on the claims of this folder."""
         file = self._locked()
         try:
             yield
@@ -151,55 +149,55 @@ class Claims:
             self.directory.mkdir(parents=True, exist_ok=True)
             try:
                 file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-            except FileNotFoundError:  # removed with the folder, since it was empty
+            except FileNotFoundError:  # another process removed the empty folder
                 continue
             try:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 if os.path.samestat(os.fstat(file), lock.stat()):
                     return file
             except FileNotFoundError:
-                pass  # the next turn makes it anew
+                pass  # the next iteration creates it again
             except BaseException:
                 os.close(file)
                 raise
             os.close(file)
 
     def _tidy(self) -> None:
-        """Removes the folder where no claim is left in it."""
+        """Remove the folder if no claims are left."""
         if not self.directory.exists():
             return
         try:
-            with self._alone():
+            with self._exclusive():
                 if {path.name for path in self.directory.iterdir()} == {LOCK}:
                     (self.directory / LOCK).unlink()
                     self.directory.rmdir()
         except OSError as error:
-            log.debug("%s is left (%s)", self.directory, error)
+            log.debug("%s is kept (%s)", self.directory, error)
 
 
 def _read(path: Path) -> Holder | None:
-    """What a claim says; None where there is none that could be read."""
+    """Return the process named in a claim; None if there is no readable claim."""
     try:
-        said: Any = parse_json(read_small(path))
-        return replace(Holder(**said), pid=int(said["pid"]))
+        values: Any = parse_json(read_small(path))
+        return replace(Holder(**values), pid=int(values["pid"]))
     except (OSError, ValueError, TypeError):
         return None
 
 
-def _lives(holder: Holder) -> bool | None:
-    """Whether a process of this machine still runs; None where the system does not tell."""
+def _is_alive(holder: Holder) -> bool | None:
+    """Return whether a process of this machine still runs; None if that cannot be determined."""
     try:
         os.kill(holder.pid, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # somebody else's
+    except OSError:  # the process belongs to another user
         pass
     started = _started(holder.pid)
     return started == holder.started if started else None
 
 
 def _place() -> str:
-    """What the numbers of processes belong to: a boot of a machine and a namespace in it."""
+    """Return the boot and PID namespace in which process ids are valid."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
@@ -208,7 +206,7 @@ def _place() -> str:
 
 
 def _started(pid: int) -> str:
-    """When the process `pid` of this machine started, in ticks since boot; "" if nobody says."""
+    """Return the start time of process `pid` in ticks since boot, "ended", or "" if unknown."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:

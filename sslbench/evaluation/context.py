@@ -35,16 +35,16 @@ from sslbench.evaluation.features import (
 from sslbench.evaluation.provenance import Provenance, library_versions
 from sslbench.result import ModelCard, Result
 
-WAIT_SECONDS = 0.5  # between looks at what another process does
-PROPORTIONS = ("top1", "top5")  # metrics that count independent hits, hence have an interval
+WAIT_SECONDS = 0.5  # between checks of another process
+PROPORTIONS = ("top1", "top5")  # metrics of independent hits, which have an interval
 
 
 @dataclass
 class EvalContext:
-    """One model under one seed; its copies share features, so that they are computed once.
+    """One model with one seed; copies of it share features, so that they are computed once.
 
-    cache is None to keep features in memory only; fresh: computed anew, whatever the cache holds;
-    on_progress(what, done, total), "" = the job.
+    cache: None keeps features only in memory; fresh: ignores cached features;
+    on_progress(what, done, total): what is "" for the job as a whole.
     """
 
     model: LoadedModel
@@ -79,7 +79,7 @@ class EvalContext:
         self.on_progress("", done, total)
 
     def forget(self) -> None:
-        """Frees the memory of the features; the cache on disk stays."""
+        """Free the memory of the features; the cache on disk stays."""
         self._banks.clear()
 
     def result(
@@ -118,31 +118,32 @@ class EvalContext:
         )
 
     def _elsewhere(self) -> dict[str, Any]:
-        """part -> where this job's features come from that this command did not compute.
+        """Return part -> provenance of features that this command did not compute.
 
-        Only what the record does not already say of itself.
+        Only entries that differ from the record's own provenance.
         """
-        own = asdict(self.provenance)
+        current = asdict(self.provenance)
         return {
-            part: {name: value for name, value in origin.items() if own.get(name) != value}
+            part: {name: value for name, value in origin.items() if current.get(name) != value}
             for part, origin in sorted(self._used.items())
         }
 
     def protocol(self, benchmark: Benchmark, data: Data) -> dict[str, Any]:
-        """The benchmark's protocol as JSON gives it back, with what the model was shown.
+        """Return the benchmark's protocol, after a round trip through JSON, with the model's input.
 
-        A dense benchmark's own protocol says at which size it reads images.
+        The protocol of a dense benchmark already states the image size.
         """
-        shown: dict[str, Any] = {"mean": self.model.mean, "std": self.model.std}
+        model_input: dict[str, Any] = {"mean": self.model.mean, "std": self.model.std}
         config = getattr(self.model.backbone, "config", None)
-        if isinstance(config, BackboneConfig):  # equal weights may be read in another way
-            shown["backbone"] = config.reading
+        if isinstance(config, BackboneConfig):  # equal weights can be read in different ways
+            model_input["backbone"] = config.reading
         if isinstance(data, Splits):
-            shown |= {"image_size": self.model.image_size, "crop_ratio": data.test.crop_ratio}
-        return json.loads(json.dumps({**asdict(benchmark.protocol), **shown}))
+            model_input["image_size"] = self.model.image_size
+            model_input["crop_ratio"] = data.test.crop_ratio
+        return json.loads(json.dumps({**asdict(benchmark.protocol), **model_input}))
 
     def _bank(self, data: Splits, part: str, norm: bool) -> tuple[str, Bank]:
-        """The bank of one part and its name: from memory, the cache, or computed and cached."""
+        """Return the bank of one part and its name: from memory, the cache, or computed."""
         dataset = {"train": data.train, "test": data.test}[part]
         transform = EvalTransform.of(self.model, dataset)
         key = {
@@ -155,22 +156,22 @@ class EvalContext:
             "split": data.split if part == "test" else part,
         }
         name = repr(key)
-        if name in self._failed:  # all jobs of a model would read a broken set to its end
+        if name in self._failed:  # so that not every job of a model reads a broken set again
             raise self._failed[name]
         if name not in self._banks:
-            self._banks[name], loaded = self._found(key, dataset, transform)
+            self._banks[name], loaded = self._load_or_extract(key, dataset, transform)
             if loaded:
                 self._loaded.add(name)
         return name, self._banks[name]
 
-    def _found(
+    def _load_or_extract(
         self, key: Mapping[str, Any], dataset: ImageDataset, transform: EvalTransform
     ) -> tuple[Bank, bool]:
-        """The bank from the cache or computed, by this process or another one; whether loaded."""
+        """Return the bank, and whether it was loaded from the cache and not computed here."""
         if self.cache is None or self.fresh:
             return self._extract(key, dataset, transform), False
         if (bank := self._load(key)) is None:
-            with self.cache.alone(key, self._wait_for):
+            with self.cache.exclusive(key, self._wait_for):
                 if (bank := self._load(key)) is None:
                     return self._extract(key, dataset, transform), False
         return bank, True
@@ -178,7 +179,7 @@ class EvalContext:
     def _wait_for(self, other: Holder) -> None:
         self.on_progress(f"waiting for the features that {other} computes", 0, 0)
         if self.cancelled.wait(WAIT_SECONDS):
-            raise RunError("the evaluation was interrupted; repeat the command to go on with it.")
+            raise RunError("the evaluation was interrupted; repeat the command to continue it.")
 
     def _load(self, key: Mapping[str, Any]) -> Bank | None:
         bank = self.cache.get(key) if self.cache else None
@@ -209,8 +210,7 @@ class EvalContext:
         if dataset.changed():
             raise UserError(
                 f"the images of {dataset.name} {key['split']} were changed while they were read, "
-                "so nobody knows what these features are of; repeat the command once nothing "
-                "writes there."
+                "so their features are not valid; repeat the command when nothing writes there."
             )
         origin = {**asdict(self.provenance), "seconds": seconds, "date": now()}
         bank = replace(bank, origin=origin)
@@ -220,12 +220,12 @@ class EvalContext:
 
 
 def now() -> str:
-    """The time as records hold it, UTC."""
+    """Return the current time (UTC) in the format of records."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def wilson(percent: float, n: int) -> tuple[float, float]:
-    """95 % Wilson score interval of a proportion in percent, in percent (Wilson 1927)."""
+    """Return the 95 % Wilson score interval of a proportion, all in percent (Wilson 1927)."""
     z, p = 1.959964, percent / 100
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))

@@ -1,4 +1,4 @@
-"""Frozen features: one forward pass over a split gives every pooling a suite asks for."""
+"""Frozen features: one forward pass over a split gives all poolings of a suite."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from sslbench.errors import UserError, nearest
 from sslbench.system.machine import usable_cores
 
 POOLS = ("cls", "mean", UNNORMED, "cls+mean")
-LAYERS = 4  # blocks whose [CLS] is kept: the most any paper's protocol taps
+LAYERS = 4  # last blocks whose [CLS] is kept: no paper's protocol uses more
 BATCH = 128
-OnProgress = Callable[[str, int, int], None]  # (what is going on, done, total)
+OnProgress = Callable[[str, int, int], None]  # (activity, done, total)
 Transform = Callable[[Image.Image], Tensor]  # to uint8 (3, H, W)
 log = logging.getLogger(__name__)
 
 
 def silent(what: str, done: int, total: int) -> None:
-    """Reports progress to nobody."""
+    """Ignore progress."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Bank:
     """The pooled tokens of one split, float32 on the CPU, in dataset order.
 
     cls: [CLS] of the last blocks, first to last, each (N, D_i); mean: mean patch token of the last
-    block, (N, D); y: int64 (N,); index: int64 (N,), positions in the dataset; dropped: what is
-    wrong with each image that could not be read; origin: the code, libraries and hardware that
-    computed them, when and in how many seconds.
+    block, (N, D); y: int64 (N,); index: int64 (N,), positions in the dataset; dropped: error
+    message of each image that could not be read; origin: code, libraries, hardware, date and
+    seconds of the computation.
     """
 
     cls: tuple[Tensor, ...]
@@ -49,7 +49,7 @@ class Bank:
     origin: Mapping[str, Any] = field(default_factory=dict)
 
     def select(self, spec: FeatureSpec) -> Features:
-        """The features a benchmark asked for; `layers` beyond the backbone's depth are left out."""
+        """Return the features of `spec`; `layers` beyond the backbone's depth are left out."""
         check_spec(spec)
         x = combine(self.cls[-spec.layers :], self.mean, spec)
         return Features(x, self.y, self.index)
@@ -66,7 +66,7 @@ def check_spec(spec: FeatureSpec) -> None:
 
 
 def combine(cls: Sequence[Tensor], mean: Tensor, spec: FeatureSpec) -> Tensor:
-    """The pooled tokens that `spec` names side by side, (N, D).
+    """Return the pooled tokens that `spec` names, concatenated, (N, D).
 
     cls: [CLS] of the blocks, first to last, each (N, D_i); mean: mean patch of the last, (N, D).
     """
@@ -74,10 +74,10 @@ def combine(cls: Sequence[Tensor], mean: Tensor, spec: FeatureSpec) -> Tensor:
     pools = {"cls": (*cls,), "mean": (mean,), UNNORMED: (mean,), "cls+mean": (*cls, mean)}
     if spec.pool == "cls+mean" and spec.order == "interleaved":
         if len(cls) != 1:
-            raise ValueError(f"{len(cls)} blocks: [CLS] and mean patch of one can be interleaved")
+            raise ValueError(f"{len(cls)} blocks: only one block's tokens can be interleaved")
         return torch.stack([cls[0], mean], dim=2).flatten(1)
-    chosen = pools[spec.pool]
-    return chosen[0] if len(chosen) == 1 else torch.cat(chosen, dim=1)
+    parts = pools[spec.pool]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 def extract(
@@ -88,9 +88,9 @@ def extract(
     device: torch.device,
     on_progress: Callable[[int, int], None],
 ) -> Bank:
-    """Runs `backbone` over `dataset` in float32 and pools its last blocks.
+    """Run `backbone` over `dataset` in float32 and pool its last blocks.
 
-    Images that cannot be read are dropped and named; more than a fifth of them is a UserError.
+    Images that cannot be read are dropped and logged; more than a fifth of them is a UserError.
     Labels are -1 where the dataset has none.
     """
     backbone = backbone.to(device).eval()
@@ -99,13 +99,13 @@ def extract(
     columns: list[list[Tensor]] = []
     kept: list[int] = []
     seen = 0
-    for pixels, good, bad in batches(dataset, transform):
-        seen += len(good) + len(bad)
-        dropped += broken.record(good, bad, complete=seen == len(dataset))
-        if good:
+    for pixels, readable, errors in batches(dataset, transform):
+        seen += len(readable) + len(errors)
+        dropped += broken.record(readable, errors, complete=seen == len(dataset))
+        if readable:
             images = transform.normalise(pixels.to(device, non_blocking=True))
             columns.append(pool_tokens(backbone, images, norm))
-            kept += good
+            kept += readable
         on_progress(seen, len(dataset))
     warn_dropped(dataset.name, dropped)
     *cls, mean = (torch.cat(parts) for parts in zip(*columns, strict=True))
@@ -120,31 +120,31 @@ def extract(
 
 @torch.no_grad()
 def tap(backbone: Backbone, images: Tensor, spec: FeatureSpec) -> Tensor:
-    """The features of a batch that `spec` names, float32 (B, D) on the images' device."""
+    """Return the features of a batch for `spec`, float32 (B, D) on the images' device."""
     blocks = backbone.intermediate(images, min(spec.layers, backbone.depth), spec.normed)
     return combine([b.cls for b in blocks], blocks[-1].patches.mean(dim=1), spec).float()
 
 
 @torch.inference_mode()
 def pool_tokens(backbone: Backbone, images: Tensor, norm: bool) -> list[Tensor]:
-    """[CLS] of the last blocks, then the mean patch of the last one: each float32 (B, D)."""
+    """Return [CLS] of the last blocks, then the mean patch of the last one, each float32 (B, D)."""
     blocks = backbone.intermediate(images, min(LAYERS, backbone.depth), norm)
     pooled = [*(tokens.cls for tokens in blocks), blocks[-1].patches.mean(dim=1)]
     return [x.float().cpu() for x in pooled]
 
 
 def warn_dropped(name: str, dropped: Sequence[str]) -> None:
-    """Says how many images were left out, and the first of them by name."""
+    """Log how many images were left out, and name the first of them."""
     if dropped:
         first = "; ".join(dropped[:3])
         log.warning("%s: %d broken image(s) left out (first: %s).", name, len(dropped), first)
 
 
-Batch = tuple[Tensor, list[int], dict[int, str]]  # pixels, their indices, broken ones
+Batch = tuple[Tensor, list[int], dict[int, str]]  # pixels, their indices, index -> error message
 
 
 class _Prepared(Dataset[tuple[int, "Tensor | str"]]):
-    """index -> (index, uint8 (3, H, W) or what is wrong with the file)."""
+    """Maps index to (index, uint8 (3, H, W) or an error message)."""
 
     def __init__(self, dataset: ImageDataset, transform: Transform) -> None:
         self.dataset, self.transform = dataset, transform
@@ -160,18 +160,18 @@ class _Prepared(Dataset[tuple[int, "Tensor | str"]]):
 
 
 def _collate(items: list[tuple[int, Tensor | str]]) -> Batch:
-    good = {index: x for index, x in items if isinstance(x, Tensor)}
-    bad = {index: x for index, x in items if isinstance(x, str)}
-    return torch.stack(list(good.values())) if good else torch.empty(0), list(good), bad
+    images = {index: x for index, x in items if isinstance(x, Tensor)}
+    errors = {index: x for index, x in items if isinstance(x, str)}
+    return torch.stack(list(images.values())) if images else torch.empty(0), list(images), errors
 
 
 def workers_for(dataset: ImageDataset) -> int:
-    """Processes that read `dataset`: 0, i.e. this one, for a small one."""
+    """Return the number of worker processes for `dataset`; 0 (no workers) for a small one."""
     return min(8, usable_cores()) if len(dataset) > 10_000 else 0
 
 
 def batches(dataset: ImageDataset, transform: Transform) -> Iterator[Batch]:
-    """The whole split in order."""
+    """Yield the whole split in order."""
     dataset.load()
     yield from DataLoader(
         _Prepared(dataset, transform),

@@ -1,7 +1,7 @@
-"""One account of one set of weights: their records say what the newest command says of them.
+"""Keeps one description per set of weights: that of the newest command.
 
-Records are found again by weights, protocol and data; what a card says beside the weights (method,
-data, epochs, the user's name) may be said anew, e.g. by `?as=` or NAME=PATH, without any
+Records are identified by weights, protocol and data. What a card states besides the weights
+(method, data, epochs, the user's name) can be changed, e.g. by `?as=` or NAME=PATH, without any
 computation.
 """
 
@@ -16,54 +16,54 @@ from sslbench.checkpoints.load import LoadedModel
 from sslbench.evaluation.watcher import Watcher
 from sslbench.result import ModelCard, Result
 
-# fields of a card that tables show or group rows by, and that the weights do not tell
-TOLD = (
+# fields of a card that tables show or group rows by and that do not follow from the weights
+DESCRIPTION = (
     "method", "recipe", "pretrain_data", "epochs", "effective_epochs", "seed", "identified",
     "label",
 )  # fmt: skip
 
 
 def one_card(models: Sequence[LoadedModel], watcher: Watcher) -> list[LoadedModel]:
-    """`models`, of which those with equal weights and inputs have the first one's card.
+    """Return `models`, with the card of the first one for all that have equal weights and inputs.
 
-    They share their records, hence have one row; where they were told apart, `watcher` is told.
-    Each has the features that any of them is evaluated by.
+    They share their records and hence one row; `watcher` is informed if their descriptions differ.
+    Each gets the poolings of all of them.
     """
-    same: dict[Any, list[LoadedModel]] = {}
+    groups: dict[Any, list[LoadedModel]] = {}
     for model in models:
-        same.setdefault(_read(model), []).append(model)
-    found = []
+        groups.setdefault(_identity(model), []).append(model)
+    result = []
     for model in models:
-        first, *others = same[_read(model)]
+        first, *others = groups[_identity(model)]
         poolings = dict.fromkeys(p for m in (first, *others) for p in m.poolings)
-        if model is not first and told(model.card) != told(first.card):
+        if model is not first and description(model.card) != description(first.card):
             watcher.say(
-                f"{_called(model.card)} and {_called(first.card)} are the same weights: they are "
-                f"evaluated once, as {_called(first.card)}."
+                f"{_name(model.card)} and {_name(first.card)} are the same weights: they are "
+                f"evaluated once, as {_name(first.card)}."
             )
-        found.append(replace(model, card=first.card, poolings=tuple(poolings)))
-    return found
+        result.append(replace(model, card=first.card, poolings=tuple(poolings)))
+    return result
 
 
-def told_anew(records: Iterable[Result], models: Iterable[LoadedModel]) -> list[Result]:
-    """Those of `records` whose card says something else than their model's now, under that card."""
+def redescribed(records: Iterable[Result], models: Iterable[LoadedModel]) -> list[Result]:
+    """Return those of `records` whose model is now described differently, with its new card."""
     cards = {(m.card.sha256, _inputs(m.mean, m.std)): m.card for m in models}
-    found = []
+    result = []
     for r in records:
-        shown = _inputs(r.protocol.get("mean"), r.protocol.get("std"))
-        card = cards.get((r.model.sha256, shown))
-        if card is not None and told(card) != told(r.model):
-            found.append(replace(r, model=card))
-    return found
+        inputs = _inputs(r.protocol.get("mean"), r.protocol.get("std"))
+        card = cards.get((r.model.sha256, inputs))
+        if card is not None and description(card) != description(r.model):
+            result.append(replace(r, model=card))
+    return result
 
 
-def told(card: ModelCard) -> tuple[Any, ...]:
-    """What a card says that its weights do not."""
-    return tuple(getattr(card, name) for name in TOLD)
+def description(card: ModelCard) -> tuple[Any, ...]:
+    """Return what a card states that does not follow from the weights."""
+    return tuple(getattr(card, name) for name in DESCRIPTION)
 
 
-def _read(model: LoadedModel) -> tuple[Any, ...]:
-    """What two models have in common that no protocol tells apart."""
+def _identity(model: LoadedModel) -> tuple[Any, ...]:
+    """Return what identifies a model in every protocol."""
     config = repr(getattr(model.backbone, "config", None))
     return model.card.sha256, _inputs(model.mean, model.std), model.image_size, config
 
@@ -72,5 +72,5 @@ def _inputs(mean: Any, std: Any) -> str:
     return json.dumps([mean, std])
 
 
-def _called(card: ModelCard) -> str:
+def _name(card: ModelCard) -> str:
     return card.label or card.source or card.method

@@ -1,4 +1,4 @@
-"""Where a number was made: code version, library versions, hardware."""
+"""The code version, library versions and hardware that produced a number."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import torch
 
 import sslbench
 
-# what can move any number; benchmarks name what else moves theirs
+# libraries that can change any number; benchmarks name further ones
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn")
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """As the fields of `Result` of the same names."""
+    """See the fields of `Result` of the same names."""
 
     code_version: str
     versions: dict[str, str]
@@ -27,15 +27,15 @@ class Provenance:
 
     @classmethod
     def here(cls, device: torch.device) -> Provenance:
-        """The running code, the installed libraries and `device`."""
+        """Return the running code, the installed libraries and `device`."""
         versions = {"python": platform.python_version(), **library_versions(LIBRARIES)}
         return cls(code_version(), versions, hardware(device))
 
 
 def code_version() -> str:
-    """The package version, with "+<git describe>" where the package runs from a checkout."""
+    """Return the package version, with "+<git describe>" if the package runs from a checkout."""
     package = Path(sslbench.__file__).parent
-    # an environment inside somebody else's checkout is not a checkout of this package
+    # the package may be installed inside the checkout of another project
     if _git(package, "ls-files", "--error-unmatch", "__init__.py") is None:
         return sslbench.__version__
     described = _git(package, "describe", "--always", "--dirty")
@@ -43,31 +43,31 @@ def code_version() -> str:
 
 
 def library_versions(names: Iterable[str]) -> dict[str, str]:
-    """name -> version of an installed distribution; "" where it is missing."""
-    found = {}
+    """Return name -> version of an installed distribution; "" if it is missing."""
+    versions = {}
     for name in names:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = ""
-    return found
+            versions[name] = ""
+    return versions
 
 
 def hardware(device: torch.device) -> str:
-    """Name of the GPU, or of the processor."""
+    """Return the name of the GPU, or of the processor."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    about = Path("/proc/cpuinfo")
-    lines = about.read_text().splitlines() if about.exists() else []
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return models[0] if models else platform.processor() or platform.machine()
 
 
 def _git(directory: Path, *arguments: str) -> str | None:
-    """git's answer, None where it fails or is not installed."""
+    """Return git's output; None if it fails or is not installed."""
     command = ["git", "-C", str(directory), *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+        process = subprocess.run(command, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return process.stdout.strip() if process.returncode == 0 else None

@@ -1,4 +1,4 @@
-"""How good a tokenizer is: reconstruction error and codebook usage on images it was not fed."""
+"""Evaluates a tokenizer: reconstruction error and codebook usage on held-out images."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from sslbench.plugins import TOKENIZERS
 from sslbench.storage.files import write_atomically
 
 IMAGES = 1000
-SHEET, COLUMNS = 16, 8  # images drawn, and drawn side by side
+SHEET, COLUMNS = 16, 8  # images drawn, and images per row
 
 
 @torch.inference_mode()
-def judge_tokenizer(folder: Path) -> str:
-    """A sentence with the mean squared error per pixel value in [0, 1] and the codes in use.
+def evaluate_tokenizer(folder: Path) -> str:
+    """Return a sentence with the mean squared error per pixel value in [0, 1] and the used codes.
 
-    Measured with hard codes on up to 1,000 validation images, or training images where a dataset
-    has no validation split (said so).
+    Measured with hard codes on up to 1,000 validation images, or training images if the dataset has
+    no validation split; the sentence names the split.
     """
     tokenizer: Any = load_module(folder, TOKENIZERS)
     recipe = read_card(folder)["recipe"]
@@ -40,7 +40,7 @@ def judge_tokenizer(folder: Path) -> str:
         try:
             image = images.image(index).resize((size, size))
         except BrokenImage:
-            continue  # the count says so
+            continue  # the sentence has the number of images read
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] / 255
         ids = tokenizer.encode(pixels)
         errors.append(float((tokenizer.decode(ids) - pixels).square().mean()))
@@ -53,10 +53,10 @@ def judge_tokenizer(folder: Path) -> str:
 
 @torch.inference_mode()
 def draw_reconstructions(tokenizer: Any, dataset: ImageDataset, size: int, out: Path) -> str:
-    """Writes a PNG: rows of the first readable images, below each row what their ids decode to.
+    """Write a PNG with rows of the first readable images, each above a row of reconstructions.
 
-    A sentence with the mean squared error per pixel value in [0, 1]. Raises UserError if the
-    tokenizer cannot decode.
+    Returns a sentence with the mean squared error per pixel value in [0, 1]. Raises UserError if
+    the tokenizer cannot decode.
     """
     crop = token_crop(tokenizer, dataset, size)
     originals = _first(dataset, crop)
@@ -75,15 +75,15 @@ def draw_reconstructions(tokenizer: Any, dataset: ImageDataset, size: int, out: 
 
 
 def _first(dataset: ImageDataset, crop: TokenCrop) -> Tensor:
-    """Pixels in [0, 1] (N, 3, size, size) of the first readable images."""
-    found: list[Tensor] = []
+    """Return pixels in [0, 1], (N, 3, size, size), of the first readable images."""
+    images: list[Tensor] = []
     for index in range(len(dataset)):
         try:
-            found.append(crop(dataset.image(index)) / 255)
+            images.append(crop(dataset.image(index)) / 255)
         except BrokenImage:
             continue
-        if len(found) == SHEET:
+        if len(images) == SHEET:
             break
-    if not found:
+    if not images:
         raise UserError(f"no image of {dataset.name} can be decoded; repair or remove the files.")
-    return torch.stack(found)
+    return torch.stack(images)

@@ -1,4 +1,4 @@
-"""Runs benchmarks over models, keeps each record as soon as it exists, and skips what is known."""
+"""Runs benchmarks over models, stores each record at once, and skips existing records."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sslbench.evaluation.cache import FeatureCache
 from sslbench.evaluation.claims import Claims
 from sslbench.evaluation.context import EvalContext
 from sslbench.evaluation.jobs import LeftOut, plan, sentence
-from sslbench.evaluation.naming import one_card, told_anew
+from sslbench.evaluation.naming import one_card, redescribed
 from sslbench.evaluation.provenance import Provenance
 from sslbench.evaluation.running import Records, Shift
 from sslbench.evaluation.watcher import Watcher
@@ -28,29 +28,29 @@ WORK_DIR = Path("runs") / "evaluate"
 
 
 def find_benchmarks(
-    asked: str | Sequence[str | Benchmark],
+    selection: str | Sequence[str | Benchmark],
 ) -> tuple[list[Benchmark], list[LeftOut]]:
-    """The benchmarks of a suite's name, or of a list of benchmark names and ready instances.
+    """Return the benchmarks of a suite, or of a list of benchmark names and instances.
 
-    What is broken costs itself alone and is told. Raises UserError for an unknown name.
+    The second list names benchmarks that cannot be loaded. Raises UserError for an unknown name.
     """
     known = plugins.available(plugins.BENCHMARKS)
-    suite = asked if isinstance(asked, str) else ""
-    found, broken = list[Benchmark](), list[LeftOut]()
-    for one in known if suite else asked:
-        if not isinstance(one, str):
-            found.append(one)
+    suite = selection if isinstance(selection, str) else ""
+    benchmarks, broken = list[Benchmark](), list[LeftOut]()
+    for item in known if suite else selection:
+        if not isinstance(item, str):
+            benchmarks.append(item)
             continue
-        if one not in known:
-            plugins.load(plugins.BENCHMARKS, one)  # raises
+        if item not in known:
+            plugins.load(plugins.BENCHMARKS, item)  # raises
         try:
-            found.append(plugins.load(plugins.BENCHMARKS, one)())
-        except UserError as error:  # nobody knows of which suites a broken one is
-            broken.append(LeftOut(one, sentence(error), failed=not suite))
-    suites = {name for benchmark in found for name in benchmark.suites}
+            benchmarks.append(plugins.load(plugins.BENCHMARKS, item)())
+        except UserError as error:  # the suites of a broken benchmark are unknown
+            broken.append(LeftOut(item, sentence(error), failed=not suite))
+    suites = {name for benchmark in benchmarks for name in benchmark.suites}
     if suite and suite not in suites:
         raise UserError(f"unknown suite {suite!r}: {nearest(suite, suites)}.")
-    return [b for b in found if not suite or suite in b.suites], broken
+    return [b for b in benchmarks if not suite or suite in b.suites], broken
 
 
 def run_suite(
@@ -68,31 +68,32 @@ def run_suite(
     watcher: Watcher | None = None,
     left_out: Sequence[LeftOut] = (),
 ) -> list[Result]:
-    """All records asked for, old and new: every model x every protocol of every benchmark.
+    """Run every protocol of every benchmark on every model; return all their records, old and new.
 
-    data: by `Benchmark.kind`. work_dir: where jobs keep run directories. Benchmarks that work
-    `apart` run after the others, `jobs_at_once` jobs at a time. left_out: what the caller could
-    not prepare. `watcher` is told what will run, what not and why before anything does.
-    A job whose records are in `store` is not run again, but recorded anew where its model is now
-    said to be something else (see `naming`), unless `force`, which also empties its run
-    directory and computes features anew; new records are appended when their job ends. Processes
-    that share the store's folder share the jobs. UserError where there is nothing to run; what
-    fails costs its own records and is named in a RunError after the rest has run.
+    data: by `Benchmark.kind`. work_dir: parent of the jobs' run directories. jobs_at_once: number
+    of parallel jobs of benchmarks that work `apart`, which run after the others. left_out: what the
+    caller could not prepare. watcher: first gets what will run, what will not and why.
+
+    A job with records in `store` is not run again; if its model is now described differently, its
+    records are written again with the new description (see `naming`). With `force` it is run
+    again, in an empty run directory and with new features. New records are appended when their job
+    ends. Processes that share the store's folder share the jobs. Raises UserError if there is
+    nothing to run, and RunError, after all other jobs, if some have failed.
     """
     watcher, cancelled = watcher or Watcher(), Event()
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    asked, broken = find_benchmarks(benchmarks)
+    selected, broken = find_benchmarks(benchmarks)
     provenance = Provenance.here(device)
     cache = FeatureCache(cache_dir) if cache_dir is not None else None
     contexts = [
         EvalContext(model, seed, device, provenance, cache, cancelled=cancelled, fresh=force)
         for model in one_card(models, watcher)
     ]
-    planned = plan(contexts, asked, data, watcher, Path(work_dir).absolute())
+    planned = plan(contexts, selected, data, watcher, Path(work_dir).absolute())
     planned = replace(planned, left_out=(*left_out, *broken, *planned.left_out))
     if not planned.jobs:
         raise UserError(f"there is nothing to evaluate: {'; '.join(planned.reasons())}.")
-    store.extend(lambda all_: told_anew(latest(all_), [c.model for c in contexts]))
+    store.extend(lambda all_: redescribed(latest(all_), [c.model for c in contexts]))
     records = Records(store, since=len(store.load()) if force else 0)
     for line in planned.lines(records.done):
         watcher.say(line)
@@ -100,7 +101,7 @@ def run_suite(
     with Claims(Path(store.path).parent) as claims:
         shift = Shift(records, claims, watcher, cancelled, force)
         shift.run(todo, jobs_at_once)
-    failures = [f"{one.what}: {one.why}" for one in planned.left_out if one.failed]
+    failures = [f"{item.what}: {item.why}" for item in planned.left_out if item.failed]
     failures += shift.failures
     if failures:
         raise RunError(

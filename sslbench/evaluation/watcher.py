@@ -1,4 +1,4 @@
-"""How a suite tells what it is doing: to nobody, or to a console."""
+"""Reports the progress of a suite, e.g. to a console."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from rich.text import Text
 
 
 class Watcher:
-    """Is told how a suite goes, by several threads; this one listens to nothing."""
+    """Receives the events of a suite from several threads; this base class ignores them."""
 
     def say(self, sentence: str) -> None:
-        """Something to know, e.g. what will run."""
+        """Report a message, e.g. what will run."""
 
     def starts(self, job: str, number: int, total: int) -> None:
-        """Job `number` (from 1) of those that have no records yet begins."""
+        """Report the start of job `number` (from 1) of `total` jobs without records."""
 
     def progress(self, job: str, what: str, done: int, total: int) -> None:
-        """How far a job is with `what`, or as a whole where that is ""; total is 0 if unknown."""
+        """Report progress of a job's part `what`, "" for the whole job; total is 0 if unknown."""
 
     def ends(self, job: str, outcome: str) -> None:
-        """A job has ended: its main values, or why it failed."""
+        """Report the end of a job: its main values, or why it failed."""
 
 
 @dataclass
 class _Running:
-    """A job that runs: its place among all, when it began and how far it is."""
+    """A running job: its number, start time and progress."""
 
     number: int
     began: float
-    told: str = ""
-    share: float = 0.0  # of the whole job, where it says so
+    progress: str = ""
+    share: float = 0.0  # of the whole job, 0 if unknown
 
 
 @dataclass
 class Forecast:
-    """How long what is left will take: as long as jobs of the same benchmark have taken.
+    """Estimates the remaining time from the time that jobs of the same benchmark took.
 
-    Benchmarks of which none has ended count as the others do on average.
+    For benchmarks without a finished job, it uses the mean over all finished jobs.
     """
 
     clock: Callable[[], float] = time.monotonic
@@ -60,28 +60,28 @@ class Forecast:
 
     def ends(self, job: str) -> None:
         self.done += 1
-        if (ran := self.running.pop(job, None)) is not None:
-            self.seconds[_kind(job)].append(self.clock() - ran.began)
+        if (state := self.running.pop(job, None)) is not None:
+            self.seconds[_benchmark(job)].append(self.clock() - state.began)
 
     def left(self) -> float | None:
-        """Seconds; None where nothing is known."""
-        known = [second for seconds in self.seconds.values() for second in seconds]
-        known += [whole for ran in self.running.values() if (whole := self._whole(ran))]
-        if not known:
+        """Return the remaining seconds; None if unknown."""
+        durations = [second for seconds in self.seconds.values() for second in seconds]
+        durations += [total for state in self.running.values() if (total := self._total(state))]
+        if not durations:
             return None
-        mean = sum(known) / len(known)
+        mean = sum(durations) / len(durations)
         waiting = max(0, self.total - self.done - len(self.running))
-        rest = [self._rest(job, ran, mean) for job, ran in self.running.items()]
-        return (sum(rest) + waiting * mean) / max(1, len(self.running))
+        remaining = [self._remaining(job, state, mean) for job, state in self.running.items()]
+        return (sum(remaining) + waiting * mean) / max(1, len(self.running))
 
-    def _whole(self, ran: _Running) -> float:
-        """Seconds of a running job as it goes; 0 where it does not say how far it is."""
-        return (self.clock() - ran.began) / ran.share if ran.share else 0.0
+    def _total(self, state: _Running) -> float:
+        """Return the expected seconds of a running job by its progress; 0 if that is unknown."""
+        return (self.clock() - state.began) / state.share if state.share else 0.0
 
-    def _rest(self, job: str, ran: _Running, mean: float) -> float:
-        own = self.seconds[_kind(job)]
-        expected = self._whole(ran) or (sum(own) / len(own) if own else mean)
-        return max(0.0, expected - (self.clock() - ran.began))
+    def _remaining(self, job: str, state: _Running, mean: float) -> float:
+        finished = self.seconds[_benchmark(job)]
+        expected = self._total(state) or (sum(finished) / len(finished) if finished else mean)
+        return max(0.0, expected - (self.clock() - state.began))
 
     def __str__(self) -> str:
         left = self.left() if self.done < self.total else None
@@ -90,14 +90,14 @@ class Forecast:
 
 
 class ConsoleWatcher(Watcher):
-    """Results as they come, with jobs done and time left; on a terminal, what runs below them."""
+    """Prints results with jobs done and time left; on a terminal, also the running jobs."""
 
     def __init__(self, console: Console) -> None:
         self.console, self.lock = console, RLock()
         self.forecast = Forecast()
         self.live = Live(
             console=console,
-            get_renderable=self.shown,
+            get_renderable=self.status,
             refresh_per_second=2,
             transient=True,
             auto_refresh=console.is_terminal and not console.quiet,
@@ -112,7 +112,7 @@ class ConsoleWatcher(Watcher):
         self.live.stop()
 
     def say(self, sentence: str) -> None:
-        """One plain line, on a terminal too."""
+        """Print one plain line, on a terminal too."""
         self.console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
     def starts(self, job: str, number: int, total: int) -> None:
@@ -123,39 +123,40 @@ class ConsoleWatcher(Watcher):
 
     def progress(self, job: str, what: str, done: int, total: int) -> None:
         with self.lock:
-            if (ran := self.forecast.running.get(job)) is None:
+            if (state := self.forecast.running.get(job)) is None:
                 return
-            ran.told = " ".join(filter(None, (what, f"{done}/{total}" if total else "")))
-            ran.share = done / total if total and not what else 0.0
+            state.progress = " ".join(filter(None, (what, f"{done}/{total}" if total else "")))
+            state.share = done / total if total and not what else 0.0
 
     def ends(self, job: str, outcome: str) -> None:
         with self.lock:
             self.forecast.ends(job)
             self.say(f"{job}: {outcome or 'done'} [{self.forecast}]")
 
-    def shown(self) -> RenderableType:
-        """What stands below the results on a terminal: a line a running job, and all together."""
+    def status(self) -> RenderableType:
+        """Return what is shown below the results: a line per running job, and overall progress."""
         with self.lock:
-            lines = [
-                Text(f"{ran.number}/{self.forecast.total} {job}{': ' * bool(ran.told)}{ran.told}")
-                for job, ran in self.forecast.running.items()
-            ]
+            lines = [self._line(job, state) for job, state in self.forecast.running.items()]
             if not self.forecast.total:
                 return Group(*lines)
-            together = Table.grid(padding=(0, 1))
+            overall = Table.grid(padding=(0, 1))
             bar = ProgressBar(self.forecast.total, self.forecast.done, width=20)
-            together.add_row(bar, Text(str(self.forecast)))
-            return Group(*lines, together)
+            overall.add_row(bar, Text(str(self.forecast)))
+            return Group(*lines, overall)
+
+    def _line(self, job: str, state: _Running) -> Text:
+        progress = f": {state.progress}" if state.progress else ""
+        return Text(f"{state.number}/{self.forecast.total} {job}{progress}")
 
 
 def duration(seconds: float) -> str:
-    """In words that suit a forecast: "40 s", "12 min", "3 h 05 min"."""
+    """Format a duration for a forecast: "40 s", "12 min", "3 h 05 min"."""
     if seconds < 60:
         return f"{max(1, round(seconds))} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def _kind(job: str) -> str:
-    """The benchmark of a job, which its name begins with."""
+def _benchmark(job: str) -> str:
+    """Return the benchmark of a job, the first word of its name."""
     return job.partition(" ")[0]

@@ -1,4 +1,4 @@
-"""Sets our records beside the papers' figures: the table of `table --published`."""
+"""Compares our records with the papers' figures: the table of `table --published`."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ HEAD = (
     "method", "arch", "pretraining data", "epochs", "benchmark", "features",
     "ours", "published", "difference", "published as", "source", "table",
 )  # fmt: skip
-# Ours / published area of the crops. Papers round 3.84 of 2 x 224 + 10 x 96 up to 4: 0.959. A local
-# crop less is 0.952 of the exact area, one more 1.005 of the rounded.
+# Tolerance of our crop area / the published one. Papers round 3.84 for 2 x 224 + 10 x 96 to 4:
+# 0.959. With one local crop less it is 0.952 of the exact area, with one more 1.005 of the rounded.
 AREA = (0.955, 1.001)
 EPOCHS = (0.99, 1.01)
-RELEASED = "released checkpoint"  # begins the setting of figures of the released files themselves
-PAPERS = "papers/"  # begins the names of recipes with the papers' own settings
+RELEASED = "released checkpoint"  # prefix of the setting of figures for released files
+PAPERS = "papers/"  # prefix of recipes with the papers' own settings
 UNMATCHED = (
     "No record here has a published counterpart: that takes the same method, architecture, "
-    "pretraining data and epochs, trained with the paper's own settings, judged on all of "
+    "pretraining data and epochs, trained with the paper's own settings, evaluated on all of "
     "ImageNet's, COCO's or ADE20K's validation images."
 )
-NO_RECORDS = "There are no records here, so the papers' figures stand alone."
+NO_RECORDS = "There are no records here, so only the papers' figures are shown."
 UNSTATED = (
-    "A figure that states no epochs is taken to be of the longest pretraining published for its "
-    "method, architecture and data, one that states no crops of its method's usual ones."
+    "A figure without epochs is assumed to be of the longest pretraining published for its method, "
+    "architecture and data, one without crops to use its method's usual crops."
 )
-OLDER = "Ours is a record of an older version: it says neither its settings nor how it is known."
+OLDER = "Our record is of an older version without its settings and the source of its identity."
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One figure and what is ours of it; notes: footnotes of this very row."""
+    """One figure and our number for it; notes: footnotes of this row."""
 
     row: RowKey
     column: ColumnKey
@@ -74,43 +74,43 @@ def compare(
     view: View,
     known: Known | None = None,
 ) -> Listing:
-    """Our records beside the papers' figures; where none has a counterpart, the figures alone.
+    """Return our records beside the papers' figures, or only the figures if no record has one.
 
-    methods: whose figures are shown alone; view: "everything" shows every figure of theirs, else
-    those that a column of ours compares with. known: how benchmarks are shown; by default asked
-    from the installed ones.
+    methods: methods whose figures are shown without a record of ours; view: "everything" shows all
+    of these figures, otherwise those comparable to one of our columns. known: conventions of the
+    benchmarks; by default those of the installed ones.
     """
     records = latest(records)
     known = installed_conventions({r.benchmark for r in records}) if known is None else known
     rows = group_rows(records)
-    found = {(p.row, p.column, p.figure): p for p in _pairs(rows, figures, counterparts, known)}
-    pairs = list(found.values())
+    unique = {(p.row, p.column, p.figure): p for p in _pairs(rows, figures, counterparts, known)}
+    pairs = list(unique.values())
     title = "Ours and the papers'" if pairs else "Published figures"
     remarks = [f"{note}." for note in dict.fromkeys(p.note for p in pairs) if note]
     if any(p.figure.effective_epochs is None for p in pairs):
         remarks.append(UNSTATED)
     if not pairs:
         remarks.append(UNMATCHED if records else NO_RECORDS)
-    alone: list[Figure] = []
+    unpaired: list[Figure] = []
     if not pairs or view.everything:
         wanted = {m.casefold() for m in methods}
         paired = {p.figure for p in pairs}
-        everything = [f for f in figures if f.method.casefold() in wanted and f not in paired]
-        alone = [
-            f for f in everything if view.everything or any(c.answers(f) for c in counterparts)
+        candidates = [f for f in figures if f.method.casefold() in wanted and f not in paired]
+        unpaired = [
+            f for f in candidates if view.everything or any(c.answers(f) for c in counterparts)
         ]
-    shown = (*(p.cells() for p in pairs), *map(_alone, alone))
+    cells = (*(p.cells() for p in pairs), *map(_figure_cells, unpaired))
     notes = _notes(pairs, rows)
-    for at, figure in enumerate((*(p.figure for p in pairs), *alone)):
+    for index, figure in enumerate((*(p.figure for p in pairs), *unpaired)):
         if figure.detail:
             detail = f"{figure.source}, {figure.table}: {figure.detail}."
-            notes[at] = (*notes.get(at, ()), detail)
-    return Listing(title, HEAD, shown, tuple(remarks), notes, view)
+            notes[index] = (*notes.get(index, ()), detail)
+    return Listing(title, HEAD, cells, tuple(remarks), notes, view)
 
 
 def _notes(pairs: Collection[Pair], rows: Rows) -> dict[int, tuple[str, ...]]:
-    """Place of a pair -> its footnotes; which of ours it is, where several would look alike."""
-    alike = Counter(_look(p) for p in pairs)
+    """Return index of a pair -> its footnotes; one names our row if pairs would look the same."""
+    appearances = Counter(_appearance(p) for p in pairs)
     labels = label_rows(rows).columns
     texts = {
         key._replace(pool=""): ", ".join(
@@ -120,30 +120,30 @@ def _notes(pairs: Collection[Pair], rows: Rows) -> dict[int, tuple[str, ...]]:
         )
         for key in rows
     }
-    found: dict[int, tuple[str, ...]] = {}
-    for at, p in enumerate(pairs):
-        ours = texts[p.row._replace(pool="")] if alike[_look(p)] > 1 else ""
-        if said := (*p.notes, *_seeds(p.ours), *([f"Ours: {ours}."] if ours else [])):
-            found[at] = said
-    return found
+    notes: dict[int, tuple[str, ...]] = {}
+    for index, p in enumerate(pairs):
+        ours = texts[p.row._replace(pool="")] if appearances[_appearance(p)] > 1 else ""
+        if sentences := (*p.notes, *_seeds_note(p.ours), *([f"Ours: {ours}."] if ours else [])):
+            notes[index] = sentences
+    return notes
 
 
-def _seeds(ours: Measure) -> list[str]:
-    """The footnote of a mean, which the column does not show as one."""
+def _seeds_note(ours: Measure) -> list[str]:
+    """Return the footnote that our number is a mean over seeds, if it is."""
     if ours.std is None:
         return []
     return [f"Ours: mean of {len(ours.values)} seeds, standard deviation {ours.std:.2g}."]
 
 
-def _look(pair: Pair) -> tuple[object, ...]:
-    """What tells a pair from others in print, our number left out."""
-    head, values = pair.cells()[:6], (pair.figure,)
-    return (*head, *values)
+def _appearance(pair: Pair) -> tuple[object, ...]:
+    """Return what distinguishes a pair from others in print, without our number."""
+    model, figure = pair.cells()[:6], (pair.figure,)
+    return (*model, *figure)
 
 
-def _alone(f: Figure) -> tuple[str | float, ...]:
-    where = f"{f.dataset.partition('-')[0].casefold()}_"  # that of imagenet_knn is said anyway
-    benchmark = " ".join((f.benchmark.removeprefix(where), f.dataset, f.metric))
+def _figure_cells(f: Figure) -> tuple[str | float, ...]:
+    prefix = f"{f.dataset.partition('-')[0].casefold()}_"  # of imagenet_knn; the dataset follows
+    benchmark = " ".join((f.benchmark.removeprefix(prefix), f.dataset, f.metric))
     model = (f.method, f.arch, f.pretrain_data, f.pretrain_epochs or BLANK)
     values = (BLANK, BLANK, f.value, BLANK)
     return (*model, benchmark, *values, f.setting, f.source, f.table)
@@ -157,40 +157,40 @@ def _pairs(
         if not all(papers_own(r.model) for r in members):
             continue
         of_model = [f for f in figures if same_model(row, f, pretrained.get(f))]
-        notes = tuple(dict.fromkeys(note for r in members for note in _doubts(r.model)))
+        notes = tuple(dict.fromkeys(note for r in members for note in _identity_notes(r.model)))
         for counterpart in counterparts if of_model else ():
-            answered = [f for f in of_model if counterpart.answers(f)]
-            taken = [r for r in members if counterpart.takes(r) and not r.missing]
-            if not answered or not taken or (chosen := _best(taken, known)) is None:
+            published = [f for f in of_model if counterpart.answers(f)]
+            records = [r for r in members if counterpart.takes(r) and not r.missing]
+            if not published or not records or (best := _best(records, known)) is None:
                 continue
-            column, ours = chosen
-            # Numbers without a pool stand in every row of a model: they are one number here.
-            where = row._replace(pool=ours.pool)
+            column, ours = best
+            # numbers without a pool are in every row of a model, but are one number here
+            pair_row = row._replace(pool=ours.pool)
             name = full_heading(column)
-            for figure in answered:
-                yield Pair(where, column, name, ours, figure, counterpart.note, notes)
+            for figure in published:
+                yield Pair(pair_row, column, name, ours, figure, counterpart.note, notes)
 
 
 def papers_own(card: ModelCard) -> bool:
-    """Whether a run has a paper's settings; of weights that are no run of ours, nothing is known.
+    """Return whether weights may have a paper's settings, as its figures require.
 
-    A run of other settings is not what the paper's figure is of.
+    True for runs of an unchanged recipe of the papers and for weights of unknown settings.
     """
     if not card.recipe_digest:
         return True
     return card.recipe.startswith(PAPERS) and not card.settings
 
 
-def _doubts(card: ModelCard) -> list[str]:
+def _identity_notes(card: ModelCard) -> list[str]:
     if card.identified in (FILE_NAME, USER):
         return [IDENTIFIED[card.identified]]
     return [] if card.identified else [OLDER]
 
 
 def _best(members: list[Result], known: Known) -> tuple[ColumnKey, Measure] | None:
-    """The setting with the best mean, as the papers choose.
+    """Return the setting with the best mean, as in the papers.
 
-    None where there are several and nobody says whether more is better.
+    None if there are several and it is not defined whether higher is better.
     """
     columns = sorted({ColumnKey(r.benchmark, r.setting, r.metric) for r in members})
     measured = [(c, m) for c in columns if (m := measure(members, c)) and m.values]
@@ -204,7 +204,7 @@ def _best(members: list[Result], known: Known) -> tuple[ColumnKey, Measure] | No
 
 
 def same_model(row: RowKey, figure: Figure, pretrained: tuple[float, float] | None) -> bool:
-    """Whether a row of ours and a figure are of one pretraining; what is unknown is not the same.
+    """Return whether a row and a figure are of the same pretraining; False if that is unknown.
 
     pretrained: epochs and area of the crops of the figure's model, as in `pretrainings`.
     """
@@ -212,7 +212,7 @@ def same_model(row: RowKey, figure: Figure, pretrained: tuple[float, float] | No
         return False
     if not same_data(row.pretrain_data, figure.pretrain_data):
         return False
-    if not row.epochs:  # nobody states those of a file, but the figure is of that very file
+    if not row.epochs:  # a released file without known epochs matches figures of that file
         return row.recipe in {r.name for r in RELEASES} and figure.setting.startswith(RELEASED)
     if pretrained is None:
         return False

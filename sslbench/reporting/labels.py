@@ -1,4 +1,4 @@
-"""What a table's rows are called: by as few columns as tell them apart."""
+"""The label columns of a table: as few as distinguish its rows."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from sslbench.reporting.texts import data_name, tails
 from sslbench.result import Result
 
 BLANK = "–"
-# Shown where they differ; of the others only those that tell rows apart, in this order.
+# The usual fields are shown if they differ, the extra ones only if needed to distinguish rows.
 USUAL = (
     "label", "method", "arch", "pretrain_data", "settings", "epochs", "effective_epochs", "tokens",
     "pool",
 )  # fmt: skip
 EXTRA = ("recipe", "normalisation", "source", "steps", "recipe_digest", "weights")
-ASKED = ("parameters", "seeds")  # shown only where asked for
+ON_REQUEST = ("parameters", "seeds")  # shown only if requested
 COMPARED = ("arch", "pretrain_data", "epochs", "effective_epochs", "tokens", "pool")
 HEADINGS = {
     "label": "model",
@@ -34,14 +34,14 @@ HEADINGS = {
 }
 FILE_NAME, USER = "file name", "user"
 IDENTIFIED = {
-    FILE_NAME: "Method, data and epochs are told by its file name, not verified.",
-    USER: "Method, data and epochs are as its user states them.",
+    FILE_NAME: "Method, data and epochs are derived from its file name, not verified.",
+    USER: "Method, data and epochs are as the user states them.",
 }
-UNSAID = (
-    "These records are of an older version and do not say their settings: runs of one recipe's "
-    "name are averaged as its seeds."
+UNKNOWN_SETTINGS = (
+    "These records are of an older version without settings: runs of recipes with the same name "
+    "are averaged as seeds."
 )
-SETTINGS_SHOWN = 2  # in a row; a footnote lists them all
+SETTINGS_SHOWN = 2  # per row; a footnote lists all
 
 
 @dataclass(frozen=True)
@@ -65,41 +65,43 @@ class Labels:
 
 
 def label_rows(rows: Rows, wanted: Sequence[str] = ()) -> Labels:
-    """The columns that name the rows; where given `wanted`, and what else tells rows apart.
+    """Return the columns that name the rows.
 
+    wanted: names of label columns to use, plus others if needed to distinguish rows. Raises
     UserError for an unknown name.
     """
     texts = _texts(rows)
     if wanted:
-        chosen = list(dict.fromkeys(map(field_of, wanted)))
-        return Labels(tuple(Label(f, texts[f]) for f in _apart(chosen, (*USUAL, *EXTRA), texts)))
+        fields = list(dict.fromkeys(map(field_of, wanted)))
+        fields = _distinguishing(fields, (*USUAL, *EXTRA), texts)
+        return Labels(tuple(Label(f, texts[f]) for f in fields))
     shown = [f for f in USUAL if any(text != BLANK for text in texts[f].values())]
-    if {"label", "method"} <= set(shown) and _only(texts["label"], texts["method"], rows):
+    if {"label", "method"} <= set(shown) and _is_redundant(texts["method"], texts["label"], rows):
         shown.remove("method")
-    constant = [f for f in shown if f not in ("label", "method") and _constant(f, texts[f])]
+    constant = [f for f in shown if f not in ("label", "method") and _is_constant(f, texts[f])]
     shown = [f for f in shown if f not in constant]
-    shown = _apart(shown, EXTRA, texts)
-    said = tuple((HEADINGS.get(f, f), next(iter(_trained(texts[f])))) for f in constant)
-    return Labels(tuple(Label(f, texts[f]) for f in shown), said)
+    shown = _distinguishing(shown, EXTRA, texts)
+    constants = tuple((HEADINGS.get(f, f), next(iter(_trained(texts[f])))) for f in constant)
+    return Labels(tuple(Label(f, texts[f]) for f in shown), constants)
 
 
-def _apart(
+def _distinguishing(
     shown: Sequence[str], more: Sequence[str], texts: Mapping[str, Mapping[RowKey, str]]
 ) -> list[str]:
-    """`shown` and those fields of `more` that tell rows apart which would look alike."""
+    """Return `shown` and those fields of `more` that distinguish rows with equal labels."""
     fields = list(shown)
     for extra in (f for f in more if f not in shown):
-        alike = defaultdict(set)
+        values = defaultdict(set)
         for key, text in texts[extra].items():
-            alike[tuple(texts[f][key] for f in fields)].add(text)
-        if any(len(different) > 1 for different in alike.values()):
+            values[tuple(texts[f][key] for f in fields)].add(text)
+        if any(len(different) > 1 for different in values.values()):
             fields.append(extra)
     return fields
 
 
 def field_of(name: str) -> str:
-    """The field of a label column, which is asked for by its own name or its heading."""
-    known = {f.casefold(): f for f in (*USUAL, *EXTRA, *ASKED)}
+    """Return the field of a label column, named by its field or its heading."""
+    known = {f.casefold(): f for f in (*USUAL, *EXTRA, *ON_REQUEST)}
     known |= {heading.casefold(): f for f, heading in HEADINGS.items()}
     known |= {"data": "pretrain_data", "name": "label"}
     plain = " ".join(name.casefold().replace("_", " ").split())
@@ -110,18 +112,18 @@ def field_of(name: str) -> str:
 
 
 def card_notes(members: Iterable[Result]) -> list[str]:
-    """The footnotes of a row's name: how it is known, and what nobody knows of it."""
-    newest: dict[str, Result] = {}  # how weights are known may be learnt later
+    """Return the footnotes of a row's name: how it was identified, and unknown settings."""
+    newest: dict[str, Result] = {}  # a later record may identify weights better
     for r in sorted(members, key=lambda r: (r.date, r.model.identified)):
         newest[r.model.sha256] = r
     cards = [r.model for r in newest.values()]
-    said = [note for how, note in IDENTIFIED.items() if any(c.identified == how for c in cards)]
+    notes = [note for how, note in IDENTIFIED.items() if any(c.identified == how for c in cards)]
     runs = {c.sha256 for c in cards if c.method not in FLOORS and not c.recipe_digest}
-    return [*said, UNSAID] if len(runs) > 1 else said
+    return [*notes, UNKNOWN_SETTINGS] if len(runs) > 1 else notes
 
 
-def mixed(label: Label) -> list[str]:
-    """The footnote of a column whose values make trained rows unequal."""
+def difference_notes(label: Label) -> list[str]:
+    """Return the footnote of a label column in which trained rows differ."""
     values = list(dict.fromkeys(t for k, t in label.texts.items() if k.method not in FLOORS))
     if label.field not in COMPARED or len(values) < 2:
         return []
@@ -129,19 +131,19 @@ def mixed(label: Label) -> list[str]:
 
 
 def _trained(texts: Mapping[RowKey, str]) -> list[str]:
-    """Distinct texts of trained rows, of all rows where none is trained."""
+    """Return the distinct texts of trained rows, or of all rows if none is trained."""
     trained = [t for k, t in texts.items() if k.method not in FLOORS]
     return list(dict.fromkeys(trained or texts.values()))
 
 
-def _constant(field: str, texts: Mapping[RowKey, str]) -> bool:
-    """Whether trained rows agree, and floors where they have such a thing."""
+def _is_constant(field: str, texts: Mapping[RowKey, str]) -> bool:
+    """Return whether all trained rows, and floors with a value, agree."""
     different = {*_trained(texts), *(t for t in texts.values() if t not in (BLANK, "none"))}
     return field != "settings" and len(different) == 1
 
 
-def _only(labels: Mapping[RowKey, str], methods: Mapping[RowKey, str], rows: Rows) -> bool:
-    """Whether the methods say nothing beside the users' names."""
+def _is_redundant(methods: Mapping[RowKey, str], labels: Mapping[RowKey, str], rows: Rows) -> bool:
+    """Return whether the methods add nothing to the users' names."""
     return all(
         methods[k] in (BLANK, UNKNOWN, labels[k]) or methods[k].casefold() == labels[k].casefold()
         for k in rows
@@ -149,24 +151,24 @@ def _only(labels: Mapping[RowKey, str], methods: Mapping[RowKey, str], rows: Row
 
 
 def _texts(rows: Rows) -> dict[str, dict[RowKey, str]]:
-    """field -> row -> text."""
+    """Return field -> row -> text."""
     named = any(key.label for key in rows)
-    found = {
+    texts = {
         "label": {k: (k.label or k.method) if named else BLANK for k in rows},
         "pretrain_data": {k: data_name(k.pretrain_data) or BLANK for k in rows},
-        "settings": {k: _shown(s) for k, s in differing_settings(rows).items()},
+        "settings": {k: _settings_text(s) for k, s in differing_settings(rows).items()},
         "source": _sources(rows),
         "weights": {k: next(r.model.sha256 for r in rows[k])[:8] for k in rows},
         "seeds": {k: str(len({r.model.sha256 for r in members})) for k, members in rows.items()},
         "parameters": {k: _millions(k.arch) for k in rows},
     }
-    found["effective_epochs"] = {k: _text(k.effective_epochs) for k in rows}
+    texts["effective_epochs"] = {k: _text(k.effective_epochs) for k in rows}
     if all(k.effective_epochs in (0, k.epochs) for k in rows):
-        found["effective_epochs"] = dict.fromkeys(rows, BLANK)
+        texts["effective_epochs"] = dict.fromkeys(rows, BLANK)
     plain = ("method", "arch", "recipe", "recipe_digest", "epochs", "tokens", "steps", "pool")
     for field in (*plain, "normalisation"):
-        found[field] = {k: _text(getattr(k, field)) for k in rows}
-    return found
+        texts[field] = {k: _text(getattr(k, field)) for k in rows}
+    return texts
 
 
 def _text(value: str | float) -> str:
@@ -180,24 +182,24 @@ def _millions(arch: str) -> str:
 
 
 def _sources(rows: Rows) -> dict[RowKey, str]:
-    """As much of each row's only source as tells it from the others'."""
-    only = {}
+    """Return the shortest distinguishing path of each row's source, if it has only one."""
+    source_of = {}
     for key, members in rows.items():
         sources = {r.model.source for r in members}
         if len(sources) == 1:
-            only[key] = sources.pop()
-    short = tails({source for source in only.values() if source})
-    return {key: short.get(only.get(key, ""), "") or BLANK for key in rows}
+            source_of[key] = sources.pop()
+    short = tails({source for source in source_of.values() if source})
+    return {key: short.get(source_of.get(key, ""), "") or BLANK for key in rows}
 
 
 def differing_settings(rows: Rows) -> dict[RowKey, dict[str, object]]:
-    """row -> the settings in which it differs from others of its recipe's name."""
+    """Return row -> the settings in which it differs from rows of the same method and recipe."""
     settings = {k: dict(members[0].model.settings) for k, members in rows.items()}
-    alike = defaultdict(list)
+    by_recipe = defaultdict(list)
     for key in rows:
-        alike[key.method, key.recipe].append(key)
-    found: dict[RowKey, dict[str, object]] = {key: {} for key in rows}
-    for keys in alike.values():
+        by_recipe[key.method, key.recipe].append(key)
+    differing: dict[RowKey, dict[str, object]] = {key: {} for key in rows}
+    for keys in by_recipe.values():
         names = {name for k in keys for name in settings[k]}
         differ = [
             n
@@ -205,18 +207,18 @@ def differing_settings(rows: Rows) -> dict[RowKey, dict[str, object]]:
             if len({json.dumps(settings[k].get(n, BLANK), default=str) for k in keys}) > 1
         ]
         for key in keys:
-            found[key] = {n: settings[key][n] for n in sorted(differ) if n in settings[key]}
-    return found
+            differing[key] = {n: settings[key][n] for n in sorted(differ) if n in settings[key]}
+    return differing
 
 
 def settings_notes(settings: Mapping[str, object]) -> list[str]:
-    """The footnote of a row whose settings are too many to stand in it."""
+    """Return the footnote of a row with too many settings to show in it."""
     if len(settings) <= SETTINGS_SHOWN:
         return []
     return [f"Settings: {', '.join(map(_setting, settings.items()))}."]
 
 
-def _shown(settings: Mapping[str, object]) -> str:
+def _settings_text(settings: Mapping[str, object]) -> str:
     texts = [_setting(item) for item in settings.items()][:SETTINGS_SHOWN]
     more = len(settings) - len(texts)
     return ", ".join([*texts, *([f"{more} more"] if more else [])]) or BLANK

@@ -1,4 +1,4 @@
-"""Prints sheets as LaTeX tables that go into a paper as they are (booktabs)."""
+"""Prints sheets as LaTeX tables for papers (booktabs)."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from sslbench.reporting.sheet import NUMBER, Entry, Head, Sheet
 from sslbench.reporting.tex import LETTER, UNBROKEN, escape, foreign, width
 
 BLANK = "–"
-FLOATS = 12  # in a row at most, of LaTeX's 18, which other figures need too
+FLOATS = 12  # before a \clearpage; LaTeX holds 18 floats, and the paper needs some of them
 
 
 def sheets_to_latex(sheets: Sequence[Sheet]) -> str:
-    r"""Floats to \input: `table` where a column of two holds it, else `table*`."""
+    r"""Return floats to \input: `table` if it fits one of two columns, else `table*`."""
     floats = [page for sheet in sheets for page in pages(sheet)]
     lines = [
         r"% \usepackage{booktabs}",
@@ -34,31 +34,32 @@ def sheets_to_latex(sheets: Sequence[Sheet]) -> str:
         lines.append("% Some names need XeLaTeX or LuaLaTeX and a font that has their letters.")
     labels = _unique([page.sheet.label for page in floats])
     printed = [_float(page, label) for page, label in zip(floats, labels, strict=True)]
-    for at in range(FLOATS, len(printed), FLOATS):
-        printed[at] = f"\\clearpage\n{printed[at]}"
+    for index in range(FLOATS, len(printed), FLOATS):
+        printed[index] = f"\\clearpage\n{printed[index]}"
     return "\n".join([*lines, *printed]) + "\n"
 
 
 def _all_text(sheet: Sheet) -> str:
     entries = [entry.text for row in sheet.rows for entry in row]
     heads = [f"{head.group}{head.text}" for head in sheet.heads]
-    said = [sheet.caption or sheet.title, *sheet.constants, *sheet.legend(), *sheet.notes]
-    return "".join([*entries, *heads, *said])
+    sentences = [sheet.caption or sheet.title, *sheet.constants, *sheet.legend(), *sheet.notes]
+    return "".join([*entries, *heads, *sentences])
 
 
 def _unique(labels: Sequence[str]) -> list[str]:
-    """`labels` with a number where one comes again, so that no two are equal."""
-    found: dict[str, None] = {}
+    """Return `labels` with a number appended to repeated ones, so that no two are equal."""
+    unique: dict[str, None] = {}
     for label in labels:
         numbered = (f"{label}-{number}" for number in count(2))
-        found[label if label not in found else next(n for n in numbered if n not in found)] = None
-    return list(found)
+        name = label if label not in unique else next(n for n in numbered if n not in unique)
+        unique[name] = None
+    return list(unique)
 
 
 def _float(page: Page, label: str) -> str:
     sheet = page.sheet
     name = "table" if page.width <= COLUMN else "table*"
-    pairs = [_paired(head, at, sheet) for at, head in enumerate(sheet.heads)]
+    pairs = [_has_spread(head, index, sheet) for index, head in enumerate(sheet.heads)]
     columns = [
         "r@{}l" if p else "r" if h.kind == NUMBER else "l"
         for h, p in zip(sheet.heads, pairs, strict=True)
@@ -98,7 +99,7 @@ def _caption(page: Page) -> str:
 
 
 def _notes(page: Page) -> list[str]:
-    """The notes in one paragraph as wide as the table, the remarks first."""
+    """Return the remarks and notes as one paragraph, as wide as the table."""
     sheet = page.sheet
     remarks = sheet.legend()
     if sheet.caption and sheet.constants:
@@ -107,35 +108,35 @@ def _notes(page: Page) -> list[str]:
     texts += [f"{_marks((i,))}{escape(t, UNBROKEN)}" for i, t in enumerate(sheet.notes, 1)]
     if not texts:
         return []
-    least = f"{notes_width(page):.4g}em"
+    minimum = f"{notes_width(page):.4g}em"
     return [
         r"\par\smallskip",
-        rf"\dimen0=\wd0 \ifdim\dimen0<{least}\relax \dimen0={least}\relax\fi",
+        rf"\dimen0=\wd0 \ifdim\dimen0<{minimum}\relax \dimen0={minimum}\relax\fi",
         r"\begin{minipage}{\dimen0}\scriptsize\raggedright",
         *texts,
         r"\end{minipage}",
     ]
 
 
-def _paired(head: Head, at: int, sheet: Sheet) -> bool:
-    """Whether the column's means and spreads are columns of their own, so that both align."""
-    return head.kind == NUMBER and any(row[at].spread for row in sheet.rows)
+def _has_spread(head: Head, index: int, sheet: Sheet) -> bool:
+    """Return whether means and spreads get separate columns, so that both align."""
+    return head.kind == NUMBER and any(row[index].spread for row in sheet.rows)
 
 
 def _groups(heads: Sequence[Head], pairs: Sequence[bool]) -> list[str]:
-    """The row above the headings: what several columns stand below."""
+    """Return the row of group headings above the headings."""
     if not any(head.group for head in heads):
         return []
-    cells, rules, at = [], [], 0
+    cells, rules, start = [], [], 0
     for name, members in groupby(zip(heads, pairs, strict=True), key=lambda item: item[0].group):
         span = sum(2 if pair else 1 for _, pair in members)
         if name:
             text = _stacked(group_lines(name), "c")
             cells.append(rf"\multicolumn{{{span}}}{{c}}{{{text}}}")
-            rules.append(rf"\cmidrule(lr){{{at + 1}-{at + span}}}")
+            rules.append(rf"\cmidrule(lr){{{start + 1}-{start + span}}}")
         else:
             cells += [""] * span
-        at += span
+        start += span
     return [" & ".join(cells) + r" \\", " ".join(rules)]
 
 
@@ -146,7 +147,7 @@ def _head(head: Head, pair: bool) -> str:
 
 
 def _stacked(lines: Sequence[str], side: str, marks: str = "") -> str:
-    """Lines below each other, the last with its marks."""
+    """Return lines below each other, the last one with its footnote marks."""
     text = r"\\".join(map(escape, lines)) + marks
     return (
         rf"\begin{{tabular}}[b]{{@{{}}{side}@{{}}}}{text}\end{{tabular}}"
@@ -157,7 +158,7 @@ def _stacked(lines: Sequence[str], side: str, marks: str = "") -> str:
 
 def _cells(page: Page, row: Sequence[Entry], pairs: Sequence[bool]) -> list[str]:
     several = several_counts(page.sheet)
-    found = []
+    cells = []
     heads = page.sheet.heads
     for head, entry, wide, wraps, pair in zip(
         heads, row, page.widths, page.wrapped, pairs, strict=True
@@ -169,18 +170,18 @@ def _cells(page: Page, row: Sequence[Entry], pairs: Sequence[bool]) -> list[str]
         text = rf"\textbf{{{text}}}" if entry.bold else text
         if wraps:
             inside = rf"\raggedright {text}{_marks(entry.notes)}\strut"
-            found.append(rf"\parbox[t]{{{BOX * wide:.4g}em}}{{{inside}}}")
+            cells.append(rf"\parbox[t]{{{BOX * wide:.4g}em}}{{{inside}}}")
         elif pair and entry.text == BLANK:
-            found.append(rf"\multicolumn{{2}}{{c}}{{{text}{_marks(entry.notes)}}}")
+            cells.append(rf"\multicolumn{{2}}{{c}}{{{text}{_marks(entry.notes)}}}")
         elif pair:
-            found.append(f"{text} & {_spread(entry, several)}{_marks(entry.notes)}")
+            cells.append(f"{text} & {_spread(entry, several)}{_marks(entry.notes)}")
         else:
-            found.append(f"{text}{_marks(entry.notes)}")
-    return found
+            cells.append(f"{text}{_marks(entry.notes)}")
+    return cells
 
 
 def _spread(entry: Entry, several: bool) -> str:
-    """The spread below the line, with its number of seeds where `several` occur."""
+    """Return the spread as a subscript, with its number of seeds if `several` occur."""
     seeds = rf"\,({entry.n})" if several else ""
     return rf"$_{{\pm {entry.spread}{seeds}}}$" if entry.spread else ""
 
@@ -191,6 +192,6 @@ def _marks(notes: Sequence[int]) -> str:
 
 
 def _letter(number: int) -> str:
-    """1 -> a, 26 -> z, 27 -> aa: a digit above a number would read as a power."""
-    rounds, at = divmod(number - 1, len(ascii_lowercase))
-    return ascii_lowercase[at] * (rounds + 1)
+    """Return 1 -> a, 26 -> z, 27 -> aa: a superscript digit would read as a power."""
+    repeats, index = divmod(number - 1, len(ascii_lowercase))
+    return ascii_lowercase[index] * (repeats + 1)

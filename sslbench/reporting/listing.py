@@ -15,14 +15,14 @@ from sslbench.reporting.views import View, fits
 BLANK = "–"
 SIGNED = "difference"
 NUMBERS = ("epochs", "ours", "published", SIGNED)
-CITED = ("published as", "source", "table")  # of which LaTeX makes one footnote
+CITED = ("published as", "source", "table")  # columns that LaTeX prints as a footnote
 
 
 @dataclass(frozen=True)
 class Listing:
     """Cells are texts or numbers; numbers of the column "difference" show their sign.
 
-    notes: place of a row -> its footnotes; view: rows, columns and names that are shown.
+    notes: index of a row -> its footnotes; view: the rows, columns and names to show.
     """
 
     title: str
@@ -33,30 +33,31 @@ class Listing:
     view: View = field(default_factory=View)
 
     def texts(self) -> list[list[str]]:
-        """The rows as shown: one decimal at least, as many as a published figure has."""
+        """Return the rows as shown: at least one decimal, or as many as a published figure has."""
         return [[_text(n, c) for n, c in zip(self.head, row, strict=True)] for row in self.rows]
 
     def chosen(self) -> Listing:
-        """With the rows and columns of its view alone, in its order; UserError for unknown ones."""
+        """Return only the rows and columns of the view, in its order; UserError if unknown."""
         rows = list(range(len(self.rows)))
         if self.view.rows and self.rows:
             texts = self.texts()
             for pattern in self.view.rows:
                 if not any(fits(pattern, names) for names in texts):
-                    there = dict.fromkeys(names[0] for names in texts)
-                    raise UserError(f"no row fits {pattern!r}; there are: {', '.join(there)}.")
-            found = (at for p in self.view.rows for at in rows if fits(p, texts[at]))
-            rows = list(dict.fromkeys(found))
+                    available = dict.fromkeys(names[0] for names in texts)
+                    listing = ", ".join(available)
+                    raise UserError(f"no row matches {pattern!r}; there are: {listing}.")
+            matches = (i for p in self.view.rows for i in rows if fits(p, texts[i]))
+            rows = list(dict.fromkeys(matches))
         wanted = self.view.columns or self.head
-        columns = list(dict.fromkeys(self._place(name) for name in wanted))
+        columns = list(dict.fromkeys(self._column_index(name) for name in wanted))
         return replace(
             self,
-            head=tuple(self.head[at] for at in columns),
-            rows=tuple(tuple(self.rows[row][at] for at in columns) for row in rows),
+            head=tuple(self.head[i] for i in columns),
+            rows=tuple(tuple(self.rows[row][i] for i in columns) for row in rows),
             notes={new: self.notes[old] for new, old in enumerate(rows) if old in self.notes},
         )
 
-    def _place(self, name: str) -> int:
+    def _column_index(self, name: str) -> int:
         known = [head.casefold() for head in self.head]
         if name.casefold() not in known:
             raise UserError(f"unknown column {name!r}: {nearest(name, self.head)}.")
@@ -74,34 +75,34 @@ def _text(name: str, cell: str | float) -> str:
 
 
 def listing_sheet(listing: Listing, cite: bool = False) -> Sheet:
-    """The listing as it is printed, without columns that say nothing.
+    """Return the listing as a sheet, without uninformative columns.
 
-    cite: what stands in the columns `CITED` becomes footnotes of the figures.
+    cite: turns the columns `CITED` into footnotes of the figures.
     """
     listing = listing.chosen()
     view, texts = listing.view, listing.texts()
-    cited = [at for at, name in enumerate(listing.head) if cite and name in CITED]
-    marked = _place_of_notes(listing.head)
+    cited = [i for i, name in enumerate(listing.head) if cite and name in CITED]
+    figure_column = _figure_column(listing.head)
     notes: list[str] = []
     rows = []
-    for at, row in enumerate(texts):
-        said: dict[int, list[str]] = defaultdict(list)
-        said[0] += listing.notes.get(at, ())
+    for index, row in enumerate(texts):
+        row_notes: dict[int, list[str]] = defaultdict(list)
+        row_notes[0] += listing.notes.get(index, ())
         if cited:
-            said[marked].append(f"{', '.join(row[i] for i in cited)}.")
-        numbers = {place: _numbered(found, notes) for place, found in said.items()}
-        shown = [
+            row_notes[figure_column].append(f"{', '.join(row[i] for i in cited)}.")
+        numbers = {column: _numbered(sentences, notes) for column, sentences in row_notes.items()}
+        entries = [
             Entry(shorten(view.renamed(t)), notes=numbers.get(i, ())) for i, t in enumerate(row)
         ]
-        rows.append(tuple(shown))
-    dead, constants = _dead(listing.head, texts, view)
-    kept = [at for at in range(len(listing.head)) if at not in cited and at not in dead]
+        rows.append(tuple(entries))
+    hidden, constants = _uninformative(listing.head, texts, view)
+    kept = [i for i in range(len(listing.head)) if i not in cited and i not in hidden]
     heads = [Head(shorten(view.renamed(n)), NUMBER if n in NUMBERS else TEXT) for n in listing.head]
     title = listing.title
     return Sheet(
         title=title,
-        heads=tuple(heads[at] for at in kept),
-        rows=tuple(tuple(row[at] for at in kept) for row in rows),
+        heads=tuple(heads[i] for i in kept),
+        rows=tuple(tuple(row[i] for i in kept) for row in rows),
         label=safe_label(view.label) or label_of(title.replace("'", "")),
         caption=filled(view.caption, {}),
         constants=constants,
@@ -110,7 +111,7 @@ def listing_sheet(listing: Listing, cite: bool = False) -> Sheet:
     )
 
 
-def _place_of_notes(head: Sequence[str]) -> int:
+def _figure_column(head: Sequence[str]) -> int:
     return head.index("published") if "published" in head else 0
 
 
@@ -119,29 +120,29 @@ def _numbered(texts: Sequence[str], notes: list[str]) -> tuple[int, ...]:
     return tuple(notes.index(text) + 1 for text in dict.fromkeys(texts))
 
 
-def _dead(
+def _uninformative(
     head: Sequence[str], texts: Sequence[Sequence[str]], view: View
 ) -> tuple[list[int], tuple[str, ...]]:
-    """Columns of nothing but dashes, or of one text in several rows, and those texts.
+    """Return the columns of only dashes or of one text in several rows, and these texts.
 
-    Columns that were asked for stay, as do the first and those of numbers that are compared.
+    The first column, requested columns and compared numbers are always informative.
     """
-    dead, constants = [], []
-    for at, name in enumerate(head):
-        values = {row[at] for row in texts}
-        if at == 0 or len(values) != 1 or view.columns:
+    hidden, constants = [], []
+    for index, name in enumerate(head):
+        values = {row[index] for row in texts}
+        if index == 0 or len(values) != 1 or view.columns:
             continue
-        (only,) = values
-        if only == BLANK:
-            dead.append(at)
+        (value,) = values
+        if value == BLANK:
+            hidden.append(index)
         elif len(texts) > 1 and name not in NUMBERS[1:]:
-            dead.append(at)
-            constants.append(f"{view.renamed(name)} {shorten(view.renamed(only))}")
-    return dead, tuple(constants)
+            hidden.append(index)
+            constants.append(f"{view.renamed(name)} {shorten(view.renamed(value))}")
+    return hidden, tuple(constants)
 
 
 def listing_to_csv(listing: Listing) -> str:
-    """For programs: unrounded numbers and footnotes, no remarks."""
+    """Return CSV with unrounded numbers and footnotes, without remarks."""
     chosen = listing.chosen()
-    rows = [(*row, " ".join(chosen.notes.get(at, ()))) for at, row in enumerate(chosen.rows)]
+    rows = [(*row, " ".join(chosen.notes.get(i, ()))) for i, row in enumerate(chosen.rows)]
     return write([(*chosen.head, "notes"), *rows])

@@ -7,19 +7,17 @@ import re
 from sslbench.reporting.sheet import NUMBER, Entry, Sheet
 from sslbench.reporting.texts import clean
 
-# What would begin something in Markdown, HTML or GitHub's maths; one `_` within a word does not.
+# Characters with a meaning in Markdown, HTML or GitHub's maths; `_` within a word has none.
 SPECIAL = re.compile(r"([\\`*\[\]<>|~$&]|(?<![^\W_])_|_(?![^\W_]))")
-# GitHub makes links of these without any mark
+# GitHub turns these into links
 AUTOMATIC = re.compile(r"(?i)(https?|ftp|www|mailto|xmpp|(?<=[\w.+-])(?=@[\w-]+\.))([:.@])")
-
-
-# What would begin a heading, list or rule at the start of a line, or end a heading
+# Positions of a backslash: before what starts a heading, list or rule, and before what ends one
 START = re.compile(r"^(\d{0,9})(?=[-+=#.)])")
 END = re.compile(r"(?=#+$)")
 
 
 def sheet_to_markdown(sheet: Sheet) -> str:
-    """One heading and one table."""
+    """Return a heading, a table and its notes."""
     head = [f"{escape(f'{h.group} {h.text}'.strip())}{_marks(h.notes)}" for h in sheet.heads]
     align = ["---:" if h.kind == NUMBER else "---" for h in sheet.heads]
     body = [[_entry(e) for e in row] for row in sheet.rows]
@@ -37,7 +35,7 @@ def sheet_to_markdown(sheet: Sheet) -> str:
 
 
 def _line(text: str) -> str:
-    """A heading or sentence that begins nothing else."""
+    """Escape a heading or sentence that fills a line."""
     return START.sub(r"\1\\", END.sub(r"\\", escape(text), count=1))
 
 
@@ -53,6 +51,6 @@ def _marks(notes: tuple[int, ...]) -> str:
 
 
 def escape(text: str) -> str:
-    """Text that shows as it is: no link, image, HTML, emphasis or column of its own."""
+    """Return Markdown that shows `text` literally, without links, HTML, emphasis or columns."""
     marked = SPECIAL.sub(r"\\\1", clean(text))
     return AUTOMATIC.sub(lambda m: f"{m[1]}&#{ord(m[2])};", marked)

@@ -1,4 +1,4 @@
-"""The numbers behind cells, which of them may be compared, and which are the best."""
+"""The numbers of cells, which of them can be compared, and which are the best."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from sslbench.reporting.columns import HIGHER, ColumnKey
 from sslbench.reporting.rows import FLOORS, INPUT, RowKey, is_stand_in, trained_only
 from sslbench.result import Result, digest
 
-MOST_DIGITS = 8  # decimals of a column
-HUGE, NOISE = 1e9, 1e-12  # numbers beyond get an exponent, numbers within are roundings of 0
+MAX_DIGITS = 8  # decimals of a column
+HUGE, NOISE = 1e9, 1e-12  # larger numbers get an exponent, smaller ones are rounding errors of 0
 RULE = (
     "Bold: the best trained model of a column and all within its spread of it (the pooled standard "
     "deviation; of one seed each, the best one's 95 % interval)."
@@ -22,11 +22,11 @@ RULE = (
 
 @dataclass(frozen=True)
 class Measure:
-    """The records behind one cell: one value per weights, all under one protocol and pool.
+    """The records of one cell: one value per set of weights, all of one protocol and pool.
 
-    interval: of the only value, where its record has one. evaluations: evaluation seeds averaged
-    for each value. missing: why weights have no value. inputs: whether all records say mean and std
-    of the input.
+    interval: of a single value, if its record has one. evaluations: numbers of evaluation seeds
+    averaged per value. missing: why weights have no value. inputs: whether all records have mean
+    and std of the input.
     """
 
     pool: str
@@ -50,12 +50,12 @@ class Measure:
 
 
 def measure(members: list[Result], column: ColumnKey) -> Measure | None:
-    """One row's records of one column, of the newest protocol where there are several."""
-    found = [r for r in members if (r.benchmark, r.setting, r.metric) == column]
-    if not found:
+    """Return one row's numbers of one column, of the newest protocol; None without records."""
+    records = [r for r in members if (r.benchmark, r.setting, r.metric) == column]
+    if not records:
         return None
-    newest = compared_protocol(max(found, key=_age))
-    current = _newest(r for r in found if digest(compared_protocol(r)) == digest(newest))
+    newest = compared_protocol(max(records, key=_age))
+    current = _newest(r for r in records if digest(compared_protocol(r)) == digest(newest))
     by_weights = defaultdict(list)
     for r in current:
         if not (r.missing and math.isnan(r.value)):
@@ -67,8 +67,8 @@ def measure(members: list[Result], column: ColumnKey) -> Measure | None:
         means,
         newest,
         repeats,
-        # of the same data a stand-in is the same number beside every model
-        len(current) < len(found) and not is_stand_in(current[0]),
+        # a stand-in depends only on the data, so an older protocol of it is not worth a note
+        len(current) < len(records) and not is_stand_in(current[0]),
         current[0].interval if len(current) == 1 else None,
         tuple(sorted({r.missing for r in current if r.missing})),
         all(name in r.protocol for r in current for name in INPUT),
@@ -76,8 +76,10 @@ def measure(members: list[Result], column: ColumnKey) -> Measure | None:
 
 
 def _newest(records: Iterable[Result]) -> list[Result]:
-    """The newest of each weights and evaluation seed: those of an older version said less of how
-    weights were read and shown images, and are no evaluations of their own."""
+    """Return the newest record of each set of weights and evaluation seed.
+
+    Older versions recorded less about how weights were read, so protocols of one evaluation differ.
+    """
     return list({(r.model.sha256, r.seed): r for r in sorted(records, key=_age)}.values())
 
 
@@ -86,24 +88,24 @@ def _age(result: Result) -> tuple[str, str]:
 
 
 def compared_protocol(result: Result) -> dict[str, object]:
-    """The protocol without what belongs to the model: pool, normalisation and how it is read."""
-    own = {k: v for k, v in result.protocol.items() if k not in ("pool", "backbone", *INPUT)}
-    return {"version": result.version, **own}
+    """Return the protocol without the entries of the model: pool, backbone and normalisation."""
+    entries = {k: v for k, v in result.protocol.items() if k not in ("pool", "backbone", *INPUT)}
+    return {"version": result.version, **entries}
 
 
 def same_protocol(measures: Iterable[Measure]) -> bool:
-    """Whether the numbers were measured in one way."""
+    """Return whether all numbers have the same protocol."""
     return len({digest(m.protocol) for m in measures}) <= 1
 
 
 def rivals(cells: Mapping[RowKey, Measure]) -> dict[RowKey, Measure]:
-    """Trained models by row; one that stands in several rows is no rival of itself."""
-    found = {k._replace(pool=cells[k].pool): cells[k] for k in trained_only(cells)}
-    return {k: m for k, m in found.items() if math.isfinite(m.mean)}
+    """Return trained models by row; a number shown in several rows counts once."""
+    by_row = {k._replace(pool=cells[k].pool): cells[k] for k in trained_only(cells)}
+    return {k: m for k, m in by_row.items() if math.isfinite(m.mean)}
 
 
 def best_of(cells: Mapping[RowKey, Measure], direction: str) -> Measure | None:
-    """The best trained model's; None where there is nothing to compare or nobody says how."""
+    """Return the best trained model's numbers; None if they cannot be compared."""
     competing = rivals(cells)
     if not direction or len(competing) < 2 or not same_protocol(cells.values()):
         return None
@@ -112,7 +114,7 @@ def best_of(cells: Mapping[RowKey, Measure], direction: str) -> Measure | None:
 
 
 def ties(m: Measure, best: Measure, digits: int) -> bool:
-    """Whether `m` is as good as the best as far as their spread tells; see `RULE`."""
+    """Return whether `m` equals the best within their spread; see `RULE`."""
     if not math.isfinite(m.mean):
         return False
     if printed(m.mean, digits) == printed(best.mean, digits):
@@ -124,22 +126,22 @@ def ties(m: Measure, best: Measure, digits: int) -> bool:
 
 
 def better_floors(cells: Mapping[RowKey, Measure], direction: str) -> list[str]:
-    """The floors that are better than every trained model."""
+    """Return the floors that are better than every trained model."""
     sign = {"": 0, HIGHER: 1}.get(direction, -1)
     top = max((sign * m.mean for m in rivals(cells).values()), default=math.inf)
     return sorted({k.method for k in cells if k.method in FLOORS and sign * cells[k].mean > top})
 
 
 def digits_of(measures: Iterable[Measure]) -> int:
-    """Decimals of a column: one for percentages, of fractions of one three figures or more."""
+    """Return the decimals of a column: 1 for percentages, 3 or more for fractions of one."""
     largest = max((abs(m.mean) for m in measures if m.values), default=math.inf)
     if not 0 < largest <= 1:
         return 3 if largest == 0 else 1
-    return min(MOST_DIGITS, max(3, 2 - math.floor(math.log10(largest))))
+    return min(MAX_DIGITS, max(3, 2 - math.floor(math.log10(largest))))
 
 
 def printed(value: float, digits: int) -> str:
-    """A number with so many decimals, with three figures where those would hide or bloat it."""
+    """Return a number with `digits` decimals, or 3 significant digits if too small or large."""
     size = abs(value)
     if size >= HUGE or NOISE < size < 0.5 * 10**-digits:
         return f"{value:.3g}"

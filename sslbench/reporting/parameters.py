@@ -1,4 +1,4 @@
-"""How many parameters an architecture has, told by its name alone."""
+"""The number of parameters of an architecture, computed from its name."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from sslbench.backbones.config import LETTERS, SIZES, SWIN_PATCH, SWINS
 
 
 def parameters_of(arch: str) -> int:
-    """Parameters of the backbone that records call `arch`; 0 for a name that is none of ours.
+    """Return the parameters of the backbone that records call `arch`; 0 for an unknown name.
 
-    Without what depends on the input's size (tables of positions) or on a recipe's choice (mask
-    token, layer scale, registers).
+    Excludes those that depend on the input's size (position tables) or on the recipe (mask token,
+    layer scale, registers).
     """
     match = re.fullmatch(r"(ViT|Swin)-(\w+)/(\d+)(?: rel)?", arch)
     names = {letter: name for name, letter in LETTERS.items()}
@@ -26,7 +26,7 @@ def parameters_of(arch: str) -> int:
 
 
 def _block(width: int) -> int:
-    """Two norms, attention and an MLP four times as wide, all with biases."""
+    """Count two norms, attention and an MLP four times as wide, all with biases."""
     return 12 * width**2 + 13 * width
 
 
@@ -38,8 +38,8 @@ def _vit(width: int, depth: int, patch: int) -> int:
 def _swin(width: int, depths: tuple[int, ...], heads: tuple[int, ...], window: int) -> int:
     total = 3 * SWIN_PATCH**2 * width + 3 * width  # with its norm
     for stage, (depth, count) in enumerate(zip(depths, heads, strict=True)):
-        wide = width << stage
-        total += depth * (_block(wide) + (2 * window - 1) ** 2 * count)
+        stage_width = width << stage
+        total += depth * (_block(stage_width) + (2 * window - 1) ** 2 * count)
         if stage + 1 < len(depths):
-            total += 8 * wide**2 + 8 * wide  # merges 4 tokens of `wide` into one of 2 * `wide`
+            total += 8 * stage_width**2 + 8 * stage_width  # merges 4 tokens into one twice as wide
     return total + 2 * (width << (len(depths) - 1))

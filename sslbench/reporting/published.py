@@ -1,7 +1,7 @@
-"""The papers' figures, and which of our records they may be compared with.
+"""The papers' figures, and the records that they can be compared with.
 
-Both are tables of `results/`: published.csv holds one row a figure and source, counterparts.csv one
-row a column of ours. Figures of arXiv:2111.07832 are those of its third version.
+Both are tables of `results/`: published.csv has one row per figure and source, counterparts.csv one
+row per column of ours. Figures of arXiv:2111.07832 are those of its third version.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sslbench.result import Result
 NUMBERS = {"pretrain_epochs", "effective_epochs", "value", "images"}
 ALTERNATIVES = " | "
 CROPS = r"\bcrops ((?:\+?\d+x\d+)+)"  # in a figure's setting: "crops 2x224+10x96"
-DATASETS = {  # spellings of what the tables call IN-1K, ImageNet-1K and IN-22K
+DATASETS = {  # other names of the datasets that the tables call IN-1K, ImageNet-1K and IN-22K
     "imagenet": "in1k",
     "imagenet1k": "in1k",
     "imagenet2012": "in1k",
@@ -40,10 +40,10 @@ Row = TypeVar("Row", "Figure", "Counterpart")
 
 @dataclass(frozen=True)
 class Figure:
-    """A published number in the metric's own unit, as printed at `table` of `source`.
+    """A published number in the unit of the metric, as printed in `table` of `source`.
 
-    source: an arXiv id or a repository at a commit; epochs are None where that place states none,
-    unless `detail` says where else they are from.
+    source: an arXiv id or a repository at a commit; epochs are None if the source states none,
+    unless `detail` names another source for them.
     """
 
     method: str
@@ -63,14 +63,13 @@ class Figure:
 
 @dataclass(frozen=True)
 class Counterpart:
-    """A column of ours and the published one that it compares with.
+    """A column of ours and the published column that it is compared with.
 
-    setting, config, recipe, pool: shell patterns on the record's setting, its protocol's config,
-    its model's recipe and its features, an empty one = any; where several settings fit, the best
-    counts.
-    published_settings, recipe: alternatives separated by " | ", a recipe's after "!" if none may
-    fit. dataset, images: what was judged on and how many; fewer images are another dataset. note:
-    what still differs.
+    setting, config, recipe, pool: shell patterns for the record's setting, its protocol's config,
+    its model's recipe and its features; "" matches everything. If several settings match, the best
+    one is used. published_settings, recipe: alternatives separated by " | "; a recipe after "!"
+    must match none. dataset, images: the evaluation data and their exact number. note: remaining
+    differences.
     """
 
     benchmark: str
@@ -87,36 +86,36 @@ class Counterpart:
     note: str
 
     def answers(self, figure: Figure) -> bool:
-        """Whether `figure` is of the published column."""
+        """Return whether `figure` is of the published column."""
         column = (figure.benchmark, figure.metric, figure.dataset)
         settings = self.published_settings.split(ALTERNATIVES)
-        wanted = (self.published_benchmark, self.published_metric, self.dataset)
-        return column == wanted and figure.setting in settings
+        published_column = (self.published_benchmark, self.published_metric, self.dataset)
+        return column == published_column and figure.setting in settings
 
     def takes(self, record: Result) -> bool:
-        """Whether `record` is of our column and was judged on the published column's images."""
+        """Return whether `record` is of our column and of the published column's images."""
         config = str(record.protocol.get("config", ""))
         return (
             (record.benchmark, record.metric) == (self.benchmark, self.metric)
             and fnmatchcase(record.setting, self.setting)
             and (not self.config or fnmatchcase(config, self.config))
             and (not self.pool or fnmatchcase(record.pool, self.pool))
-            and (not self.recipe or self._pretrained(record.model.recipe))
+            and (not self.recipe or self._recipe_matches(record.model.recipe))
             and same_data(record.dataset, self.dataset)
             and record.n == self.images
         )
 
-    def _pretrained(self, recipe: str) -> bool:
-        """Whether `recipe` is one of those meant; that of weights nobody knows is not."""
+    def _recipe_matches(self, recipe: str) -> bool:
+        """Return whether `recipe` is accepted; an unknown recipe ("") never is."""
         patterns = self.recipe.removeprefix("!").split(ALTERNATIVES)
-        named = any(fnmatchcase(recipe, pattern) for pattern in patterns)
-        return bool(recipe) and named != self.recipe.startswith("!")
+        matches = any(fnmatchcase(recipe, pattern) for pattern in patterns)
+        return bool(recipe) and matches != self.recipe.startswith("!")
 
 
 def same_data(ours: str, published: str) -> bool:
-    """Whether two names mean one dataset.
+    """Return whether two names mean the same dataset.
 
-    A path means the dataset that its last folder is named for, the one above a folder "train".
+    The name of a path is its last folder, or the one above if that is "train".
     """
     first, second = (_dataset(Path(text)) for text in (ours, published))
     return first == second
@@ -129,12 +128,12 @@ def _dataset(path: Path) -> str:
 
 
 def read_figures(path: Path | None = None) -> list[Figure]:
-    """Every published figure, in the order of the file."""
+    """Return all published figures, in the order of the file."""
     return _read(Figure, path or files("sslbench.results") / "published.csv")
 
 
 def read_counterparts(path: Path | None = None) -> list[Counterpart]:
-    """Every column of ours that a published one compares with."""
+    """Return all columns of ours that have a published counterpart."""
     return _read(Counterpart, path or files("sslbench.results") / "counterparts.csv")
 
 
@@ -151,37 +150,37 @@ def _value(name: str, text: str) -> Any:
 
 
 def pretrainings(figures: Collection[Figure]) -> dict[Figure, tuple[float, float]]:
-    """figure -> epochs of its model, and area of an image's crops in units of one of 224 px.
+    """Return figure -> epochs of its model, and area of an image's crops in units of 224 x 224 px.
 
-    Unstated epochs are the longest published with the method, architecture and data. The area is
-    that of the crops the setting names, else effective epochs / epochs of the method's figures.
-    Figures of which either stays unknown are left out.
+    Epochs that are not stated are the longest published for the method, architecture and data. The
+    area is that of the crops in the setting, else effective epochs / epochs of the method's
+    figures. Figures for which either is unknown are left out.
     """
-    longest, usual = longest_epochs(figures), defaultdict(set)
+    longest, method_areas = longest_epochs(figures), defaultdict(set)
     for f in figures:
         if f.pretrain_epochs and f.effective_epochs:
-            usual[f.method].add(f.effective_epochs / f.pretrain_epochs)
-    known = {}
+            method_areas[f.method].add(f.effective_epochs / f.pretrain_epochs)
+    result = {}
     for f in figures:
-        named = re.search(CROPS, f.setting)
-        areas = {crop_area(named[1])} if named else usual[f.method]
+        crops = re.search(CROPS, f.setting)
+        areas = {crop_area(crops[1])} if crops else method_areas[f.method]
         if len(areas) != 1:
             continue
         (area,) = areas
         epochs = f.pretrain_epochs or (f.effective_epochs or 0.0) / area
         if epochs := epochs or longest.get((f.method, f.arch, f.pretrain_data), 0.0):
-            known[f] = (epochs, area)
-    return known
+            result[f] = (epochs, area)
+    return result
 
 
 def crop_area(crops: str) -> float:
-    """Area of crops such as "2x224+10x96" in units of one of 224 px."""
+    """Return the area of crops such as "2x224+10x96" in units of 224 x 224 px."""
     sizes = [part.split("x") for part in crops.split("+")]
     return sum(int(count) * (int(size) / 224) ** 2 for count, size in sizes)
 
 
 def longest_epochs(figures: Iterable[Figure]) -> dict[tuple[str, str, str], float]:
-    """(method, arch, data) -> the longest pretraining published with it."""
+    """Return (method, arch, data) -> epochs of the longest pretraining published for it."""
     longest: dict[tuple[str, str, str], float] = {}
     for f in figures:
         key = (f.method, f.arch, f.pretrain_data)

@@ -1,4 +1,4 @@
-"""From the records of a folder to printed tables, in every format."""
+"""Prints the records of a folder as tables, in every format."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ RECORDS = "records.jsonl"
 
 
 def to_markdown(table: Table) -> str:
-    """GitHub-flavoured Markdown, one heading and one table a section."""
+    """Return GitHub-flavoured Markdown, one heading and one table per section."""
     return "\n".join(map(sheet_to_markdown, sheets(table)))
 
 
 def to_text(table: Table, width: int) -> str:
-    """For a terminal of so many columns."""
+    """Return text for a terminal of `width` columns."""
     return "\n".join(sheet_to_terminal(sheet, width) for sheet in sheets(table))
 
 
 def to_latex(table: Table) -> str:
-    r"""Floats to \input into a paper."""
+    r"""Return floats to \input into a paper."""
     return sheets_to_latex(sheets(table))
 
 
@@ -56,16 +56,16 @@ LISTINGS: dict[str, Callable[[Listing], str]] = {
 
 
 def write_tables(out: Path, layout: str = DEFAULT, width: int | None = None) -> str:
-    """Writes the table of all records of `out` into it, in every format; returns the Markdown.
+    """Write the table of all records in `out` to `out`, in every format; return it as Markdown.
 
-    A folder without records keeps the tables it has: none is replaced by an empty one. width: of
-    the terminal that the table is returned for instead.
+    width: returns text for a terminal of that width instead. Without records, existing tables are
+    kept.
     """
     records = Store(out / RECORDS).load()
-    found = build(records, layout)
+    table = build(records, layout)
     for name, render in FORMATS.values() if records else ():
-        write_atomically(out / name, partial(Path.write_text, data=render(found), encoding="utf-8"))
-    return to_text(found, width) if width else to_markdown(found)
+        write_atomically(out / name, partial(Path.write_text, data=render(table), encoding="utf-8"))
+    return to_text(table, width) if width else to_markdown(table)
 
 
 def render(records: Sequence[Result], view: View | str, style: str) -> str:
@@ -75,26 +75,26 @@ def render(records: Sequence[Result], view: View | str, style: str) -> str:
 
 
 def table(out: Path, view: View | str, style: str, width: int | None = None) -> str:
-    """The table of the records in `out` in one format; width: of the terminal that it is for.
+    """Return the table of the records in `out` in one format, or for a terminal of that width.
 
-    The folder's tables are written anew too, where it may be written to.
+    If `out` is writable, its tables are updated too.
     """
     _check_style(style)
     path = out / RECORDS
     if not path.exists():
-        typed = shlex.quote(str(out))
-        raise UserError(f"{path} does not exist; run `sslbench evaluate --out {typed}` first.")
-    found = build(Store(path).load(), view)
-    shown = to_text(found, width) if width else FORMATS[style][1](found)
+        quoted = shlex.quote(str(out))
+        raise UserError(f"{path} does not exist; run `sslbench evaluate --out {quoted}` first.")
+    result = build(Store(path).load(), view)
+    text = to_text(result, width) if width else FORMATS[style][1](result)
     if os.access(out, os.W_OK):
         write_tables(out)
-    return shown
+    return text
 
 
 def published(out: Path, view: View | str, style: str, width: int | None = None) -> str:
-    """The records in `out` beside the papers' figures, or the figures alone, in one format.
+    """Return the records in `out` beside the papers' figures, or only the figures, in one format.
 
-    width: of the terminal that it is for.
+    width: returns text for a terminal of that width instead.
     """
     _check_style(style)
     methods = plugins.available(plugins.METHODS)
@@ -102,8 +102,8 @@ def published(out: Path, view: View | str, style: str, width: int | None = None)
     view = layout_view(view) if isinstance(view, str) else view
     if view.labels:
         raise UserError(
-            "--labels, and layouts that choose them, do not go with --published; leave them out "
-            "and choose with --columns."
+            "--labels, and layouts that set them, cannot be combined with --published; leave them "
+            "out and use --columns."
         )
     listing = compare(records, read_figures(), read_counterparts(), methods, view)
     return sheet_to_terminal(listing_sheet(listing), width) if width else LISTINGS[style](listing)

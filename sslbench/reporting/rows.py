@@ -1,4 +1,4 @@
-"""What a table's rows stand for, and in which order they come."""
+"""The rows of a table: their keys, records and order."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import NamedTuple
 from sslbench.reporting.texts import data_name
 from sslbench.result import ModelCard, Result
 
-# What a trained model has to beat. The last is no model: it stands for what a segmentation is worth
-# that calls every pixel the same, and only the benchmarks that record it have it.
+# Baselines that a trained model has to beat. The last one is not a model: it is the score of a
+# segmentation that labels every pixel the same, and exists only for benchmarks that record it.
 FLOORS = ("random-init", "pixels", "all-background")
-UNKNOWN = "unknown"  # the method of weights of which nobody knows it
-INPUT = ("mean", "std")  # of a protocol: what the model was trained to read, hence part of a row
+UNKNOWN = "unknown"  # the method of weights whose method is not known
+INPUT = ("mean", "std")  # entries of a protocol that belong to the model, hence part of a row
 
 
 class RowKey(NamedTuple):
-    """What one row stands for.
+    """Identifies one row.
 
-    pretrain_data: by name where records know its content, else as written. label: the user's name.
-    normalisation: mean and std of the input, "" where records do not say them. `weights` is empty
-    unless runs are no seeds of one training.
+    pretrain_data: its name if records know its content, else as recorded. label: the user's name.
+    normalisation: mean and std of the input, "" if not recorded. weights: "" unless runs are not
+    seeds of one training.
     """
 
     method: str
@@ -43,9 +43,9 @@ Rows = Mapping[RowKey, list[Result]]
 
 
 def group_rows(records: Collection[Result]) -> dict[RowKey, list[Result]]:
-    """Records by row, in the order of the table: floors, then methods by name.
+    """Return the records of each row, in the order of the table: floors, then methods by name.
 
-    Records without a pool stand in every row of a model that has pools, else in a row of their own.
+    Records without a pool belong to every row of a model that has pools, else to a separate row.
     """
     inputs, labels, data = _inputs(records), _labels(records), _data_names(records)
     groups = defaultdict(list)
@@ -61,14 +61,14 @@ def group_rows(records: Collection[Result]) -> dict[RowKey, list[Result]]:
                 groups[row] += shared
     rows = defaultdict(list)
     for key, members in groups.items():
-        apart = not repetitions(members)
+        separate = not repetitions(members)
         for r in members:
-            rows[key._replace(weights=r.model.sha256) if apart else key].append(r)
+            rows[key._replace(weights=r.model.sha256) if separate else key].append(r)
     return {key: rows[key] for key in sorted(rows, key=lambda k: (_floor_rank(k), k))}
 
 
 def _data_names(records: Iterable[Result]) -> dict[str, str]:
-    """Content of pretraining data -> what its newest record calls it; unknown content has none."""
+    """Return fingerprint of pretraining data -> its name in the newest record."""
     known = (r for r in records if r.model.data_fingerprint)
     in_order = sorted(known, key=lambda r: (r.date, r.model.pretrain_data))
     return {r.model.data_fingerprint: data_name(r.model.pretrain_data) for r in in_order}
@@ -80,10 +80,10 @@ def _key(m: ModelCard, data: str, pool: str, label: str, normalisation: str) -> 
 
 
 def repetitions(members: Iterable[Result]) -> bool:
-    """Whether all weights behind `members` are seeds of one training, so they may be averaged.
+    """Return whether all weights of `members` are seeds of one training and may be averaged.
 
-    Two weights of one seed are not, nor are weights whose seed or training nobody knows: averaging
-    would hide a difference.
+    Two weights with the same seed are not, nor are weights with an unknown seed or training:
+    averaging could hide a difference.
     """
     cards = {(r.model.seed, r.model.sha256): r.model for r in members}
     seeds = {seed for seed, _ in cards}
@@ -94,40 +94,40 @@ def repetitions(members: Iterable[Result]) -> bool:
 
 
 def is_stand_in(result: Result) -> bool:
-    """Whether no model was shown anything: a floor that the data alone make."""
+    """Return whether the number depends only on the data: a floor without a model."""
     return result.model.method in FLOORS and not result.model.source
 
 
 def normalisation_of(result: Result) -> str:
-    """Mean and std of what the model was shown, "" where the record does not say them."""
+    """Return mean and std of the model's input as text, "" if the record does not state them."""
     if is_stand_in(result) or not all(name in result.protocol for name in INPUT):
         return ""
     return ", ".join(f"{name} {_numbers(result.protocol[name])}" for name in INPUT)
 
 
 def _numbers(values: object) -> str:
-    several = values if isinstance(values, list | tuple) else [values]
-    texts = [f"{v:.3g}" if isinstance(v, int | float) else str(v) for v in several]
+    channels = values if isinstance(values, list | tuple) else [values]
+    texts = [f"{v:.3g}" if isinstance(v, int | float) else str(v) for v in channels]
     return "/".join(texts if len(set(texts)) > 1 else texts[:1])
 
 
 def _inputs(records: Iterable[Result]) -> dict[tuple[str, str], str]:
-    """(weights, normalisation as recorded) -> that of the row.
+    """Return (weights, normalisation as recorded) -> normalisation of the row.
 
-    A record that does not say it belongs to the only one that others of its weights say.
+    A record without normalisation gets that of other records of its weights, if they agree.
     """
     known = defaultdict(set)
     for r in records:
         known[r.model.sha256].add(normalisation_of(r))
-    found: dict[tuple[str, str], str] = {}
+    result: dict[tuple[str, str], str] = {}
     for sha256, texts in known.items():
-        said = texts - {""}
-        found |= {(sha256, t): t or (min(said) if len(said) == 1 else "") for t in texts}
-    return found
+        stated = texts - {""}
+        result |= {(sha256, t): t or (min(stated) if len(stated) == 1 else "") for t in texts}
+    return result
 
 
 def _labels(records: Iterable[Result]) -> dict[tuple[str, str], str]:
-    """(weights, normalisation) -> the name that its newest record was given."""
+    """Return (weights, normalisation) -> the label of its newest record."""
     newest: dict[tuple[str, str], tuple[str, str]] = {}
     for r in records:
         key = (r.model.sha256, normalisation_of(r))
@@ -140,5 +140,5 @@ def _floor_rank(key: RowKey) -> int:
 
 
 def trained_only(keys: Iterable[RowKey]) -> list[RowKey]:
-    """`keys` without the floors."""
+    """Return `keys` without the floors."""
     return [k for k in keys if k.method not in FLOORS]

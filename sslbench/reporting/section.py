@@ -1,4 +1,4 @@
-"""What a comparison table is made of."""
+"""The parts of a comparison table."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from sslbench.reporting.views import View
 
 @dataclass(frozen=True)
 class Header:
-    """A column's name, the numbers of its footnotes and what it stands below: its benchmark.
+    """A column's name and the numbers of its footnotes.
 
-    meaning: what a short name stands for.
+    group: the heading above it, its benchmark; meaning: the full name for a short one.
     """
 
     text: str
@@ -27,7 +27,7 @@ class Header:
 
 @dataclass(frozen=True)
 class Cell:
-    """mean and std (None for one seed) over n seeds; mean is None and value a dash if n is 0."""
+    """Mean and std (None for one seed) over n seeds; if n is 0, mean is None and value a dash."""
 
     value: str = BLANK
     spread: str = ""
@@ -44,7 +44,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """notes: footnotes of its first label."""
+    """A row of cells; notes: footnotes of its first label."""
 
     key: RowKey
     labels: tuple[str, ...]
@@ -54,9 +54,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Section:
-    """The results of datasets that complete each other, usually of one.
+    """The results of one dataset, or of several that complement each other.
 
-    constants: what all models share, as texts; notes[i] is footnote i + 1, remarks have no number.
+    constants: texts on what all models share; notes[i] is footnote i + 1, remarks have no number.
     """
 
     sources: tuple[Source, ...]
@@ -70,7 +70,7 @@ class Section:
     view: View = field(default_factory=View)
 
     def source(self, benchmark: str) -> Source:
-        """The dataset that `benchmark` was run on."""
+        """Return the dataset that `benchmark` was run on."""
         return next(s for s in self.sources if benchmark in s.benchmarks)
 
 
@@ -80,12 +80,12 @@ class Table:
 
 
 class Footnotes:
-    """Numbers footnotes in order of appearance; the same sentence keeps its number."""
+    """Numbers footnotes in order of appearance; equal sentences share a number."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
 
     def mark(self, texts: Iterable[str]) -> tuple[int, ...]:
-        wanted = list(dict.fromkeys(texts))
-        self.texts += [t for t in wanted if t not in self.texts]
-        return tuple(self.texts.index(t) + 1 for t in wanted)
+        unique = list(dict.fromkeys(texts))
+        self.texts += [t for t in unique if t not in self.texts]
+        return tuple(self.texts.index(t) + 1 for t in unique)

@@ -1,4 +1,4 @@
-"""A table as it is printed: names fit to print, numbers as texts, whatever its format."""
+"""A table ready to print in any format: shortened names, and numbers as texts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TEXT, NUMBER = "text", "number"
 
 @dataclass(frozen=True)
 class Entry:
-    """One cell: a text or a mean, its spread over n seeds, and the numbers of its footnotes."""
+    """A cell: a text or a mean, its spread over n seeds, and the numbers of its footnotes."""
 
     text: str
     spread: str = ""
@@ -26,9 +26,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class Head:
-    """A column's heading, what it stands below, and whether TEXT or NUMBERs stand in it.
+    """A column's heading; kind: TEXT or NUMBER, its content.
 
-    meaning: what a short heading stands for, "" where it needs no explanation.
+    group: the heading above it; meaning: the full name for a short heading, else "".
     """
 
     text: str
@@ -40,11 +40,11 @@ class Head:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table, its first columns TEXT.
+    """A table whose first columns are TEXT.
 
-    title: of the data; identity: what the data are by fingerprint; caption: the user's own, ""
-    where there is none; label: of LaTeX's \\ref; constants: what all rows share; notes[i] is
-    footnote i + 1, remarks have no number.
+    title: name of the data; identity: their fingerprint; caption: the user's, else ""; label: for
+    LaTeX's \\ref; constants: what all rows share; notes[i] is footnote i + 1, remarks have no
+    number.
     """
 
     title: str
@@ -58,23 +58,23 @@ class Sheet:
     notes: tuple[str, ...] = ()
 
     def legend(self) -> list[str]:
-        """The remarks, after what the headings stand for."""
+        """Return the meanings of short headings, then the remarks."""
         meanings = [f"{h.text} = {h.meaning}" for h in self.heads if h.meaning]
         return [*([f"{'; '.join(meanings)}."] if meanings else []), *self.remarks]
 
 
 def sheets(table: Table) -> list[Sheet]:
-    """The sections of a table as they are printed."""
+    """Return the sections of a table as sheets."""
     titles = [_title(s) for s in table.sections]
     count = Counter(titles)
-    found = []
+    result = []
     for section, title in zip(table.sections, titles, strict=True):
         identity = " + ".join(source.fingerprint[:12] for source in section.sources)
         if count[title] > 1:
             title = f"{title} (data {identity})"
         label = safe_label(section.view.label) or label_of(title)
-        found.append(_sheet(section, title, shorten_words(identity), label))
-    return found
+        result.append(_sheet(section, title, shorten_words(identity), label))
+    return result
 
 
 def _sheet(s: Section, title: str, identity: str, label: str) -> Sheet:
@@ -103,20 +103,20 @@ def _sheet(s: Section, title: str, identity: str, label: str) -> Sheet:
 
 
 def filled(caption: str, values: Mapping[str, str]) -> str:
-    """A caption with {name} filled in; other braces stay."""
+    """Return a caption with {name} replaced by its value; other braces stay."""
     for name, value in values.items():
         caption = caption.replace(f"{{{name}}}", value)
     return clean(caption)
 
 
 def safe_label(label: str) -> str:
-    """A user's label without what LaTeX would read as a command, "" where nothing else is left."""
+    """Return a user's label without characters special to LaTeX, "" if nothing else is left."""
     safe = re.sub(r"[^\w:.+/ -]+", "-", clean(label), flags=re.ASCII)
     return safe if re.search(r"\w", safe) else ""
 
 
 def label_of(title: str) -> str:
-    """A label for LaTeX's \\ref."""
+    """Return a label for LaTeX's \\ref."""
     return "tab:" + ("-".join(re.findall(r"[a-z0-9]+", title.casefold())) or "results")
 
 

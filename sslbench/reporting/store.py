@@ -1,4 +1,4 @@
-"""Append-only file of Result records: one JSON object a line, never edited."""
+"""Append-only file of Result records: one JSON object per line, never edited."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from sslbench.storage.fields import BadRecord, NewerRecord
 from sslbench.storage.files import read_small
 
 WRITE = os.O_RDWR | os.O_CREAT | os.O_APPEND
-LARGEST = 2**30  # bytes: a million records
-SPACE = " \t\r\n\v\f\ufeff"  # the last is the mark that some editors begin UTF-8 with
+MAX_BYTES = 2**30  # a million records
+SPACE = " \t\r\n\v\f\ufeff"  # the last is the byte order mark that some editors write
 
 
 class Identity(NamedTuple):
-    """What makes two records the same measurement; a second one is a repetition (`--force`)."""
+    """Identifies a measurement; a second record of it is a repetition (`--force`)."""
 
     sha256: str
     benchmark: str
@@ -36,12 +36,12 @@ class Identity(NamedTuple):
 
     @classmethod
     def of(cls, r: Result) -> Identity:
-        where = (r.dataset_fingerprint, r.split, r.setting, r.pool, r.metric)
-        return cls(r.model.sha256, r.benchmark, r.protocol_hash, *where, r.seed)
+        data_and_metric = (r.dataset_fingerprint, r.split, r.setting, r.pool, r.metric)
+        return cls(r.model.sha256, r.benchmark, r.protocol_hash, *data_and_metric, r.seed)
 
 
 def latest(results: Iterable[Result]) -> list[Result]:
-    """The newest record of each identity: by date, and by place in the file where dates tie."""
+    """Return the newest record of each identity: by date, then by position in the file."""
     newest: dict[Identity, Result] = {}
     for result in results:
         key = Identity.of(result)
@@ -57,10 +57,10 @@ class Store:
         self.path = Path(path)
 
     def append(self, results: Iterable[Result]) -> None:
-        """Adds all records or none.
+        """Add all records or none.
 
-        Raises UserError where a record could not be read again, the file's last line is cut short
-        or the disk fails.
+        Raises UserError if a record could not be read again, the file's last line is truncated or
+        the disk fails.
         """
         data = _lines(results)
         if not data:
@@ -69,11 +69,11 @@ class Store:
             self._add(file, data)
 
     def extend(self, missing: Callable[[list[Result]], list[Result]]) -> list[Result]:
-        """Adds what `missing` makes of all records there are, and returns it.
+        """Add and return what `missing` returns for all existing records.
 
-        Nobody else writes meanwhile, so that processes which find the same add it once.
+        The file is locked meanwhile, so that several processes do not add the same record twice.
         """
-        if not self.path.exists() and not missing([]):  # nothing makes no file
+        if not self.path.exists() and not missing([]):  # without records, no file is created
             return []
         with self._locked(WRITE, fcntl.LOCK_EX) as file:
             added = missing(self._parse(self._read()))
@@ -84,10 +84,10 @@ class Store:
         size = os.fstat(file).st_size
         self._check_encoding(os.pread(file, 2, 0))
         if data and size and os.pread(file, 1, size - 1) != b"\n":
-            self._parse(self._read())  # raises where the last line is cut short
+            self._parse(self._read())  # raises if the last line is truncated
             data = b"\n" + data
         try:
-            while data:  # one write, unless the system takes only a part of it
+            while data:  # usually a single write
                 data = data[os.write(file, data) :]
             os.fsync(file)
         except BaseException:
@@ -95,10 +95,10 @@ class Store:
             raise
 
     def load(self) -> list[Result]:
-        """All records in file order, [] without a file; UserError names a line that is none.
+        """Return all records in file order, [] without a file; UserError names an invalid line.
 
-        Files may have been merged by hand: blank lines, byte order marks, Windows line ends and
-        records that share a line or end without a newline are read.
+        Files may be merged by hand: blank lines, byte order marks, Windows line ends and records
+        that share a line or end without a newline are accepted.
         """
         if not self.path.exists():
             return []
@@ -107,23 +107,23 @@ class Store:
         return self._parse(data)
 
     def keys(self) -> set[Identity]:
-        """The identity of every record."""
+        """Return the identities of all records."""
         return {Identity.of(r) for r in self.load()}
 
     def has(self, **known: str | int) -> bool:
-        """Whether a record agrees with every given field of Identity, e.g. has(benchmark="x")."""
+        """Return whether a record has these fields of Identity, e.g. has(benchmark="x")."""
         if unknown := set(known) - set(Identity._fields):
             raise TypeError(f"not part of a record's identity: {sorted(unknown)}")
         return any(known.items() <= key._asdict().items() for key in self.keys())
 
     @contextmanager
     def _locked(self, flags: int, lock: int) -> Iterator[int]:
-        """The open file under a lock; any OSError within becomes one sentence."""
-        if self.path.exists() and not self.path.is_file():  # a pipe would wait forever
+        """Open and lock the file; any OSError in the block becomes a UserError."""
+        if self.path.exists() and not self.path.is_file():  # reading a pipe may never end
             raise UserError(f"{self.path} is not a regular file; choose another --out.")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            file = os.open(self.path, flags, 0o666)  # less the umask
+            file = os.open(self.path, flags, 0o666)  # minus the umask
             try:
                 fcntl.flock(file, lock)
                 yield file
@@ -136,66 +136,66 @@ class Store:
             ) from error
 
     def _read(self) -> bytes:
-        return read_small(self.path, LARGEST)
+        return read_small(self.path, MAX_BYTES)
 
     def _parse(self, data: bytes) -> list[Result]:
         self._check_encoding(data[:2])
-        lines, found = data.splitlines(keepends=True), list[Result]()
+        lines, records = data.splitlines(keepends=True), list[Result]()
         for number, line in enumerate(lines, start=1):
             try:
-                found += _records(line)
+                records += _records(line)
             except NewerRecord as error:
                 raise UserError(
                     f"{self.path}, line {number} was written by a newer version of sslbench "
                     f"({error}); update sslbench."
                 ) from error
             except (ValueError, RecursionError) as error:
-                whole = number < len(lines) or line.endswith((b"\n", b"\r"))
-                if isinstance(error, json.JSONDecodeError) and not whole:
-                    raise self._cut_short(number) from error
-                deep = "it is nested too deeply"
-                reason = deep if isinstance(error, RecursionError) else error
+                complete = number < len(lines) or line.endswith((b"\n", b"\r"))
+                if isinstance(error, json.JSONDecodeError) and not complete:
+                    raise self._truncated(number) from error
+                nested = isinstance(error, RecursionError)
+                reason = "it is nested too deeply" if nested else error
                 raise UserError(
                     f"{self.path}, line {number} is not a record ({reason}): correct or delete "
                     "that line, the other lines do not depend on it."
                 ) from error
-        return found
+        return records
 
     def _check_encoding(self, start: bytes) -> None:
-        if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):  # that of UTF-32 begins so too
+        if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):  # UTF-32 starts like that too
             raise UserError(
                 f"{self.path} is UTF-16 text, as Windows' shells write merged files: save it as "
                 "UTF-8, its records are intact."
             )
 
-    def _cut_short(self, number: int) -> UserError:
+    def _truncated(self, number: int) -> UserError:
         return UserError(
-            f"{self.path}, line {number} is cut short (an earlier run was interrupted while "
+            f"{self.path}, line {number} is truncated (an earlier run was interrupted while "
             "writing): delete that line, the records before it are intact."
         )
 
 
 def _lines(results: Iterable[Result]) -> bytes:
-    return "".join(f"{_readable(r)}\n" for r in results).encode()
+    return "".join(f"{_checked_line(r)}\n" for r in results).encode()
 
 
-def _readable(result: Result) -> str:
-    """The line of a record; UserError where `Store.load` would refuse it."""
+def _checked_line(result: Result) -> str:
+    """Return the line of a record; UserError if `Store.load` would refuse it."""
     line = result.to_json()
     try:
         Result.from_dict(json.loads(line))
     except BadRecord as error:
         raise UserError(
-            f"a record of benchmark {result.benchmark!r} cannot be kept: {error}; correct the "
+            f"a record of benchmark {result.benchmark!r} cannot be stored: {error}; correct the "
             "benchmark."
         ) from error
     return line
 
 
 def _records(line: bytes) -> Iterator[Result]:
-    """The records of a line: none if it is blank, several if files were joined without a newline.
+    """Yield the records of a line: none if blank, several if files were joined without a newline.
 
-    Raises ValueError, BadRecord among them, or RecursionError.
+    Raises ValueError (including BadRecord) or RecursionError.
     """
     try:
         text = line.decode()

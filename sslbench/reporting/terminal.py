@@ -1,7 +1,7 @@
-"""Prints sheets on a terminal of any width: nothing is cut, whatever does not fit goes below.
+"""Prints sheets on a terminal of any width without cutting anything off.
 
-A table that is too wide is split into groups of columns, each beside the rows' names, as on pages
-(see `pages`); where the names alone leave no room for numbers, every row becomes a block of lines.
+A table that is too wide is split into groups of columns, each with the rows' names, as in `pages`.
+If the names leave no room for numbers, every row becomes a block of lines.
 """
 
 from __future__ import annotations
@@ -20,73 +20,73 @@ from sslbench.reporting.pages import several_counts
 from sslbench.reporting.sheet import NUMBER, TEXT, Entry, Head, Sheet
 
 GAP = 2  # spaces between two columns
-LABELS = 0.6  # of the width, at most, for the columns that name a row
+LABELS = 0.6  # largest share of the width for the columns that name a row
 INDENT = 4  # of the numbers in a block
-HEADING = 14  # letters in a line of a number's heading, unless a word is longer
+HEADING = 14  # letters per line of a number's heading, unless a word is longer
 
 
 def sheet_to_terminal(sheet: Sheet, width: int) -> str:
-    """The heading, the table in as many parts as it takes, and what there is to say of it."""
+    """Return the heading, the table in as many parts as needed, its remarks and notes."""
     screen = Console(file=io.StringIO(), width=width, color_system=None, highlight=False)
     data = f" (data {sheet.identity})" if sheet.identity not in ("", sheet.title) else ""
     screen.print(Text(sheet.caption or sheet.title + data, overflow="fold"))
     screen.print()
-    texts = [at for at, head in enumerate(sheet.heads) if head.kind == TEXT]
-    numbers = [at for at, head in enumerate(sheet.heads) if head.kind == NUMBER]
+    texts = [i for i, head in enumerate(sheet.heads) if head.kind == TEXT]
+    numbers = [i for i, head in enumerate(sheet.heads) if head.kind == NUMBER]
     cells = _cells(sheet)
     widths = _widths(sheet, cells)
-    room = min(LABELS * width, width - GAP - max((widths[at] for at in numbers), default=0))
+    room = min(LABELS * width, width - GAP - max((widths[i] for i in numbers), default=0))
     if numbers and _line(widths, texts) > room:
         _print_blocks(screen, sheet, cells, texts, numbers)
     else:
         for panel in _panels(widths, texts, numbers, width):
             screen.print(_table(sheet, cells, [*texts, *panel], widths))
             screen.print()
-    for sentence in _said(sheet, data):
+    for sentence in _sentences(sheet, data):
         screen.print(Text(sentence, overflow="fold"))
     lines = screen.file.getvalue().splitlines()  # type: ignore[attr-defined]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def _said(sheet: Sheet, data: str) -> list[str]:
-    """What stands below a table."""
-    said = [f"All models: {'; '.join(sheet.constants)}."] if sheet.constants else []
+def _sentences(sheet: Sheet, data: str) -> list[str]:
+    """Return the sentences below a table."""
+    sentences = [f"All models: {'; '.join(sheet.constants)}."] if sheet.constants else []
     if sheet.caption and sheet.identity:
-        said.insert(0, f"Data: {sheet.title}{data}.")
-    said += [line.replace("Bold:", "*…*:", 1) for line in sheet.legend()]
-    return [*said, *(f"[{i}] {note}" for i, note in enumerate(sheet.notes, start=1))]
+        sentences.insert(0, f"Data: {sheet.title}{data}.")
+    sentences += [line.replace("Bold:", "*…*:", 1) for line in sheet.legend()]
+    return [*sentences, *(f"[{i}] {note}" for i, note in enumerate(sheet.notes, start=1))]
 
 
 def _cells(sheet: Sheet) -> list[list[str]]:
-    """Every cell as it is printed, row by row; how many seeds only where rows differ in it."""
+    """Return the text of every cell, row by row; with the number of seeds only if rows differ."""
     seeds = several_counts(sheet)
     return [[_text(entry, seeds) for entry in row] for row in sheet.rows]
 
 
 def _widths(sheet: Sheet, cells: Sequence[Sequence[str]]) -> list[int]:
-    """What each column takes with every cell on one line; headings wrap between words."""
-    found = []
-    for at, head in enumerate(sheet.heads):
+    """Return the width of each column with every cell on one line; headings wrap at spaces."""
+    widths = []
+    for index, head in enumerate(sheet.heads):
         words = [cell_len(word) for word in _heading(head).split()] or [0]
-        least = HEADING if head.kind == NUMBER else 0
-        named = min(cell_len(_heading(head)), max(least, *words))
-        found.append(max([named, *(cell_len(row[at]) for row in cells)]))
-    return found
+        minimum = HEADING if head.kind == NUMBER else 0
+        heading_width = min(cell_len(_heading(head)), max(minimum, *words))
+        widths.append(max([heading_width, *(cell_len(row[index]) for row in cells)]))
+    return widths
 
 
 def _line(widths: Sequence[int], columns: Sequence[int]) -> int:
-    return sum(widths[at] + GAP for at in columns) - GAP
+    return sum(widths[i] + GAP for i in columns) - GAP
 
 
 def _panels(
     widths: Sequence[int], texts: Sequence[int], numbers: Sequence[int], width: int
 ) -> list[list[int]]:
-    """The columns of numbers of each part, at least one; a part without any names the rows."""
+    """Return the columns of numbers of each part, as many as fit but at least one, if any."""
     panels: list[list[int]] = [[]]
-    for at in numbers:
-        if panels[-1] and _line(widths, [*texts, *panels[-1], at]) > width:
+    for column in numbers:
+        if panels[-1] and _line(widths, [*texts, *panels[-1], column]) > width:
             panels.append([])
-        panels[-1].append(at)
+        panels[-1].append(column)
     return panels
 
 
@@ -94,17 +94,17 @@ def _table(
     sheet: Sheet, cells: Sequence[Sequence[str]], columns: Sequence[int], widths: Sequence[int]
 ) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), show_edge=False)
-    for at in columns:
+    for column in columns:
         table.add_column(
-            Text(_heading(sheet.heads[at])),
-            justify="right" if sheet.heads[at].kind == NUMBER else "left",
-            width=widths[at],
+            Text(_heading(sheet.heads[column])),
+            justify="right" if sheet.heads[column].kind == NUMBER else "left",
+            width=widths[column],
             overflow="fold",
             vertical="bottom",
         )
-    table.add_row(*(Text("-" * widths[at]) for at in columns))
+    table.add_row(*(Text("-" * widths[i]) for i in columns))
     for row in cells:
-        table.add_row(*(Text(row[at]) for at in columns))
+        table.add_row(*(Text(row[i]) for i in columns))
     return table
 
 
@@ -115,13 +115,13 @@ def _print_blocks(
     texts: Sequence[int],
     numbers: Sequence[int],
 ) -> None:
-    """A block a row: what names it, then a line a number; what is blank is left out."""
+    """Print each row as a block: its labels, then one line per number; blanks are left out."""
     for row in cells:
-        named = [f"{_heading(sheet.heads[at])} {row[at]}" for at in texts if row[at] != BLANK]
-        screen.print(Text(", ".join(named), overflow="fold"))
-        for at in numbers:
-            if row[at] != BLANK:
-                line = Text(f"{_heading(sheet.heads[at])}: {row[at]}", overflow="fold")
+        labels = [f"{_heading(sheet.heads[i])} {row[i]}" for i in texts if row[i] != BLANK]
+        screen.print(Text(", ".join(labels), overflow="fold"))
+        for i in numbers:
+            if row[i] != BLANK:
+                line = Text(f"{_heading(sheet.heads[i])}: {row[i]}", overflow="fold")
                 screen.print(Padding(line, (0, 0, 0, INDENT)))
         screen.print()
 

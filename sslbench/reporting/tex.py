@@ -1,4 +1,4 @@
-"""Text as LaTeX, and how wide it is set."""
+"""Converts text to LaTeX and estimates its printed width."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ SPECIAL = {
     "`": r"\textquoteleft{}",
     "'": r"\textquoteright{}",
     "-": "-{}",  # `--` and `---` would be dashes
-    "[": "{[}",  # `\\` and a line that begins with [ or * would be one command
+    "[": "{[}",  # after `\\`, [ or * would be part of that command
     "*": "{*}",
-    "?": "?{}",  # ?` and !` would be Spanish
+    "?": "?{}",  # ?` and !` would be Spanish marks
     "!": "!{}",
     ",": ",{}",
     "–": "--",
@@ -36,12 +36,12 @@ SPECIAL = {
     "λ": r"$\lambda$",
     **{c: f"\\{c}" for c in "&%$#_{}"},
 }
-LIGATURES = "-?!,'"  # of which one alone stays as it is
+LIGATURES = "-?!,'"  # a single one needs no escape
 INDEXED = re.compile(r"(?<=\bAP)\^([A-Za-z0-9])(?:_([A-Za-z0-9]+))?")  # AP^b, AP^m_75
-LATIN = 0x250  # every LaTeX engine sets Latin letters below this, the others only some
-UNBROKEN = 24  # letters of a word that needs no break in a paragraph
+LATIN = 0x250  # every LaTeX engine prints Latin letters below this, only some print the others
+UNBROKEN = 24  # letters of the longest word that needs no break in a paragraph
 
-# Widths in em of Computer Modern at 8 pt, which is wider than most
+# Widths in em of Computer Modern at 8 pt, which is wider than most fonts
 WIDTHS = {
     0.31: "il.,:;'`!|",
     0.36: "fj ",
@@ -55,11 +55,11 @@ WIDTHS = {
 }
 EM = {c: em for em, letters in WIDTHS.items() for c in letters}
 LOWER, UPPER, WIDE, BOLD = 0.62, 0.8, 1.05, 1.16
-LETTER = 0.72  # of a mixed word, where only letters are counted
+LETTER = 0.72  # mean width of a letter in a mixed word
 
 
 def escape(text: str, unbroken: int = 0) -> str:
-    """LaTeX that shows `text` under any engine that has its letters.
+    """Return LaTeX that prints `text` with any engine that has its letters.
 
     AP^b and AP^b_50 keep their indices. unbroken: words of more letters may be broken, 0 = none.
     """
@@ -79,20 +79,20 @@ def _plain(text: str, unbroken: int) -> str:
 
 
 def _word(word: str, unbroken: int) -> str:
-    found, run = [], 0
-    for at, c in enumerate(word):
-        following = word[at + 1 : at + 2]
-        alone = c in LIGATURES and following not in (c, "`", "'", "–", "—")
-        found.append(c if alone else SPECIAL.get(c, c))
+    parts, run = [], 0
+    for index, c in enumerate(word):
+        following = word[index + 1 : index + 2]
+        single = c in LIGATURES and following not in (c, "`", "'", "–", "—")
+        parts.append(c if single else SPECIAL.get(c, c))
         run += 1
         if unbroken and following and (c in "/_.=:-" or run >= unbroken):
-            found.append(r"\allowbreak{}")
+            parts.append(r"\allowbreak{}")
             run = 0
-    return "".join(found)
+    return "".join(parts)
 
 
 def width(text: str, size: float, bold: bool = False) -> float:
-    """Points that `text` takes at most in a font of `size` points."""
+    """Return an upper bound of the width of `text` in points in a font of `size` points."""
     return size * sum(map(_em, clean(text))) * (BOLD if bold else 1.0)
 
 
@@ -107,5 +107,5 @@ def _em(c: str) -> float:
 
 
 def foreign(text: str) -> bool:
-    """Whether `text` has letters that pdfLaTeX does not know without more packages."""
+    """Return whether `text` has letters that pdfLaTeX cannot print without more packages."""
     return any(ord(c) >= LATIN and c not in SPECIAL for c in clean(text))

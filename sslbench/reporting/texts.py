@@ -1,4 +1,4 @@
-"""Names from files and users, made fit to print."""
+"""Makes names from files and users printable."""
 
 from __future__ import annotations
 
@@ -7,35 +7,35 @@ import unicodedata
 from collections.abc import Collection
 from pathlib import PurePosixPath
 
-LONGEST = 60  # characters of a name in a printed table; CSV keeps them whole
-INVISIBLE = ("Cc", "Cf", "Cs")  # Unicode's control, format (e.g. direction) and half characters
-BYTE = re.compile("[\udc80-\udcff]")  # how Python keeps a byte of a name that is no UTF-8
+MAX_CHARACTERS = 60  # of a name in a printed table; CSV has full names
+INVISIBLE = ("Cc", "Cf", "Cs")  # Unicode's control, format (e.g. direction) and surrogate classes
+BYTE = re.compile("[\udc80-\udcff]")  # Python's stand-ins for bytes that are not UTF-8
 
 
 def clean(text: str) -> str:
-    r"""One line without control characters; bytes that are no UTF-8 as escapes such as \xe9."""
+    r"""Return one line without control characters; bytes that are not UTF-8 become e.g. \xe9."""
     text = BYTE.sub(lambda byte: f"\\x{ord(byte[0]) - 0xDC00:02x}", text)
     text = " ".join(text.encode("utf-8", "backslashreplace").decode().split())
-    kept = "".join(c for c in text if unicodedata.category(c) not in INVISIBLE)
-    return unicodedata.normalize("NFC", kept)
+    visible = "".join(c for c in text if unicodedata.category(c) not in INVISIBLE)
+    return unicodedata.normalize("NFC", visible)
 
 
-def shorten(text: str, longest: int = LONGEST) -> str:
-    """`text`, cut in the middle where it is too long."""
+def shorten(text: str, max_characters: int = MAX_CHARACTERS) -> str:
+    """Return `text`, shortened in the middle if it is too long."""
     text = clean(text)
-    if len(text) <= longest:
+    if len(text) <= max_characters:
         return text
-    kept = longest - 1
+    kept = max_characters - 1
     return f"{text[: kept - kept // 2]}…{text[-(kept // 2) :]}"
 
 
-def shorten_words(text: str, longest: int = LONGEST) -> str:
-    """A sentence in which no word is too long for a line."""
-    return " ".join(shorten(word, longest) for word in clean(text).split(" "))
+def shorten_words(text: str, max_characters: int = MAX_CHARACTERS) -> str:
+    """Return a sentence with every word shortened that is too long."""
+    return " ".join(shorten(word, max_characters) for word in clean(text).split(" "))
 
 
 def data_name(name: str) -> str:
-    """What a dataset is called: a path's last folder, the one above a folder "train"."""
+    """Return a dataset's name: the last folder of a path, or the one above if it is "train"."""
     parts = [part for part in re.split(r"[/\\]+", name) if part]
     if len(parts) > 1 and parts[-1].casefold() == "train":
         parts.pop()
@@ -43,7 +43,7 @@ def data_name(name: str) -> str:
 
 
 def tails(sources: Collection[str]) -> dict[str, str]:
-    """source -> its last folders and name, as few as tell all `sources` apart.
+    """Return source -> the shortest end of its path that no other source has.
 
     Options after "?" stay with the name.
     """
@@ -52,15 +52,15 @@ def tails(sources: Collection[str]) -> dict[str, str]:
         path, mark, options = source.partition("?")
         *folders, name = PurePosixPath(path.replace("\\", "/")).parts or ("",)
         split[source] = [*folders, f"{name}{mark}{options}"]
-    found = {}
+    result = {}
     for source, parts in split.items():
         others = [p for s, p in split.items() if s != source]
         count = next(
             (n for n in range(1, len(parts) + 1) if all(p[-n:] != parts[-n:] for p in others)),
             len(parts),
         )
-        found[source] = str(PurePosixPath(*parts[-count:]))
-    return found
+        result[source] = str(PurePosixPath(*parts[-count:]))
+    return result
 
 
 def natural(text: str) -> tuple[list[tuple[int, float, str]], str]:

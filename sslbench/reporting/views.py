@@ -1,4 +1,4 @@
-"""Which rows, columns and names of the records a table shows."""
+"""The rows, columns and names that a table shows."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ LAYOUTS = "layouts.toml"
 
 @dataclass(frozen=True)
 class View:
-    """What a table shows.
+    """The content of a table.
 
-    everything: all columns, not only the benchmarks' main ones. columns, labels: those alone, in
-    this order; see `columns.asked` and `labels.field_of`. rows: patterns of rows, in their order,
-    see `fits`. sort: label columns to order rows by. floors: whether they are shown. names: what
-    is shown instead of a name. caption: instead of the usual one, {data} and {split} are filled in;
-    label: of LaTeX's \\ref. notes: more remarks.
+    everything: all columns, not only the benchmarks' main ones. columns, labels: only these, in
+    this order; see `columns.matching_columns` and `labels.field_of`. rows: patterns of rows, in
+    this order, see `fits`. sort: label columns to sort rows by. floors: whether to show them.
+    names: old name -> new name. caption: replaces the default; {data} and {split} are filled in.
+    label: for LaTeX's \\ref. notes: additional remarks.
     """
 
     everything: bool = False
@@ -40,14 +40,14 @@ class View:
     def renamed(self, text: str) -> str:
         return self.names.get(text, text)
 
-    def changed(self, **given: Any) -> View:
-        """With the settings that say something; names come on top of those it has."""
-        names = {**self.names, **given.pop("names", {})}
-        return replace(self, names=names, **{k: v for k, v in given.items() if v})
+    def changed(self, **settings: Any) -> View:
+        """Return a copy with the settings that are not empty; names are added to existing ones."""
+        names = {**self.names, **settings.pop("names", {})}
+        return replace(self, names=names, **{k: v for k, v in settings.items() if v})
 
 
 def layout_view(name: str) -> View:
-    """The view that a layout stands for; UserError for one that does not exist."""
+    """Return the view of a layout; UserError if it does not exist."""
     known: dict[str, dict[str, Any]] = tomllib.loads(
         (files("sslbench.results") / LAYOUTS).read_text(encoding="utf-8")
     )
@@ -59,12 +59,12 @@ def layout_view(name: str) -> View:
 
 
 def items_of(text: str) -> tuple[str, ...]:
-    """The items of a list such as "knn k=20 top1, linear"."""
+    """Return the items of a list such as "knn k=20 top1, linear"."""
     return tuple(item for part in text.split(",") if (item := part.strip()))
 
 
 def names_of(changes: Iterable[str]) -> dict[str, str]:
-    """OLD -> NEW of texts "OLD=NEW"; UserError for a text that is none."""
+    """Parse texts "OLD=NEW" to OLD -> NEW; UserError if one has another form."""
     names = {}
     for change in changes:
         old, mark, new = change.partition("=")
@@ -75,14 +75,14 @@ def names_of(changes: Iterable[str]) -> dict[str, str]:
 
 
 def fits(pattern: str, names: Sequence[str]) -> bool:
-    """Whether a pattern such as "dino ViT-S/16" or "my-*" fits a row of these names.
+    """Return whether a pattern such as "dino ViT-S/16" or "my-*" matches a row of these names.
 
-    It is one of them, or each of its words is.
+    Either the pattern matches one of them, or each of its words does.
     """
-    return any(_is(pattern, name) for name in names) or all(
-        any(_is(word, name) for name in names) for word in pattern.split()
+    return any(_matches(pattern, name) for name in names) or all(
+        any(_matches(word, name) for name in names) for word in pattern.split()
     )
 
 
-def _is(pattern: str, name: str) -> bool:
+def _matches(pattern: str, name: str) -> bool:
     return fnmatchcase(name.casefold(), pattern.casefold())

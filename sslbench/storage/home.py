@@ -37,7 +37,7 @@ def expanded(source: str | Path) -> Path:
 
 
 @contextmanager
-def kept(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
     """Turn an OSError while writing `path`, below `home()`, into a UserError."""
     try:
         yield

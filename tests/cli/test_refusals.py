@@ -119,8 +119,8 @@ def test_evaluate_needs_a_model(sslbench) -> None:
 @pytest.mark.parametrize(
     ("typed", "pattern"),
     [
-        ("table --out {root}/records", r"records\.jsonl, line 1 is cut short"),
-        ("evaluate --model {run} --data {labelled} --out {root}/records", "line 1 is cut short"),
+        ("table --out {root}/records", r"records\.jsonl, line 1 is truncated"),
+        ("evaluate --model {run} --data {labelled} --out {root}/records", "line 1 is truncated"),
         ("table --out {root}/nowhere", "does not exist; run `sslbench evaluate"),
         ("table --out {root}/records --format mdd", "unknown format 'mdd': did you mean 'md'"),
         ("tokenizer train --kind dva", "unknown tokenizer 'dva': did you mean 'dvae'"),

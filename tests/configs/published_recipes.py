@@ -1,4 +1,4 @@
-"""What was published of every pretraining, typed from recipes.md sections 1 to 4, not from configs.
+"""What was published of every pretraining, typed from the sources, not from configs.
 
 Dotted keys are those of a resolved recipe. Where the sources disagree the row says what is taken
 (D3 to D7, D14); "ours" marks what nobody published and is asserted all the same, so that it cannot
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-# Section 3's augmentation table: flip, jitter (.4, .4, .2, .1) at .8, grayscale .2, blur and
+# DINO's and iBOT's augmentations: flip, jitter (.4, .4, .2, .1) at .8, grayscale .2, blur and
 # solarise by view (first global, second global, local).
 MULTI_CROP = {
     "method.views.global_size": 224,

@@ -1,4 +1,4 @@
-"""The COCO configs against the published values (recipes.md section 5.6)."""
+"""The COCO configs against the published values."""
 
 from __future__ import annotations
 

@@ -155,7 +155,7 @@ def check_weights(backbone: torch.nn.Module, official: dict[str, Tensor]) -> Non
 
 
 def check_groups(runner: Runner) -> None:
-    """Rates and decays as published (trap T29; Swin's); every trained parameter got a gradient."""
+    """Rates and decays as published (iBOT's and Swin's); every trained parameter got a gradient."""
     settings, optimizer = runner.cfg.optim_wrapper, runner.optim_wrapper.optimizer
     paramwise = settings.get("paramwise_cfg", {})
     decay, exempt = paramwise.get("layer_decay"), paramwise.get("custom_keys", {})
@@ -202,7 +202,7 @@ def check_metrics(metrics: dict[str, float]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("size", "width"), [("s", 384), ("b", 768), ("l", 1024)])
 def test_the_linear_head_is_one_convolution(size: str, width: int) -> None:
-    """Of 1x1 on the four maps together, and nothing else (recipe trap T31)."""
+    """Of 1x1 on the four maps together, and nothing else."""
     config = load("segmentation", f"ade20k_linear_vit{size}16")
     init_default_scope("mmseg")
     head = MODELS.build(config.model.decode_head)

@@ -1,4 +1,4 @@
-"""The ADE20K configs against the published values (recipes.md section 5.7)."""
+"""The ADE20K configs against the published values."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_upernet(name: str) -> None:
 
 @pytest.mark.parametrize("name", LINEARS)
 def test_linear(name: str) -> None:
-    """in_channels are the backbone's (recipe trap T31: iBOT's file for ViT-L has 512)."""
+    """in_channels are the backbone's (iBOT's file for ViT-L has 512)."""
     width, depth = SIZES[LINEARS[name]][:2]
     sized: dict[str, Any] = {
         "model.backbone.out_indices": spread_taps(depth),

@@ -49,7 +49,7 @@ def error(values, rounding):
     return rounding / 2 + SIGMAS * np.std(values) / math.sqrt(len(values))
 
 
-# Measured on the official generators with 20k draws (recipes.md sec. 2 and 4, Masking).
+# Measured on the official generators with 20k draws.
 @pytest.mark.parametrize(
     ("grid", "ratio", "realised"),
     [

@@ -43,7 +43,7 @@ def test_a_truncated_file_is_not_used(tmp_path, bank, caplog, keep):
     path.write_bytes(path.read_bytes()[:keep])
     with caplog.at_level(logging.WARNING):
         assert cache.get(KEY) is None
-    assert "computed anew" in caplog.text
+    assert "computed again" in caplog.text
     cache.put(KEY, bank)
     assert cache.get(KEY) is not None
 
@@ -83,7 +83,7 @@ def test_a_file_with_another_bit_is_not_used(tmp_path, caplog, place):
     (path,) = tmp_path.iterdir()
     damage(path, place)
     assert cache.get(KEY) is None
-    assert f"{path} is not used (" in caplog.text and "computed anew" in caplog.text
+    assert f"{path} is not used (" in caplog.text and "computed again" in caplog.text
 
 
 def test_where_features_come_from_is_part_of_the_checksum(tmp_path, bank, caplog):

@@ -127,7 +127,7 @@ def test_broken_images_have_no_ids_and_move_no_others(tmp_path):
 
 
 def test_sizes_and_codes_that_do_not_fit_are_refused(tmp_path, images, monkeypatch):
-    with pytest.raises(UserError, match="--size 18 is no multiple of the 4 pixels"):
+    with pytest.raises(UserError, match="--size 18 is not a multiple of the 4 pixels"):
         cached_codes(tmp_path / "ids", Corner(), open_dataset(images), 18)
     monkeypatch.setattr(Corner, "num_codes", codes.UNREADABLE + 1)
     with pytest.raises(UserError, match="65536 codes do not fit 16 bits"):
@@ -164,7 +164,7 @@ def test_damaged_ids_are_computed_anew(tmp_path, images, caplog, damage):
     tokenizer = Corner()
     assert torch.equal(cached_codes(path, tokenizer, dataset, 16), whole)
     assert tokenizer.calls and path.read_bytes() == before
-    assert f"{path} " in caplog.text and "ids are computed anew" in caplog.text
+    assert f"{path} " in caplog.text and "ids are computed again" in caplog.text
 
 
 def test_ids_of_the_version_before_are_read(tmp_path, images):

@@ -13,7 +13,7 @@ from sslbench.checkpoints.load import load_module
 from sslbench.data.images import open_dataset
 from sslbench.errors import UserError
 from sslbench.evaluation import reconstruction
-from sslbench.evaluation.reconstruction import judge_tokenizer
+from sslbench.evaluation.reconstruction import evaluate_tokenizer
 from sslbench.plugins import TOKENIZERS
 from tests.training import small
 
@@ -31,7 +31,7 @@ def trained(tmp_path_factory, labelled):
 
 
 def test_it_is_measured_on_held_out_images(trained, labelled) -> None:
-    said = judge_tokenizer(trained)
+    said = evaluate_tokenizer(trained)
     error, used, count = numbers(said)
     assert said.endswith(f"10 validation images of {labelled.name}")
     assert count == 10
@@ -40,24 +40,24 @@ def test_it_is_measured_on_held_out_images(trained, labelled) -> None:
 
 
 def test_training_images_stand_in_and_that_is_said(tokenizer, images) -> None:
-    assert f"on 40 train images of {images.name}" in judge_tokenizer(tokenizer)
+    assert f"on 40 train images of {images.name}" in evaluate_tokenizer(tokenizer)
 
 
 def test_at_most_so_many_images_are_read(trained, monkeypatch) -> None:
     monkeypatch.setattr(reconstruction, "IMAGES", 3)
-    assert numbers(judge_tokenizer(trained))[2] == 3
+    assert numbers(evaluate_tokenizer(trained))[2] == 3
 
 
 def test_broken_images_are_left_out(tmp_path) -> None:
     data = small.write_images(tmp_path / "data")
     run = small.train(small.recipe("dvae", data, train={"epochs": 1}), tmp_path / "run")
     (data / "003.png").write_bytes(b"")
-    assert numbers(judge_tokenizer(run))[2] == 39
+    assert numbers(evaluate_tokenizer(run))[2] == 39
 
 
 def test_a_run_of_a_method_is_no_tokenizer(dino_run) -> None:
     with pytest.raises(UserError, match="unknown tokenizer 'dino'"):
-        judge_tokenizer(dino_run)
+        evaluate_tokenizer(dino_run)
 
 
 def test_originals_and_what_is_kept_of_them_are_drawn(sslbench, tmp_path, images, tokenizer):

@@ -91,7 +91,7 @@ def test_features_of_a_process_that_waits_come_from_the_cache(tmp_path):
             waited.append(str(holder))
             other.release(cache._path({"a": 1}).stem)
 
-        with cache.alone({"a": 1}, wait):
+        with cache.exclusive({"a": 1}, wait):
             assert waited == [str(Holder.here())]
 
 

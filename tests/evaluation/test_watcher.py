@@ -29,7 +29,7 @@ def go(console):
 
 def below(watcher):
     screen = Console(file=io.StringIO(), width=60)
-    screen.print(watcher.shown())
+    screen.print(watcher.status())
     return screen.file.getvalue().splitlines()
 
 

@@ -69,14 +69,17 @@ def test_ours_stands_beside_every_source() -> None:
 
 def test_notes_of_all_kinds_are_printed() -> None:
     listing = compared(ours(identified="hash"))
-    assert listing.remarks[0] == "near differs." and "states no epochs" in listing.remarks[1]
+    assert listing.remarks[0] == "near differs." and "without epochs" in listing.remarks[1]
     assert listing.notes == {1: ("a/b@1234567, README.md: rounded.",)}
     assert compared(ours(), figures=[PAPER]).remarks == ("near differs.",)
 
 
 @pytest.mark.parametrize(
     ("identified", "note"),
-    [("file name", "told by its file name, not verified"), ("user", "as its user states them")],
+    [
+        ("file name", "derived from its file name, not verified"),
+        ("user", "as the user states them"),
+    ],
 )
 def test_t4_what_nobody_verified_is_said_beside_the_figure(identified: str, note: str) -> None:
     listing = compared(ours(identified=identified), figures=[PAPER])

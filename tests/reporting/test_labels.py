@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sslbench.errors import UserError
-from sslbench.reporting.labels import UNSAID, field_of
+from sslbench.reporting.labels import UNKNOWN_SETTINGS, field_of
 from sslbench.reporting.parameters import parameters_of
 from sslbench.reporting.rendering import FORMATS
 from sslbench.reporting.section import Section
@@ -70,10 +70,10 @@ def test_t2_seeds_of_one_digest_are_averaged_and_older_records_with_a_footnote()
     known = section(*(record(value=50.0 + n, seed=n, recipe_digest="d1") for n in range(3)))
     assert known.rows[-1].cells[0].text == "51.0 ± 1.0 (n=3)" and known.notes == ()
     older = section(*(record(value=50.0 + n, seed=n) for n in range(3)))
-    assert older.rows[-1].cells[0].n == 3 and older.notes == (UNSAID,)
+    assert older.rows[-1].cells[0].n == 3 and older.notes == (UNKNOWN_SETTINGS,)
     assert older.rows[-1].notes == (1,)
-    mixed = section(record(seed=0), record(seed=1, recipe_digest="d1"))
-    assert [row.cells[0].n for row in mixed.rows[2:]] == [1, 1]
+    difference_notes = section(record(seed=0), record(seed=1, recipe_digest="d1"))
+    assert [row.cells[0].n for row in difference_notes.rows[2:]] == [1, 1]
 
 
 @pytest.mark.parametrize("seeds", [(0, 1), (None, 1), (None, None)])
@@ -95,7 +95,7 @@ def test_t4_a_method_told_by_the_file_name_is_marked() -> None:
     s = section(record(identified="file name"), record("beta", identified="hash"))
     by_method = {row.key.method: [s.notes[i - 1] for i in row.notes] for row in s.rows}
     assert by_method["alpha"] == [
-        "Method, data and epochs are told by its file name, not verified."
+        "Method, data and epochs are derived from its file name, not verified."
     ]
     assert by_method["beta"] == []
 

@@ -53,7 +53,9 @@ def test_formats_and_folders_that_do_not_exist_are_named(folder: Path) -> None:
         rendering.table(folder, "frozen", "mdd")
     with pytest.raises(UserError, match=r"run `sslbench evaluate --out '.*no where'"):
         rendering.table(folder / "no where", "frozen", "md")
-    with pytest.raises(UserError, match=r"--labels, and layouts .* do not go with --published"):
+    with pytest.raises(
+        UserError, match=r"--labels, and layouts .* cannot be combined with --published"
+    ):
         rendering.published(folder, View(labels=("method",)), "md")
 
 

@@ -59,7 +59,7 @@ def test_line_cut_short_stops_both_ways(store: Store, lost: int) -> None:
     whole = store.path.read_bytes()
     os.truncate(store.path, len(whole) - lost)
     for action in (store.load, lambda: store.append([record("gamma")])):
-        with pytest.raises(UserError, match=r"results\.jsonl, line 2 is cut short.*delete that"):
+        with pytest.raises(UserError, match=r"results\.jsonl, line 2 is truncated.*delete that"):
             action()
     assert store.path.read_bytes() == whole[:-lost]
 
@@ -377,7 +377,7 @@ def test_no_value_is_kept_with_its_reason_alone(store: Store) -> None:
     (found,) = store.load()
     assert math.isnan(found.value) and replace(found, value=0.0) == replace(blank, value=0.0)
     for value in (math.nan, math.inf):
-        with pytest.raises(UserError, match="benchmark 'near' cannot be kept: the field 'value'"):
+        with pytest.raises(UserError, match="benchmark 'near' cannot be stored: the field 'value'"):
             store.append([record("beta", value=value)])
     assert len(store.load()) == 1
 

@@ -152,7 +152,7 @@ def test_compute_is_shown_where_it_is_known() -> None:
 def test_two_weights_of_one_seed_are_rows_of_their_own() -> None:
     s = section(record(value=40.0, sha256="a" * 64), record(value=60.0, sha256="b" * 64))
     assert [r.labels[-1] for r in s.rows[-2:]] == ["a" * 8, "b" * 8]
-    assert any("are not averaged" in remark for remark in s.remarks)
+    assert any("not averaged" in remark for remark in s.remarks)
 
 
 def test_recipe_is_shown_where_it_tells_rows_apart() -> None:
@@ -175,12 +175,12 @@ def test_datasets_splits_and_fingerprints_are_sections() -> None:
         ("shapes", "test", "f1"),
         ("shapes", "val", "f1"),
     ]
-    assert ["do not compare" in s.remarks[-1] for s in sections] == [False, True, True, True]
+    assert ["are not comparable" in s.remarks[-1] for s in sections] == [False, True, True, True]
 
 
 def test_missing_floors_are_said() -> None:
     (s,) = build([record(), FLOORS[0]], "frozen", MAIN).sections
-    assert s.remarks[-1] == "No number without its floor: pixels not measured here."
+    assert s.remarks[-1] == "Floors not measured here: pixels."
     assert not any("floor" in r for r in section(record()).remarks)
 
 
@@ -286,7 +286,7 @@ def test_splits_never_share_a_section() -> None:
     sections = build([record(), boxes(split="validation"), boxes()], "frozen", {}).sections
     assert [(len(s.sources), s.split) for s in sections] == [(1, "validation"), (2, "test")]
     assert sections[1].remarks[-1] == (
-        "scenes-coco: there are other splits or versions; their numbers do not compare."
+        "scenes-coco: there are other splits or versions; their numbers are not comparable."
     )
 
 

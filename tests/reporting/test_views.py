@@ -78,9 +78,9 @@ def test_names_are_changed_everywhere() -> None:
 @pytest.mark.parametrize(
     ("view", "message"),
     [
-        ({"columns": ("far",)}, "no column answers to 'far'; there are: .*near k=5 top1"),
-        ({"columns": ("near k=7",)}, "no column answers to 'near k=7'"),
-        ({"rows": ("gamma",)}, "no row fits 'gamma'; there are: random-init, alpha, beta"),
+        ({"columns": ("far",)}, "no column matches 'far'; there are: .*near k=5 top1"),
+        ({"columns": ("near k=7",)}, "no column matches 'near k=7'"),
+        ({"rows": ("gamma",)}, "no row matches 'gamma'; there are: random-init, alpha, beta"),
         ({"labels": ("methods",)}, "unknown label column 'methods': did you mean 'method'"),
         ({"sort": ("size",)}, "unknown label column 'size'"),
     ],

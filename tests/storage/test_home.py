@@ -6,7 +6,7 @@ import re
 import pytest
 
 from sslbench.errors import UserError
-from sslbench.storage.home import home, kept
+from sslbench.storage.home import home, writing
 from tests.pictures import write_images
 
 SENTENCE = r"error: .*set SSLBENCH_HOME to a folder that you may write to\.\n"
@@ -48,7 +48,7 @@ def test_where_it_is(monkeypatch):
 def test_what_cannot_be_kept_is_one_sentence():
     with (
         pytest.raises(UserError, match=r"^/x/y cannot be written \(No space left\): free disk"),
-        kept(home() / "/x/y"),
+        writing(home() / "/x/y"),
     ):
         raise OSError(28, "No space left")
 

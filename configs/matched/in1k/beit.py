@@ -1,4 +1,4 @@
-"""BEiT ViT-S/16 at equal compute: 376 epochs of 196 tokens an image."""
+"""BEiT ViT-S/16 at equal compute: 376 epochs of 196 tokens per image."""
 
 _base_ = "../../papers/beit_vit-small-p16_16xb128-coslr-800e_in1k.py"
 

@@ -1,4 +1,4 @@
-"""iBOT ViT-S/16 at equal compute: 98 epochs of 2 x 196 + 10 x 36 tokens an image."""
+"""iBOT ViT-S/16 at equal compute: 98 epochs of 2 x 196 + 10 x 36 tokens per image."""
 
 _base_ = "../../papers/ibot_vit-small-p16_16xb64-coslr-800e_in1k.py"
 

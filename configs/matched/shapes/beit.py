@@ -1,4 +1,4 @@
-"""BEiT at equal compute in minutes on two CPU cores: 7.2 epochs of 64 tokens an image."""
+"""BEiT at equal compute in minutes on two CPU cores: 7.2 epochs of 64 tokens per image."""
 
 _base_ = "../../shapes/beit.py"
 

@@ -1,4 +1,4 @@
-"""DINO at equal compute in minutes on two CPU cores: 2.4 epochs of 192 tokens an image."""
+"""DINO at equal compute in minutes on two CPU cores: 2.4 epochs of 192 tokens per image."""
 
 _base_ = "../../shapes/dino.py"
 
