@@ -5,19 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-import urllib.request
-from collections.abc import Iterator
-from http.client import HTTPException
 from pathlib import Path
+from typing import BinaryIO
 
+from sslbench.checkpoints import transfer
 from sslbench.checkpoints.files import not_weights, stem
 from sslbench.checkpoints.releases import RELEASES, Release
 from sslbench.errors import UserError, nearest
-from sslbench.storage.files import write_atomically
 from sslbench.storage.home import expanded, home, writing
 
 OVERRIDE = "SSLBENCH_WEIGHTS"  # environment variable: the user's folder of weights
-CHUNK, TIMEOUT = 2**20, 30  # bytes, seconds
 
 
 def releases() -> dict[str, Release]:
@@ -53,38 +50,46 @@ def find(name: str) -> Path:
     with writing(own):
         own.mkdir(parents=True, exist_ok=True)
     print(f"downloading {release.url} to {path}", file=sys.stderr)
-    write_atomically(path, lambda temporary: _download(release, temporary, path))
+    part = path.with_name(f".{path.name}.part")
+    with writing(own), transfer.locked(part) as file:
+        if not path.is_file():  # else another process has just finished it
+            _receive(release, path, part, file)
+            os.fsync(file.fileno())
+            part.replace(path)
+        transfer.discard(part)
     return path
 
 
-def _download(release: Release, temporary: Path, path: Path) -> None:
-    sha = hashlib.sha256()
-    with temporary.open("wb") as file:
-        for chunk in _chunks(release, path):
-            sha.update(chunk)
-            file.write(chunk)
-    if said := not_weights(temporary):
-        raise UserError(f"what {release.url} sends {said}; {_by_hand(release, path)}.")
-    if not sha.hexdigest().startswith(release.sha256):
-        raise UserError(
-            f"{release.url} sends a file whose SHA-256 is {sha.hexdigest()}, not "
-            f"{release.sha256}...; {_by_hand(release, path)}."
-        )
-
-
-def _chunks(release: Release, path: Path) -> Iterator[bytes]:
+def _receive(release: Release, path: Path, part: Path, file: BinaryIO) -> None:
+    """Fill `part` and check it; it is removed if it is broken or cannot be resumed."""
     try:
-        with urllib.request.urlopen(release.url, timeout=TIMEOUT) as reply:
-            missing = int(reply.headers.get("Content-Length") or 0)
-            while chunk := reply.read(CHUNK):
-                missing -= len(chunk)
-                yield chunk
-            if missing > 0:
-                raise OSError(f"the connection ended {missing:,} bytes early")
-    except (OSError, HTTPException) as error:
+        transfer.fetch(release.url, part, file)
+    except transfer.TransferError as error:
+        remedy = _by_hand(release, path)
+        if transfer.resumable(part):
+            received = transfer.size(file)
+            remedy = f"repeat the command to resume after {received:,} bytes, or {remedy}"
+        else:
+            transfer.discard(part)
+        raise UserError(f"{release.url} cannot be downloaded ({error}); {remedy}.") from error
+    file.flush()
+    try:
+        _check(release, path, part)
+    except UserError:
+        transfer.discard(part)
+        raise
+
+
+def _check(release: Release, path: Path, part: Path) -> None:
+    if reason := not_weights(part):
+        raise UserError(f"what {release.url} sends {reason}; {_by_hand(release, path)}.")
+    with part.open("rb") as file:
+        sha = hashlib.file_digest(file, "sha256").hexdigest()
+    if not sha.startswith(release.sha256):
         raise UserError(
-            f"{release.url} cannot be downloaded ({error}); {_by_hand(release, path)}."
-        ) from error
+            f"{release.url} sends a file whose SHA-256 is {sha}, not {release.sha256}...; "
+            f"{_by_hand(release, path)}."
+        )
 
 
 def _by_hand(release: Release, path: Path) -> str:

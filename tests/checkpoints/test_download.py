@@ -1,18 +1,20 @@
 """Released weights by name: where they are looked for, and what is said when they are nowhere."""
 
+import errno
 import hashlib
-import io
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 import torch
 
-from sslbench.checkpoints import download
+from sslbench.checkpoints import download, transfer
 from sslbench.checkpoints.load import load_backbone
 from sslbench.checkpoints.releases import RELEASES
 from sslbench.errors import UserError
 from tests.checkpoints.layouts import TINY_RELEASE, vit
+from tests.checkpoints.server import closing_server
 
 
 def test_names_and_files_are_unique_and_well_formed():
@@ -48,11 +50,26 @@ def places(tmp_path, monkeypatch):
     return tmp_path
 
 
-def serve(monkeypatch, content, length=None):
-    class Reply(io.BytesIO):
-        headers = {"Content-Length": str(length or len(content))}
+@pytest.fixture
+def publisher(monkeypatch):
+    """A server on this machine, and `publish`, which makes it the publisher of "tiny"."""
+    with closing_server() as server:
+        server.publish = lambda content, sha="": publish(monkeypatch, server, content, sha)
+        yield server
 
-    monkeypatch.setattr(download.urllib.request, "urlopen", lambda url, timeout: Reply(content))
+
+def publish(monkeypatch, server, content, sha):
+    server.content, server.etag = content, f'"{hashlib.sha256(content).hexdigest()}"'
+    url = f"http://127.0.0.1:{server.server_port}/tiny.pth"
+    monkeypatch.setattr(download, "RELEASES", (replace(TINY_RELEASE, url=url, sha256=sha),))
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    def refuse(request, timeout):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(transfer, "urlopen", refuse)
 
 
 def weights(path):
@@ -61,8 +78,7 @@ def weights(path):
     return path
 
 
-def test_the_users_folder_comes_before_ours(places, monkeypatch):
-    monkeypatch.setattr(download.urllib.request, "urlopen", None)
+def test_the_users_folder_comes_before_ours(places, offline):
     ours = weights(places / "home" / "weights" / "tiny.pth")
     assert download.find("tiny") == ours
     assert download.find("tiny") != weights(places / "own" / "tiny.pth") == download.find("tiny")
@@ -85,45 +101,73 @@ def test_a_full_checkpoint_gives_the_network_that_its_release_means(places, monk
     assert torch.equal(asked.backbone.cls_token, t["cls_token"])
 
 
-def test_a_download_is_kept(places, monkeypatch, capsys):
+def test_a_download_is_kept(places, publisher, capsys):
     content = weights(places / "x.pth").read_bytes()
-    serve(monkeypatch, content)
-    sha = hashlib.sha256(content).hexdigest()
-    monkeypatch.setattr(download, "RELEASES", (replace(TINY_RELEASE, sha256=sha[:8]),))
+    publisher.publish(content, hashlib.sha256(content).hexdigest()[:8])
     path = download.find("tiny")
     assert path == places / "home" / "weights" / "tiny.pth" and path.read_bytes() == content
-    assert TINY_RELEASE.url in capsys.readouterr().err
-    monkeypatch.setattr(download.urllib.request, "urlopen", None)
-    assert download.find("tiny") == path
+    assert [p.name for p in path.parent.iterdir()] == ["tiny.pth"]
+    assert f":{publisher.server_port}/tiny.pth" in capsys.readouterr().err
+    assert download.find("tiny") == path and len(publisher.ranges) == 1
 
 
 @pytest.mark.parametrize(
-    "content, length, sha, said",
+    "content, cuts, sha, reason",
     [
-        (b"<html>moved</html>", None, "", "sends is a web page"),
-        (b"\x80\x02abc", 99, "", "the connection ended 94 bytes early"),
-        (b"\x80\x02abc", None, "00000000", "whose SHA-256 is"),
+        (b"<html>moved</html>", [], "", "sends is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1", [], "", "is a Git LFS pointer"),
+        (b"\x80\x02abc" + bytes(94), [5, 5], "", "the connection ended 94 bytes early"),
+        (b"\x80\x02abc", [], "00000000", "whose SHA-256 is"),
     ],
 )
 def test_a_bad_download_leaves_nothing_and_says_what_to_do(
-    places, monkeypatch, content, length, sha, said
+    places, publisher, content, cuts, sha, reason
 ):
-    serve(monkeypatch, content, length)
-    monkeypatch.setattr(download, "RELEASES", (replace(TINY_RELEASE, sha256=sha),))
-    with pytest.raises(UserError, match=said) as refused:
+    publisher.publish(content, sha)
+    publisher.etag, publisher.cuts = "", cuts
+    with pytest.raises(UserError, match=reason) as refused:
         download.find("tiny")
-    for part in (TINY_RELEASE.url, "tiny.pth", str(places / "home" / "weights"), download.OVERRIDE):
+    (release,) = download.RELEASES
+    for part in (release.url, "tiny.pth", str(places / "home" / "weights"), download.OVERRIDE):
         assert part in str(refused.value)
     assert not list((places / "home" / "weights").iterdir())
 
 
-def test_no_network_is_one_sentence(places, monkeypatch):
-    def refuse(url, timeout):
-        raise OSError("no route to host")
+def test_the_next_command_resumes_what_a_connection_cut(places, publisher):
+    content = weights(places / "x.pth").read_bytes()
+    publisher.publish(content)
+    publisher.cuts = [1000, 0]  # bytes of the first connection; the second brings none
+    with pytest.raises(UserError, match=r"resume after 1,000 bytes, or fetch it elsewhere"):
+        download.find("tiny")
+    assert not (places / "home" / "weights" / "tiny.pth").exists()
+    assert download.find("tiny").read_bytes() == content
+    assert publisher.ranges == [None, "bytes=1000-", "bytes=1000-"]
+    assert [p.name for p in (places / "home" / "weights").iterdir()] == ["tiny.pth"]
 
-    monkeypatch.setattr(download.urllib.request, "urlopen", refuse)
+
+def test_two_processes_download_a_file_once(places, publisher):
+    content = weights(places / "x.pth").read_bytes()
+    publisher.publish(content)
+    with ThreadPoolExecutor() as pool:
+        paths = list(pool.map(download.find, ["tiny"] * 4))
+    assert {p.read_bytes() for p in paths} == {content} and len(publisher.ranges) == 1
+    assert [p.name for p in paths[0].parent.iterdir()] == ["tiny.pth"]
+
+
+def test_no_network_is_one_sentence(places, offline):
     with pytest.raises(UserError, match=r"cannot be downloaded \(no route to host\); fetch it"):
         load_backbone("tiny")
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(places, publisher, monkeypatch):
+    publisher.publish(b"\x80\x02abc")
+
+    def full(file):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(download.os, "fsync", full)
+    with pytest.raises(UserError, match=r"weights cannot be written \(No space left on device\)"):
+        download.find("tiny")
 
 
 def test_no_link_is_one_sentence(places, monkeypatch):

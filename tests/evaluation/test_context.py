@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from PIL import Image
+from scipy.stats import binomtest
 
 from sslbench.backbones.build import build_backbone
 from sslbench.backbones.config import BackboneConfig
@@ -199,6 +200,14 @@ def test_progress_of_the_job_itself_has_no_name():
     seen = []
     context(model(), on_progress=lambda *at: seen.append(at)).progress(3, 10)
     assert seen == [("", 3, 10)]
+
+
+@pytest.mark.parametrize("hits, n", [(0, 1), (1, 1), (7, 240), (37_411, 50_000)])
+def test_wilson_equals_scipy(hits, n):
+    """Ours rounds the normal quantile to 1.959964, as every record of before has it."""
+    peer = binomtest(hits, n).proportion_ci(0.95, method="wilson")
+    expected = (100 * peer.low, 100 * peer.high)
+    assert wilson(100 * hits / n, n) == pytest.approx(expected, abs=1e-6)
 
 
 def test_wilson_stays_inside_the_scale():
