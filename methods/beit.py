@@ -23,6 +23,7 @@ from sslbench.data.masks import CountMaskConfig
 from sslbench.data.views import TokenizerCrop, TokenizerCropConfig
 from sslbench.errors import UserError
 from sslbench.method import Method, Progress, ViewBatch
+from sslbench.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class BEiT(Method):
     }
 
     def __init__(
-        self, config: BEiTConfig, make_backbone: Callable[..., Backbone], tokenizer: nn.Module
+        self, config: BEiTConfig, make_backbone: Callable[..., Backbone], tokenizer: Tokenizer
     ) -> None:
         super().__init__(config, make_backbone)
         self.config = config

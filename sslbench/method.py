@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -119,14 +118,6 @@ class Method(nn.Module):
     def views(cls, config: Any, patch_size: int) -> Views:
         """The transform from one image to its views; patch_size: pixels of an output patch."""
         raise NotImplementedError
-
-    @classmethod
-    def read(cls, *files: Path) -> tuple[Any, dict[str, Tensor]] | None:
-        """Config and `backbone()` weights in files published by others; None if it reads none.
-
-        Nothing in a file is run. Raises UserError where the files are not what they should be.
-        """
-        return None
 
     @classmethod
     def needs_whole_batch(cls, config: Any) -> str:

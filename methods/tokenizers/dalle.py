@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -22,17 +22,13 @@ from torch import Tensor, nn
 from sslbench.checkpoints.files import is_safetensors
 from sslbench.checkpoints.pickles import Inert, read_pickle
 from sslbench.errors import UserError
-from sslbench.method import Method, Progress, ViewBatch
 from sslbench.settings import setting
 from sslbench.storage.weights import read_weights
+from sslbench.tokenizer import Tokenizer
 
 EPSILON = 0.1  # of the logit-Laplace map, dall_e/utils.py:8
 NARROWEST = 4  # channels: a residual block's hidden layers have a quarter
 GROUPS = 4  # halved or doubled between them, hence 8 pixels a code
-UNTRAINED = (
-    "DALL-E's tokenizer is not trained here; convert the published one with `sslbench tokenizer "
-    "convert encoder.pkl --out DIR`, or train one with `sslbench tokenizer train --kind dvae`."
-)
 SHELLS = {  # what a published file is made of, besides tensors and plain containers
     f"{module}.{name}": Inert
     for module, name in (
@@ -63,23 +59,19 @@ class DallEConfig:
     decoder: Annotated[bool, setting("whether there is a decoder")] = False
 
 
-class DallE(Method):
+class DallE(Tokenizer):
     """Convolutions run in fp16 on a GPU and in fp32 on the CPU, logits in fp32: the ids of the two
-    differ slightly (dall_e/utils.py:31-43, encoder.py:81; trap T24)."""
+    differ slightly (dall_e/utils.py:31-43, encoder.py:81)."""
 
     name = "dalle"
     Config = DallEConfig
     downsample = 2 ** (GROUPS - 1)
 
-    def __init__(self, config: DallEConfig, make_backbone: Callable[..., nn.Module]) -> None:
-        super().__init__(config, make_backbone)
+    def __init__(self, config: DallEConfig) -> None:
+        super().__init__()
         self.config, self.num_codes = config, config.num_codes
         self.encoder = _encoder(config)
         self.decoder = _decoder(config) if config.decoder else None
-
-    @classmethod
-    def views(cls, config: DallEConfig, patch_size: int) -> Any:
-        raise UserError(UNTRAINED)
 
     @classmethod
     def read(cls, *files: Path) -> tuple[DallEConfig, dict[str, Tensor]]:
@@ -127,12 +119,6 @@ class DallE(Method):
             stats = self.decoder[1:](codes.to(self.precision(ids.device)))
         x = stats[:, :3].to(codes.dtype).sigmoid()
         return ((x - EPSILON) / (1 - 2 * EPSILON)).clamp(0, 1)
-
-    def loss(self, batch: ViewBatch, progress: Progress) -> dict[str, Tensor]:
-        raise UserError(UNTRAINED)
-
-    def backbone(self) -> nn.Module:
-        return self
 
 
 class _Conv(nn.Conv2d):

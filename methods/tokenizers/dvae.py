@@ -24,6 +24,7 @@ from sslbench.data.views import PlainCrop, PlainCropConfig
 from sslbench.method import Method, Progress, ViewBatch
 from sslbench.methods.losses import cosine
 from sslbench.settings import Factor, Temperature, Width, setting
+from sslbench.tokenizer import Tokenizer
 
 
 def _halvings(downsample: int) -> int:
@@ -57,7 +58,7 @@ class DVAEConfig:
     views: PlainCropConfig = field(default_factory=PlainCropConfig)
 
 
-class DiscreteVAE(Method):
+class DiscreteVAE(Method, Tokenizer):
     name = "dvae"
     Config = DVAEConfig
 
@@ -79,10 +80,6 @@ class DiscreteVAE(Method):
     @classmethod
     def views(cls, config: DVAEConfig, patch_size: int) -> PlainCrop:
         return PlainCrop(config.views)
-
-    def precision(self, device: torch.device) -> torch.dtype:
-        """What the convolutions compute in on `device`."""
-        return self.codebook.weight.dtype
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Pixels in [0, 1] (B, 3, H, W) -> ids (B, H / downsample, W / downsample)."""
@@ -112,7 +109,7 @@ class DiscreteVAE(Method):
             "codes_used": used.sum().float(),
         }
 
-    def backbone(self) -> nn.Module:
+    def backbone(self) -> Tokenizer:
         return self
 
 
