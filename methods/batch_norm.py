@@ -1,7 +1,7 @@
-"""Batch norm over the whole batch of all processes, on any device.
+"""Batch norm over the batch of all processes together, on any device.
 
 torch's SyncBatchNorm, which the official code converts to (dino/main_dino.py:180-183), runs on GPUs
-alone; this one computes the same on gloo too, so that any number of processes trains alike.
+alone; this one computes the same with gloo too: a run is the same on any number of processes.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class BatchNorm(nn.BatchNorm1d):
         return (scaled * self.weight + self.bias).to(x.dtype)
 
     def _as_remembered(self, x: Tensor) -> Tensor:
-        """By the running statistics: a batch of one row, or of none, has none of its own."""
+        """(N, C) normalised by the running statistics: fewer than two rows have no variance."""
         mean, var = self.running_mean, self.running_var
         return F.batch_norm(x, mean, var, self.weight, self.bias, False, eps=self.eps)
 

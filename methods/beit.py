@@ -4,7 +4,9 @@
 
 A frozen, *pretrained* tokenizer turns the image into one code per patch; the backbone sees the
 image with about 40 % of its patches replaced by a mask token and predicts the codes behind them.
-Defaults are the paper's (recipes.md section 2).
+Defaults are the paper's (sec. 2.5, App. G).
+
+Shapes: B images, N = h w patches, M masked patches of a batch, K codes, D values of a token.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from sslbench.data.masks import CountMaskConfig
 from sslbench.data.views import TokenizerCrop, TokenizerCropConfig
 from sslbench.errors import UserError
 from sslbench.method import Method, Progress, ViewBatch
+from sslbench.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ class BEiTConfig:
 class BEiT(Method):
     name = "beit"
     Config = BEiTConfig
-    # [CLS] is never trained by the loss; the mean patch is fairer, in our form and iBOT's authors'
+    # no loss trains [CLS]: the mean patch is fairer, after the final norm or, as iBOT's authors
+    # take it, before
     poolings = ("cls", "mean", "mean without norm")
     needs: Mapping[str, str] = {
         "tokenizer": (
@@ -47,7 +51,7 @@ class BEiT(Method):
     }
 
     def __init__(
-        self, config: BEiTConfig, make_backbone: Callable[..., Backbone], tokenizer: nn.Module
+        self, config: BEiTConfig, make_backbone: Callable[..., Backbone], tokenizer: Tokenizer
     ) -> None:
         super().__init__(config, make_backbone)
         self.config = config
@@ -89,16 +93,17 @@ class BEiT(Method):
         return self
 
     def loss(self, batch: ViewBatch, progress: Progress) -> dict[str, Tensor]:
-        """Cross-entropy averaged over all masked tokens of the local batch (trap T4).
+        """Cross-entropy in nats averaged over all masked patches of the local batch.
 
-        beit/engine_for_pretraining.py:49-56; the head runs on masked tokens only.
+        Not image by image, as iBOT's: beit/engine_for_pretraining.py:49-56. The head runs on masked
+        patches only.
         """
-        images, mask = batch.images("image")[0], batch.masks["image"][0]
+        images, mask = batch.images("image")[0], batch.masks["image"][0]  # (B, 3, H, W), (B, h, w)
         with torch.no_grad():
             codes = self.tokenizer.encode(batch.pixels("tokenizer")[0])  # (B, h, w)
-        tokens = self.student(images, mask)
-        logits = self.lm_head(tokens.patches[mask.flatten(1)]).float()
-        targets = codes[mask]
+        tokens = self.student(images, mask)  # patches (B, N, D)
+        logits = self.lm_head(tokens.patches[mask.flatten(1)]).float()  # (M, K)
+        targets = codes[mask]  # (M,)
         loss = F.cross_entropy(logits, targets)
         accuracy = (logits.argmax(-1) == targets).float().mean()
         return {"loss": loss, "masked_accuracy": accuracy.detach(), "masked": mask.float().mean()}
@@ -112,9 +117,10 @@ class BEiT(Method):
 
 @torch.no_grad()
 def initialise(backbone: VisionTransformer) -> None:
-    """Truncated normal cut at one std everywhere, then residual outputs of block l / sqrt(2 l).
+    """Draws all weights from a normal cut at one std, and divides the residual outputs of block l
+    by sqrt(2 l).
 
-    BEiT sec. 2.2; beit/modeling_pretrain.py:21-22,78-97 (trap T27).
+    BEiT sec. 2.2; beit/modeling_pretrain.py:21-22,78-97.
     """
     std = backbone.init_std
     for module in backbone.modules():

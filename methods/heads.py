@@ -1,4 +1,4 @@
-"""Projection head of DINO and iBOT, and how official files name its weights."""
+"""The projection head of DINO and iBOT, and how official files name its weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ class WeightNormLinear(nn.Module):
     """y = x W^T with W_k = g_k v_k / |v_k|, no bias; g starts at 1.
 
     The two factors are kept as `weight_g` (K, 1) and `weight_v` (K, D), the names of the official
-    files, so that EMA and weight decay act on each as there (recipe trap T11).
+    files: EMA and weight decay act on each factor, not on their product
+    (ibot/models/head.py:96-100, ibot/main_ibot.py:451-455).
     """
 
     def __init__(self, in_dim: int, out_dim: int, train_norm: bool) -> None:
@@ -36,8 +37,8 @@ class ProjectionHead(nn.Module):
     the prototypes unless `patch_out_dim` asks for a second layer (ibot/models/head.py:65-199).
     norm_last_layer freezes the prototypes' norms at 1. batch_norm normalises the hidden layers (the
     official code's use_bn, norm="bn", off in the papers): a short run needs it, since all [CLS]
-    tokens of a fresh ViT are nearly equal. Its statistics are over every row of one call; with
-    `patch_norms`, patches have norms of their own, which no official head has.
+    tokens of a fresh ViT are nearly equal. Its statistics are over all rows of one call; with
+    `patch_norms`, patches have separate norms, which no official head has.
     """
 
     def __init__(
@@ -61,8 +62,8 @@ class ProjectionHead(nn.Module):
         self.register_load_state_dict_pre_hook(_without_patch_norms)
         norm = BatchNorm if batch_norm else nn.Identity
         self.norms = nn.ModuleList(norm(hidden_dim) for _ in range(2))
-        own = batch_norm and patch_norms
-        self.patch_norms = nn.ModuleList(norm(hidden_dim) for _ in range(2)) if own else None
+        separate = batch_norm and patch_norms
+        self.patch_norms = nn.ModuleList(norm(hidden_dim) for _ in range(2)) if separate else None
         self.last_layer = WeightNormLinear(bottleneck_dim, out_dim, not norm_last_layer)
         self.last_layer2 = (
             WeightNormLinear(bottleneck_dim, patch_out_dim, not norm_last_layer)
@@ -71,15 +72,15 @@ class ProjectionHead(nn.Module):
         )
 
     def forward(self, cls: Tensor) -> Tensor:
-        """[CLS] tokens (N, D) -> logits (N, K)."""
+        """[CLS] tokens (B, D) -> logits (B, K)."""
         return self.last_layer(self._bottleneck(self._hidden(cls, self.norms)))
 
     def tokens(self, cls: Tensor, patches: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (N, K) of [CLS] (N, D), and (M, K_patch) of the M `wanted` of patches (N, P, D).
+        """[CLS] (B, D) and patches (B, N, D) -> logits (B, K) and those of wanted patches (M, K).
 
-        wanted: bool (N, P). Batch norm takes one set of statistics over all tokens, wanted or not,
-        as the official head does (ibot/models/head.py:50-63,176-199); without it, or with norms of
-        their own, the patches that nobody wants are not computed.
+        wanted: bool (B, N), M of them True. Batch norm takes one set of statistics over all tokens,
+        wanted or not, as the official head does (ibot/models/head.py:50-63,176-199). Without batch
+        norm, or if patches have separate norms, only the wanted patches are computed.
         """
         if self.batch_norm and self.patch_norms is None:
             hidden = self._hidden(torch.cat([cls, patches.flatten(0, 1)]), self.norms)
@@ -102,9 +103,10 @@ class ProjectionHead(nn.Module):
 def _without_patch_norms(
     head: nn.Module, tensors: dict[str, Tensor], prefix: str, *_: object
 ) -> None:
-    """Leaves out norms of patches where an exported head has none: `forward` needs [CLS]'s.
+    """Leaves out the norms of patches where `head` has none: `forward` needs those of [CLS] alone.
 
-    A method's state is refused instead (`prefix`): it would train on otherwise.
+    Only where the head is loaded by itself (no `prefix`): a method that resumes with fewer norms
+    than its checkpoint has is refused.
     """
     if prefix or head.patch_norms is not None:
         return
@@ -113,10 +115,11 @@ def _without_patch_norms(
 
 
 def official_head(tensors: Mapping[str, Tensor]) -> ProjectionHead | None:
-    """The head whose weights `tensors` are, under official names or ours; None if of another kind.
+    """The head with the weights `tensors`, under official names or ours; None if of another kind.
 
-    Official: `mlp.N` counts activations too (recipe trap T11 for newer weight norms); `last_layer2`
-    stands in the file even where it is `last_layer` itself (trap T38).
+    In official names the N of `mlp.N` counts activations too, newer versions of torch call the
+    factors of a weight norm `parametrizations.weight.original0` and `original1`, and `last_layer2`
+    is in the file even where it is `last_layer` itself (ibot/models/head.py:173-174).
     """
     ours = _our_names(tensors)
     matrices = ("layers.0.weight", "layers.2.weight", "last_layer.weight_v")

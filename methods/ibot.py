@@ -4,10 +4,10 @@
     L_[CLS]: DINO's loss, the student's global crops being the *masked* ones
     L_MIM = - sum over masked patches i of  P_teacher(u)_i . log P_student(u_masked)_i   (same view)
 
-The teacher, the EMA of the student, sees unmasked crops and so is the tokenizer. One head serves
-[CLS] and patches by default; in others the patches have prototypes of their own, in both networks
-or, "semi-shared", in the student alone (App. E, Architecture of Projection Head). Defaults are
-those of the ViT-S/16 in the README of bytedance/ibot.
+The teacher, the EMA of the student, sees unmasked crops and so is the tokenizer. By default one
+head serves [CLS] and patches; the patches may instead have prototypes of their own, in both
+networks or, "semi-shared", in the student alone (App. E, Architecture of Projection Head).
+Defaults are those of the ViT-S/16 in the README of bytedance/ibot.
 
 Shapes: V views, G of them global, B images, N patches of a crop, M masked patches of a batch, K
 prototypes, D values of a token.
@@ -123,7 +123,8 @@ class IBOT(SelfDistillation):
         super().__init__(config, make_backbone, mask_token=True)
         head, teacher_head = self.student["head"], self.teacher["head"]
         if teacher_head.last_layer2 is None and head.last_layer2 is not None:
-            # load_state_dict fills the official alias twice, last by the patches (main_ibot.py:263)
+            # as load_state_dict does there: it fills the one layer twice, last by that of the
+            # patches (ibot/main_ibot.py:263)
             teacher_head.last_layer.load_state_dict(head.last_layer2.state_dict())
         self.patch_centre = Centre(config.patch_dim, config.centre_momentum)
 
@@ -168,7 +169,7 @@ class IBOT(SelfDistillation):
 
         cls_logits, patch_logits = self._student_logits(crops, mask)  # (G, B, K), (M, K)
         if "local" in batch.crops:
-            # a call of the head of its own, as the official code's (main_ibot.py:403-412)
+            # a call of the head of its own, as in ibot/main_ibot.py:403-412
             local_logits, _ = self._student_logits(batch.images("local"))  # (V - G, B, K)
             cls_logits = torch.cat([cls_logits, local_logits])  # (V, B, K)
 

@@ -31,13 +31,13 @@ class Centre(nn.Module):
     @torch.no_grad()
     def observe(self, logits: Tensor) -> None:
         """Adds raw teacher logits (..., K); the centre itself moves only in `step`."""
-        rows = logits.float().flatten(0, -2)
+        rows = logits.float().flatten(0, -2)  # (rows, K)
         self._observed[:-1] += rows.sum(0)
         self._observed[-1] += len(rows)
 
     @torch.no_grad()
     def step(self) -> None:
-        """Moves the centre and forgets what was observed; a no-op if nothing was."""
+        """Moves the centre by the logits observed since the last step, if there were any."""
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(self._observed)
         mean = self._observed[:-1] / self._observed[-1].clamp(min=1)
@@ -47,23 +47,23 @@ class Centre(nn.Module):
 
     @torch.no_grad()
     def forget(self) -> None:
-        """Drops what was observed, for a step that is skipped."""
+        """Drops the logits observed since the last step, for a step that is skipped."""
         self._observed.zero_()
 
     def sharpen(self, logits: Tensor, temperature: float) -> Tensor:
-        """Teacher probabilities softmax((logits - c) / temperature), fp32, no gradient."""
+        """Logits (..., K) -> probabilities softmax((logits - c) / temperature), fp32, detached."""
         return F.softmax((logits.detach().float() - self.value) / temperature, dim=-1)
 
 
 def cls_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Mean cross-entropy over all ordered pairs of different views (DINO eq. 3).
+    """Mean cross-entropy in nats over all ordered pairs of different views (DINO eq. 3).
 
-    student: logits (V, B, K), the first len(teacher) views being the teacher's own;
+    student: logits (V, B, K), whose first G views are the teacher's;
     teacher: probabilities (G, B, K). Summing the teacher first gives the same value in one pass:
     sum over pairs v != q of t_q . log s_v = (sum_q t_q) . log s_v - [v < G] t_v . log s_v.
     """
-    views, crops = len(student), len(teacher)
-    log_p = F.log_softmax(student.float() / temperature, dim=-1)
+    views, crops = len(student), len(teacher)  # V, G
+    log_p = F.log_softmax(student.float() / temperature, dim=-1)  # (V, B, K)
     everything = (teacher.sum(0) * log_p).sum(-1)  # (V, B)
     same_view = (teacher * log_p[:crops]).sum(-1)  # (G, B)
     pairs = crops * (views - 1)
@@ -77,18 +77,19 @@ def patch_loss(
     temperature: float,
     count_unmasked: bool = True,
 ) -> Tensor:
-    """Masked-patch cross-entropy (iBOT eq. 2 as ibot/main_ibot.py:542-554 computes it).
+    """Cross-entropy in nats at masked patches (iBOT eq. 2 as in ibot/main_ibot.py:542-554).
 
-    student: logits (M, K) and teacher: probabilities (M, K) at the M masked tokens, in the order
-    of `mask` bool (V, B, N). Per image the mean over its masked tokens (count at least 1), then
-    the mean over all images, those without a mask counting as 0 (trap T4), and over views.
-    count_unmasked False leaves the images without a mask out, nearest to the paper's pseudo-code,
-    which divides by the mask's sum and is undefined for them (disagreement D7); those with one are
+    student: logits (M, K); teacher: probabilities (M, K); both at the M masked tokens, in the order
+    of mask: bool (G, B, N), True = masked. It is the mean over the masked tokens of each image
+    (their count at least 1), then over all images and views. Images without a mask count as 0,
+    since leaving them out would double the weight of this loss where half of them have none.
+    count_unmasked False leaves them out all the same, which is nearest to the paper's pseudo-code:
+    that divides by the mask's sum and is undefined for them. The images with a mask are then
     counted over all processes, whose losses are averaged.
     """
-    log_p = F.log_softmax(student.float() / temperature, dim=-1)
-    per_image = 1 / mask.sum(-1, keepdim=True).clamp(min=1)  # (V, B, 1)
-    weights = per_image.expand(mask.shape)[mask]
+    log_p = F.log_softmax(student.float() / temperature, dim=-1)  # (M, K)
+    per_image = 1 / mask.sum(-1, keepdim=True).clamp(min=1)  # (G, B, 1)
+    weights = per_image.expand(mask.shape)[mask]  # (M,)
     total = -((teacher * log_p).sum(-1) * weights).sum()
     if count_unmasked:
         return total / mask[..., 0].numel()
@@ -96,7 +97,7 @@ def patch_loss(
 
 
 def _mean_over_processes(count: Tensor) -> Tensor:
-    """The mean of what every process counts, the sum at least 1."""
+    """The mean count per process, at least 1 over all of them together."""
     if not dist.is_initialized():
         return count.clamp(min=1)
     dist.all_reduce(count)
@@ -109,7 +110,10 @@ def entropy(probabilities: Tensor) -> Tensor:
 
 
 def cosine(start: float, end: float, progress: Progress) -> float:
-    """Cosine from start to end by step; i/len, so `end` is never quite reached (trap T18)."""
+    """Cosine from start to end by step, which never quite reaches `end` (dino/utils.py:187-198).
+
+    Its ratio is step / total_steps, and the last step is total_steps - 1.
+    """
     ratio = progress.step / progress.total_steps
     return end + 0.5 * (start - end) * (1 + math.cos(math.pi * ratio))
 
@@ -117,7 +121,7 @@ def cosine(start: float, end: float, progress: Progress) -> float:
 def temperature(
     start: float, end: float, warmup: float, progress: Progress, delay: float = 0
 ) -> float:
-    """Linear from start to end over `warmup` epochs after `delay` epochs, then flat; by epoch.
+    """Linear by epoch from start to end over `warmup` epochs after `delay` epochs, then flat.
 
     linspace(start, end, warmup) includes both ends (dino/main_dino.py:374-378); a delay keeps
     `start` (ibot/main_ibot.py:503-512).

@@ -1,4 +1,4 @@
-"""The Method contract: what a pretraining method is, and the little it is told.
+"""The Method contract: what a pretraining method is, and what the engine passes to it.
 
 A method is one `nn.Module` in one file. It declares its settings (`Config`), the views it needs
 (`views`), its loss, and what happens after an optimiser step (EMA, centres). It opens no file,
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -28,7 +27,8 @@ UNNORMED = "mean without norm"  # the pooling of patch tokens before the final n
 class Progress:
     """The only notion of time a method has.
 
-    step: optimiser steps done so far; total_steps: of the whole run; steps_per_epoch: in one pass.
+    step: optimiser steps done so far; total_steps: optimiser steps of the run; steps_per_epoch:
+    optimiser steps of one pass over the data.
     """
 
     step: int
@@ -97,10 +97,11 @@ class Views(Protocol):
 class Method(nn.Module):
     """Base class of pretraining methods; see the module docstring.
 
-    name: as typed on the command line. Config: frozen dataclass of the settings, defaults = the
-    paper's. poolings: the frozen features it is judged by ("cls", "mean"). order: how the authors'
-    linear classifiers expect [CLS] and mean patch (`FeatureSpec.order`). needs: frozen modules it
-    is given by name (e.g. a tokenizer), each with the sentence that says how to get one.
+    name: as typed on the command line. Config: frozen dataclass of the settings, whose defaults are
+    the paper's. poolings: the frozen features it is evaluated by ("cls", "mean"). order: how [CLS]
+    and mean patch follow each other in the authors' linear classifiers (`FeatureSpec.order`).
+    needs: name of a frozen module that it is given (e.g. "tokenizer") -> a sentence on how to get
+    one.
     """
 
     name: ClassVar[str]
@@ -121,19 +122,11 @@ class Method(nn.Module):
         raise NotImplementedError
 
     @classmethod
-    def read(cls, *files: Path) -> tuple[Any, dict[str, Tensor]] | None:
-        """Config and `backbone()` weights in files published by others; None if it reads none.
-
-        Nothing in a file is run. Raises UserError where the files are not what they should be.
-        """
-        return None
-
-    @classmethod
     def needs_whole_batch(cls, config: Any) -> str:
         """What ties the images of a batch together, a setting as "key=value"; "" if nothing does.
 
-        Such a step (batch statistics, say) cannot be accumulated from micro-batches. Processes may
-        share it: a method sees to it that what it computes of a batch is that of all processes.
+        A step that, say, takes batch statistics cannot be accumulated from micro-batches. It can be
+        shared among processes: the method computes such statistics over the batch of all of them.
         """
         return ""
 
@@ -144,19 +137,19 @@ class Method(nn.Module):
 
     @classmethod
     def image_tokens(cls, config: Any, patch_size: int) -> int:
-        """Patches of one image's views that the trained backbone sees; 0: the method does not say.
+        """Patches of all views of one image that the trained backbone sees; 0 if unknown.
 
-        patch_size: pixels of an output patch, as for `views`. This is what compute goes by.
+        patch_size: pixels of an output patch, as for `views`. Compute is measured by it.
         """
         return 0
 
     @classmethod
     def unreached(cls, config: Any, epochs: float) -> Iterable[str]:
-        """What `config` asks for and a run of `epochs` ends before: sentences less their stop."""
+        """Sentences, without full stop, on what `config` asks for but `epochs` do not reach."""
         return ()
 
     def loss(self, batch: ViewBatch, progress: Progress) -> dict[str, Tensor]:
-        """Key "loss" (a scalar to minimise) and whatever else is worth logging (scalars)."""
+        """ "loss", the scalar to minimise, and further scalars to log, detached, by name."""
         raise NotImplementedError
 
     def forward(self, batch: ViewBatch, progress: Progress) -> dict[str, Tensor]:
@@ -167,10 +160,10 @@ class Method(nn.Module):
         return ()
 
     def after_step(self, progress: Progress) -> None:
-        """EMA and centres, once per optimiser step; `progress.step` is the step just taken."""
+        """EMA and centres, once per optimiser step; `progress.step` is the step just done."""
 
     def discard(self) -> None:
-        """Forgets what the micro-batches of a step that is skipped left behind."""
+        """Drops what the micro-batches of a skipped step have accumulated, e.g. in a centre."""
 
     def backbone(self) -> nn.Module:
         """What is exported and evaluated."""

@@ -23,7 +23,7 @@ FLOORS = (
     ("errors",),
     ("plugins", "settings", "system"),
     ("backbones", "storage"),
-    ("method", "result"),
+    ("method", "result", "tokenizer"),
     ("data", "recipes"),
     ("checkpoints",),
     ("benchmark", "reporting", "training"),

@@ -3,7 +3,9 @@
     z = arg-max over k of  encoder(0.8 x + 0.1)_k,   x' = 1.25 (sigmoid(decoder(z)) - 0.1)
 
 Ramesh et al., 2021, arXiv:2102.12092, App. A; dall_e/{encoder,decoder,utils}.py of openai/DALL-E.
-Nobody trains it here: `sslbench tokenizer convert encoder.pkl --out DIR` reads the published file.
+It is not trained here: `sslbench tokenizer convert encoder.pkl --out DIR` reads the published file.
+
+Shapes: B images, K codes, h = H / 8, w = W / 8.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -22,17 +24,13 @@ from torch import Tensor, nn
 from sslbench.checkpoints.files import is_safetensors
 from sslbench.checkpoints.pickles import Inert, read_pickle
 from sslbench.errors import UserError
-from sslbench.method import Method, Progress, ViewBatch
 from sslbench.settings import setting
 from sslbench.storage.weights import read_weights
+from sslbench.tokenizer import Tokenizer
 
 EPSILON = 0.1  # of the logit-Laplace map, dall_e/utils.py:8
 NARROWEST = 4  # channels: a residual block's hidden layers have a quarter
-GROUPS = 4  # halved or doubled between them, hence 8 pixels a code
-UNTRAINED = (
-    "DALL-E's tokenizer is not trained here; convert the published one with `sslbench tokenizer "
-    "convert encoder.pkl --out DIR`, or train one with `sslbench tokenizer train --kind dvae`."
-)
+GROUPS = 4  # halved or doubled between them, hence 8 pixels per code
 SHELLS = {  # what a published file is made of, besides tensors and plain containers
     f"{module}.{name}": Inert
     for module, name in (
@@ -52,7 +50,7 @@ SHELLS = {  # what a published file is made of, besides tensors and plain contai
 
 @dataclass(frozen=True)
 class DallEConfig:
-    """Found in the published files."""
+    """The settings, which `read` takes from the shapes in the published files."""
 
     num_codes: Annotated[int, setting("codes of the codebook", ge=1)] = 8192
     hidden_dim: Annotated[
@@ -63,27 +61,23 @@ class DallEConfig:
     decoder: Annotated[bool, setting("whether there is a decoder")] = False
 
 
-class DallE(Method):
+class DallE(Tokenizer):
     """Convolutions run in fp16 on a GPU and in fp32 on the CPU, logits in fp32: the ids of the two
-    differ slightly (dall_e/utils.py:31-43, encoder.py:81; trap T24)."""
+    differ slightly (dall_e/utils.py:31-43, encoder.py:81)."""
 
     name = "dalle"
     Config = DallEConfig
     downsample = 2 ** (GROUPS - 1)
 
-    def __init__(self, config: DallEConfig, make_backbone: Callable[..., nn.Module]) -> None:
-        super().__init__(config, make_backbone)
+    def __init__(self, config: DallEConfig) -> None:
+        super().__init__()
         self.config, self.num_codes = config, config.num_codes
         self.encoder = _encoder(config)
         self.decoder = _decoder(config) if config.decoder else None
 
     @classmethod
-    def views(cls, config: DallEConfig, patch_size: int) -> Any:
-        raise UserError(UNTRAINED)
-
-    @classmethod
     def read(cls, *files: Path) -> tuple[DallEConfig, dict[str, Tensor]]:
-        """OpenAI's encoder.pkl, and decoder.pkl where it is given, or their state dicts."""
+        """Reads OpenAI's encoder.pkl and, if named too, decoder.pkl; or state dicts of them."""
         tensors: dict[str, Tensor] = {}
         for part, path in zip(("encoder", "decoder"), files, strict=False):
             tensors |= {f"{part}.{k}": v for k, v in _read_part(path, part).items()}
@@ -104,35 +98,29 @@ class DallE(Method):
         return torch.float16 if device.type == "cuda" else stored
 
     def logits(self, pixels: Tensor) -> Tensor:
-        """Pixels in [0, 1] (B, 3, H, W) -> fp32 (B, num_codes, H / 8, W / 8)."""
+        """Pixels in [0, 1] (B, 3, H, W) -> logits (B, K, h, w) in fp32."""
         x = (1 - 2 * EPSILON) * pixels + EPSILON
         with torch.autocast(pixels.device.type, enabled=False):
             x = self.encoder[:-1](x.to(self.precision(pixels.device)))
             return self.encoder.output(x.to(self.encoder.output.conv.weight.dtype))
 
     def encode(self, pixels: Tensor) -> Tensor:
-        """Pixels in [0, 1] (B, 3, H, W) -> ids (B, H / 8, W / 8)."""
+        """Pixels in [0, 1] (B, 3, H, W) -> codes (B, h, w)."""
         return self.logits(pixels).argmax(1)
 
     def decode(self, ids: Tensor) -> Tensor:
-        """Ids (B, h, w) -> pixels in [0, 1] (B, 3, 8 h, 8 w): the mode of the logit-Laplace."""
+        """Codes (B, h, w) -> pixels in [0, 1] (B, 3, H, W): the mode of the logit-Laplace."""
         if self.decoder is None:
             raise UserError(
                 "this DALL-E tokenizer holds no decoder; convert it again with `sslbench tokenizer "
                 "convert encoder.pkl --decoder decoder.pkl --out DIR`."
             )
         table = self.decoder.input
-        codes = table.weight[:, ids, 0, 0].transpose(0, 1) + table.bias[:, None, None]
+        embedded = table.weight[:, ids, 0, 0].transpose(0, 1) + table.bias[:, None, None]
         with torch.autocast(ids.device.type, enabled=False):
-            stats = self.decoder[1:](codes.to(self.precision(ids.device)))
-        x = stats[:, :3].to(codes.dtype).sigmoid()
+            stats = self.decoder[1:](embedded.to(self.precision(ids.device)))
+        x = stats[:, :3].to(embedded.dtype).sigmoid()
         return ((x - EPSILON) / (1 - 2 * EPSILON)).clamp(0, 1)
-
-    def loss(self, batch: ViewBatch, progress: Progress) -> dict[str, Tensor]:
-        raise UserError(UNTRAINED)
-
-    def backbone(self) -> nn.Module:
-        return self
 
 
 class _Conv(nn.Conv2d):
@@ -204,18 +192,21 @@ def _stack(
 
 
 def _read_part(path: Path, part: str) -> dict[str, Tensor]:
-    """Our names -> tensors of a published encoder or decoder; UserError if it is something else."""
-    given = read_weights(path)[0] if is_safetensors(path) else read_pickle(path, SHELLS)
+    """Our names -> tensors of a published encoder or decoder; UserError if it is neither."""
+    contents = read_weights(path)[0] if is_safetensors(path) else read_pickle(path, SHELLS)
     try:
-        found = given.get("state_dict", given) if isinstance(given, dict) else dict(_state(given))
-        tensors = {_renamed(name): tensor for name, tensor in found.items()}
+        if isinstance(contents, dict):
+            state = contents.get("state_dict", contents)
+        else:
+            state = dict(_state(contents))
+        tensors = {_renamed(name): tensor for name, tensor in state.items()}
         stem, head = tensors["input.weight"].shape, tensors["output.conv.weight"].shape
         colours, width = (stem[1], stem[0]) if part == "encoder" else (head[0] / 2, head[1])
         fits = colours == 3 and width >= NARROWEST and 0 not in (*stem, *head)
         fits = fits and any(name.startswith("group_1.") for name in tensors)
     except (AttributeError, IndexError, KeyError, TypeError, RecursionError):
         fits = False
-    if not fits or len(tensors) < len(found):
+    if not fits or len(tensors) < len(state):
         raise UserError(f"{path} holds no {part} of DALL-E's; give OpenAI's {part}.pkl.")
     return tensors
 
@@ -227,7 +218,7 @@ def _renamed(name: str) -> str:
 
 
 def _state(module: Inert, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Names and tensors of a pickled module, as its state_dict() would give them."""
+    """Names and tensors of a pickled module, as its state_dict() names them."""
     for name, tensor in vars(module)["_parameters"].items():
         yield prefix + name, tensor
     for name, child in vars(module)["_modules"].items():

@@ -3,8 +3,10 @@
     max  E_q(z|x) [ log p(x | z) ] - beta KL( q(z|x) || uniform )
 
 q is relaxed by the Gumbel-softmax whose temperature falls during training (Ramesh et al., 2021,
-arXiv:2102.12092, sec. 2.1 and App. A; BEiT sec. 2.1). It is a Method like any other: the same
-trainer trains it, and `backbone()` is the tokenizer that BEiT is given.
+arXiv:2102.12092, sec. 2.1 and App. A; BEiT sec. 2.1). It is a Method, trained as any other, and
+itself the tokenizer that BEiT is given.
+
+Shapes: B images, K codes, h = H / downsample, w = W / downsample.
 """
 
 from __future__ import annotations
@@ -24,10 +26,11 @@ from sslbench.data.views import PlainCrop, PlainCropConfig
 from sslbench.method import Method, Progress, ViewBatch
 from sslbench.methods.losses import cosine
 from sslbench.settings import Factor, Temperature, Width, setting
+from sslbench.tokenizer import Tokenizer
 
 
 def _halvings(downsample: int) -> int:
-    """How often a side is halved; ValueError where that is no whole number."""
+    """How often a side is halved; ValueError if `downsample` is not a power of two."""
     if downsample.bit_count() != 1:
         raise ValueError(f"downsample {downsample} is not a power of two")
     return downsample.bit_length() - 1
@@ -40,7 +43,7 @@ def _checked(downsample: int) -> int:
 
 @dataclass(frozen=True)
 class DVAEConfig:
-    """Of a small tokenizer, ours and no paper's."""
+    """The settings of a small tokenizer; they are ours, not a paper's."""
 
     num_codes: Annotated[Width, setting("codes of the codebook", ge=2)] = 8192
     downsample: Annotated[
@@ -49,7 +52,7 @@ class DVAEConfig:
         AfterValidator(_checked),
     ] = 8
     hidden_dim: Annotated[Width, setting("width of the widest layer")] = 256
-    kl_weight: Annotated[Factor, setting("beta, the weight of the KL divergence a code")] = 1e-3
+    kl_weight: Annotated[Factor, setting("beta, the weight of the KL divergence per code")] = 1e-3
     temperature: Annotated[
         Temperature, setting("temperature of the Gumbel-softmax at the start")
     ] = 1.0
@@ -57,7 +60,7 @@ class DVAEConfig:
     views: PlainCropConfig = field(default_factory=PlainCropConfig)
 
 
-class DiscreteVAE(Method):
+class DiscreteVAE(Method, Tokenizer):
     name = "dvae"
     Config = DVAEConfig
 
@@ -80,30 +83,27 @@ class DiscreteVAE(Method):
     def views(cls, config: DVAEConfig, patch_size: int) -> PlainCrop:
         return PlainCrop(config.views)
 
-    def precision(self, device: torch.device) -> torch.dtype:
-        """What the convolutions compute in on `device`."""
-        return self.codebook.weight.dtype
-
     def encode(self, pixels: Tensor) -> Tensor:
-        """Pixels in [0, 1] (B, 3, H, W) -> ids (B, H / downsample, W / downsample)."""
+        """Pixels in [0, 1] (B, 3, H, W) -> codes (B, h, w)."""
         return self.encoder(2 * pixels - 1).argmax(1)
 
     def decode(self, ids: Tensor) -> Tensor:
-        """Ids (B, h, w) -> pixels in [0, 1] (B, 3, h * downsample, w * downsample)."""
-        codes = self.codebook.weight[:, ids, 0, 0].transpose(0, 1)
-        return ((self.decoder(codes) + 1) / 2).clamp(0, 1)
+        """Codes (B, h, w) -> pixels in [0, 1] (B, 3, H, W)."""
+        embedded = self.codebook.weight[:, ids, 0, 0].transpose(0, 1)
+        return ((self.decoder(embedded) + 1) / 2).clamp(0, 1)
 
     def loss(self, batch: ViewBatch, progress: Progress) -> dict[str, Tensor]:
+        """Mean squared error of pixels in [0, 1] plus beta times the KL per code, in nats."""
         c = self.config
-        pixels = batch.pixels("image")[0]
-        logits = self.encoder(2 * pixels - 1).float()
+        pixels = batch.pixels("image")[0]  # (B, 3, H, W)
+        logits = self.encoder(2 * pixels - 1).float()  # (B, K, h, w)
         tau = cosine(c.temperature, c.final_temperature, progress)
-        relaxed = self.relax(logits, tau)
-        restored = self.decoder(self.codebook(relaxed))
+        relaxed = self.relax(logits, tau)  # (B, K, h, w)
+        restored = self.decoder(self.codebook(relaxed))  # (B, 3, H, W) in [-1, 1]
         error = F.mse_loss((restored.float() + 1) / 2, pixels)
-        posterior = F.log_softmax(logits, dim=1)
+        log_q = F.log_softmax(logits, dim=1)
         # KL(q || uniform) = ln K - H(q), per code
-        divergence = (posterior.exp() * posterior).sum(1).mean() + math.log(c.num_codes)
+        divergence = (log_q.exp() * log_q).sum(1).mean() + math.log(c.num_codes)
         used = torch.bincount(logits.argmax(1).flatten(), minlength=c.num_codes) > 0
         return {
             "loss": error + c.kl_weight * divergence,
@@ -112,7 +112,7 @@ class DiscreteVAE(Method):
             "codes_used": used.sum().float(),
         }
 
-    def backbone(self) -> nn.Module:
+    def backbone(self) -> Tokenizer:
         return self
 
 
@@ -120,7 +120,7 @@ class GumbelSoftmax(PerSample):
     """softmax((logits + g) / tau) over dim 1, g = -log(-log u): a relaxed sample of each code."""
 
     def forward(self, logits: Tensor, tau: float) -> Tensor:
-        """logits (B, K, h, w), fp32."""
+        """Logits (B, K, h, w) in fp32 -> probabilities of the same shape."""
         uniform = self.uniform(len(logits), tuple(logits.shape[1:]), logits.device)
         exponential = -uniform.clamp(min=torch.finfo(uniform.dtype).tiny).log()
         gumbel = -exponential.clamp(min=torch.finfo(uniform.dtype).tiny).log()

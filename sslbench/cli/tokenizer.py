@@ -54,7 +54,7 @@ def tokenizer_convert(
     ] = None,
 ) -> None:
     """Make a published tokenizer a run directory: --set needs.tokenizer=DIR then takes it."""
-    from sslbench.checkpoints.foreign import convert_module
+    from sslbench.checkpoints.modules import convert_module
     from sslbench.plugins import TOKENIZERS
     from sslbench.training.folder import check_free
 
@@ -72,7 +72,7 @@ def tokenizer_encode(
     size: Size = 112,
 ) -> None:
     """Write the ids of every image's centre crop; a file that holds them already is left alone."""
-    from sslbench.checkpoints.load import load_module
+    from sslbench.checkpoints.modules import load_module
     from sslbench.data.images import open_dataset
     from sslbench.evaluation.codes import cached_codes
     from sslbench.plugins import TOKENIZERS
@@ -98,7 +98,7 @@ def tokenizer_reconstruct(
     size: Size = 112,
 ) -> None:
     """Draw the first images above what the tokenizer keeps of them."""
-    from sslbench.checkpoints.load import load_module
+    from sslbench.checkpoints.modules import load_module
     from sslbench.data.images import open_dataset
     from sslbench.evaluation.reconstruction import draw_reconstructions
     from sslbench.plugins import TOKENIZERS

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sslbench.checkpoints.load import load_module, read_card
+from sslbench.checkpoints.modules import load_module
+from sslbench.checkpoints.runs import read_card
 from sslbench.data.images import BrokenImage, ImageDataset, open_dataset
 from sslbench.errors import UserError
 from sslbench.evaluation.codes import TokenCrop, token_crop

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from sslbench import plugins
 from sslbench.backbones.build import check_backbone
 from sslbench.errors import UserError
 from sslbench.method import Method
 from sslbench.recipes.recipe import Recipe, peak_lr
+from sslbench.tokenizer import Tokenizer
 
 
-def check(recipe: Recipe, method_class: type[Method]) -> None:
-    """Raises UserError where settings contradict each other."""
+def check(recipe: Recipe, method_class: type[Any]) -> None:
+    """Raises UserError where settings contradict each other or nothing can be trained.
+
+    method_class: a `Method`, or a `Tokenizer` that is none.
+    """
+    if issubclass(method_class, Tokenizer) and not issubclass(method_class, Method):
+        raise UserError(
+            f"the tokenizer {recipe.method_name!r} is not trained here; convert the published one "
+            "with `sslbench tokenizer convert FILE --out DIR`, or train one of another --kind."
+        )
     train, optim, backbone = recipe.train, recipe.optim, recipe.backbone
     peak = peak_lr(optim, train)
     check_backbone(backbone)

@@ -142,7 +142,7 @@ def recipe_from_dict(
         name=str(values.get("name", "")),
         method_name=method_class.name,
         method=typed(method_class.Config, settings, "method"),
-        needs=_needs(_section(values, "needs"), method_class),
+        needs=_needs(_section(values, "needs"), getattr(method_class, "needs", {})),
         data=_data(_section(values, "data")),
         **sections,
     )
@@ -151,10 +151,10 @@ def recipe_from_dict(
     return recipe
 
 
-def _needs(given: Mapping[str, Any], method_class: type[Method]) -> dict[str, str]:
+def _needs(given: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, str]:
     for key, value in given.items():
-        if key not in method_class.needs:
-            raise UserError(f"unknown key 'needs.{key}': {nearest(key, method_class.needs)}.")
+        if key not in known:
+            raise UserError(f"unknown key 'needs.{key}': {nearest(key, known)}.")
         if not isinstance(value, str | int) or value in ("", True, False):
             raise UserError(f"needs.{key}={value!r}: must be a run directory or a known name.")
     return {key: str(value) for key, value in given.items()}  # a folder may be called 2012

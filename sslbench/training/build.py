@@ -9,7 +9,7 @@ from torch import nn
 
 from sslbench import plugins
 from sslbench.backbones.build import build_backbone
-from sslbench.checkpoints.load import load_module
+from sslbench.checkpoints.modules import load_module
 from sslbench.data.rng import fitting
 from sslbench.errors import UserError
 from sslbench.method import Method

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sslbench import plugins
-from sslbench.checkpoints.load import needed_identity
+from sslbench.checkpoints.modules import needed_identity
 from sslbench.errors import UserError
 from sslbench.method import Method
 from sslbench.recipes.identity import kept_settings

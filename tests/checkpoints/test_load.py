@@ -9,7 +9,8 @@ import torch
 from sslbench import plugins
 from sslbench.backbones.build import build_backbone
 from sslbench.backbones.config import BackboneConfig
-from sslbench.checkpoints.load import load_backbone, load_module, random_source, read_card
+from sslbench.checkpoints.load import load_backbone, random_source, read_card
+from sslbench.checkpoints.modules import load_module
 from sslbench.errors import UserError
 from sslbench.recipes.load import recipe_from_dict
 from sslbench.storage.layout import WEIGHTS

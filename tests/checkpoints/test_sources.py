@@ -9,7 +9,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from sslbench import plugins
-from sslbench.checkpoints.load import load_backbone, load_module, needed_identity
+from sslbench.checkpoints.load import load_backbone
+from sslbench.checkpoints.modules import load_module, needed_identity
 from sslbench.checkpoints.sources import named
 from sslbench.errors import UserError
 from sslbench.evaluation import loading

@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from sslbench import plugins
 from sslbench.checkpoints import download, provenance
 from sslbench.checkpoints.convert import convert
-from sslbench.checkpoints.load import load_backbone, load_module
+from sslbench.checkpoints.load import load_backbone
+from sslbench.checkpoints.modules import load_module
 from sslbench.errors import UserError
 from tests.checkpoints.layouts import TINY_RELEASE
 from tests.checkpoints.test_official import features, tiny_others, worst

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sslbench.checkpoints.load import load_module
+from sslbench.checkpoints.modules import load_module
 from sslbench.data.images import open_dataset
 from sslbench.errors import UserError
 from sslbench.evaluation import reconstruction

@@ -6,14 +6,15 @@ import torch.nn.functional as F
 
 from sslbench.errors import UserError
 from sslbench.methods.tokenizers.dalle import DallE, DallEConfig
-from tests.methods.small import at
+from sslbench.plugins import TOKENIZERS
+from sslbench.recipes.load import recipe_from_dict
 
 SMALL = {"num_codes": 24, "hidden_dim": 16, "code_dim": 8}
 
 
 def make_dalle(**settings) -> DallE:
     torch.manual_seed(0)
-    method = DallE(DallEConfig(**SMALL | settings), make_backbone=None)
+    method = DallE(DallEConfig(**SMALL | settings))
     with torch.no_grad():
         for name, parameter in method.named_parameters():
             if name.endswith("bias"):
@@ -136,12 +137,8 @@ def test_convolutions_follow_the_type_of_the_pixels_and_logits_do_not(monkeypatc
 
 
 def test_nobody_trains_it():
-    for call in (
-        lambda: make_dalle().loss(None, at(0)),
-        lambda: DallE.views(DallEConfig(), 16),
-    ):
-        with pytest.raises(UserError, match=r"`sslbench tokenizer convert encoder.pkl"):
-            call()
+    with pytest.raises(UserError, match=r"'dalle' is not trained here; .* `sslbench tokenizer"):
+        recipe_from_dict({"method": {"name": "dalle"}}, TOKENIZERS)
 
 
 def test_without_a_decoder_it_cannot_decode():

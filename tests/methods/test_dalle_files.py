@@ -12,8 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sslbench import plugins
-from sslbench.checkpoints import foreign
-from sslbench.checkpoints.load import load_module
+from sslbench.checkpoints.modules import load_module, read_published
 from sslbench.errors import UserError
 from sslbench.methods.tokenizers.dalle import DallE, DallEConfig
 from sslbench.plugins import TOKENIZERS
@@ -284,10 +283,10 @@ def test_every_key_is_accounted_for(tmp_path, change, said):
     change(state)
     torch.save(state, tmp_path / "x.pth")
     with pytest.raises(UserError, match=f"(?s)x.pth .*{said}"):
-        foreign.read_module([tmp_path / "x.pth"], TOKENIZERS)
+        read_published([tmp_path / "x.pth"], TOKENIZERS)
 
 
 def test_a_group_that_reads_no_files_says_so(tmp_path):
     torch.save({}, tmp_path / "x.pth")
     with pytest.raises(UserError, match=r"nothing of the group 'sslbench.methods' reads .*x.pth"):
-        foreign.read_module([tmp_path / "x.pth"], plugins.METHODS)
+        read_published([tmp_path / "x.pth"], plugins.METHODS)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from sslbench import plugins
-from sslbench.checkpoints.load import load_backbone, needed_identity
+from sslbench.checkpoints.load import load_backbone
+from sslbench.checkpoints.modules import needed_identity
 from sslbench.recipes.identity import identify
 from sslbench.recipes.load import load_recipe
 from tests.training import small
