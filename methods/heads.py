@@ -126,6 +126,8 @@ def official_head(tensors: Mapping[str, Tensor]) -> ProjectionHead | None:
     if any(name not in ours or ours[name].ndim != 2 for name in matrices):
         return None
     second = ours.get("last_layer2.weight_v")
+    if second is not None and second.ndim != 2:
+        return None
     if second is not None and _same_layer(ours):
         ours = {k: v for k, v in ours.items() if not k.startswith("last_layer2.")}
         second = None

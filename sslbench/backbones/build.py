@@ -113,6 +113,8 @@ def infer_config(tensors: Mapping[str, Tensor], source: str, norm_eps: float) ->
     """
     if any(key.startswith("layers.") for key in tensors):
         return _infer_swin(tensors, source, norm_eps)
+    if "patch_embed.weight" not in tensors:
+        raise UserError(f"{source} mixes names of a ViT with those of a Swin; get the file anew.")
     width, _, patch, _ = tensors["patch_embed.weight"].shape
     depth = _count(tensors, r"blocks\.(\d+)\.")
     family = "beit" if any(key.endswith(".q_bias") for key in tensors) else "vit"
@@ -123,15 +125,7 @@ def infer_config(tensors: Mapping[str, Tensor], source: str, norm_eps: float) ->
             f"{source} holds a ViT of width {width} and depth {depth}, which is none of "
             f"{', '.join(sizes)}."
         )
-    positions: Positions = "absolute"
-    table = next((key for key in tensors if key.endswith("position_bias_table")), None)
-    if table and family == "beit":
-        positions = "shared relative" if table.startswith("rel_pos_bias.") else "relative"
-        side = (_side(table, len(tensors[table]), 3, source) + 1) // 2
-    elif "pos_embed" in tensors:
-        side = _side("pos_embed", tensors["pos_embed"].shape[1], 1, source)
-    else:
-        raise UserError(f"{source} lacks 'pos_embed', so the size of its images is unknown.")
+    positions, side = _positions(tensors, family, source)
     scaled = any(key.endswith((".gamma_1", ".ls1.gamma")) for key in tensors)
     # what a random-init backbone of the same architecture starts from
     initial = 1.0 if family == "vit" else 0.1 if depth == 12 else 1e-5
@@ -145,6 +139,17 @@ def infer_config(tensors: Mapping[str, Tensor], source: str, norm_eps: float) ->
         registers=registers,
         norm_eps=norm_eps,
     )
+
+
+def _positions(tensors: Mapping[str, Tensor], family: str, source: str) -> tuple[Positions, int]:
+    """The kind of a ViT's positions and the side of its images in patches."""
+    table = next((key for key in tensors if key.endswith("position_bias_table")), None)
+    if table and family == "beit":
+        side = (_side(table, len(tensors[table]), 3, source) + 1) // 2
+        return "shared relative" if table.startswith("rel_pos_bias.") else "relative", side
+    if "pos_embed" not in tensors:
+        raise UserError(f"{source} lacks 'pos_embed', so the size of its images is unknown.")
+    return "absolute", _side("pos_embed", tensors["pos_embed"].shape[1], 1, source)
 
 
 def _infer_swin(tensors: Mapping[str, Tensor], source: str, norm_eps: float) -> BackboneConfig:

@@ -44,11 +44,9 @@ def convert(source: str, style: str, out: Path | None = None) -> tuple[Path, Rep
         raise UserError(f"{source} is no pretrained backbone with a final norm; give another.")
     if style == "mmpretrain" and config.registers:
         raise UserError("mmpretrain's ViT has no registers; choose --to timm or safetensors.")
-    name = _name(source)
-    path = out or Path(f"{name}_{style}{STYLES[style][0]}")
+    path = out or Path(f"{_name(source)}_{style}{STYLES[style][0]}")
     if path.exists():
         raise UserError(f"{path} exists already; choose another --out.")
-    lost = () if style == "safetensors" else _lost(model)
     if style == "safetensors":
         _save_ours(model, config, path)
     else:
@@ -56,30 +54,34 @@ def convert(source: str, style: str, out: Path | None = None) -> tuple[Path, Rep
         theirs = to_theirs(*WRITERS[style](kept, config))
         below = {f"backbone.{k}": v for k, v in theirs.items()}
         save_pickled(path, {"state_dict": below} if style == "mmpretrain" else theirs)
-    report = model.report or Report(tuple(exported(model.backbone, model.head)))
+    return path, _report(model, config, style)
+
+
+def _report(model: LoadedModel, config: BackboneConfig, style: str) -> Report:
+    """What became of every key, and what a user of the file has to set."""
+    keys = tuple(exported(model.backbone, model.head))
+    report = model.report or Report(keys)
+    if style == "safetensors":
+        return report
+    lost = tuple(k for k in keys if k.startswith("head.") or k == "backbone.mask_token")
     if lost:
         report = replace(report, dropped={**report.dropped, f"{style} has no place for it": lost})
     usual = swin.NORM_EPS if config.family == "swin" else BackboneConfig.norm_eps
-    if style != "safetensors" and config.norm_eps != usual:
+    if config.norm_eps != usual:
         kind = "Swin" if config.family == "swin" else "ViT"
         note = f"{style}'s {kind} is to be built with LayerNorms of eps {config.norm_eps}"
         report = replace(report, notes=(*report.notes, f"{note}, not its own {usual}"))
-    return path, report
+    return report
 
 
 def _name(source: str) -> str:
-    """What a file made of `source` is called: a run's directory, a file's stem, or the text."""
+    """The stem of a converted file: a run's directory, a file's stem, or the source itself."""
     place, _ = split(source)
     path = expanded(place)
     if path.exists():
         path = path.resolve().parent if path.name == WEIGHTS else path.absolute()
         return path.resolve().name if path.is_dir() else stem(path)
     return stem(Path(re.sub(r"[:/@?]", "_", place.removeprefix(f"{timm.HUB}:"))))
-
-
-def _lost(model: LoadedModel) -> tuple[str, ...]:
-    keys = exported(model.backbone, model.head)
-    return tuple(k for k in keys if k.startswith("head.") or k == "backbone.mask_token")
 
 
 def _save_ours(model: LoadedModel, config: BackboneConfig, path: Path) -> None:

@@ -30,9 +30,9 @@ OPTIONS: dict[str, Any] = {
 
 def random_source(config: BackboneConfig, seed: int) -> str:
     """The source string of a random-init floor for an architecture."""
-    own = {n: getattr(config, n) for n in OPTIONS if getattr(config, n) != OPTIONS[n]}
+    settings = {n: getattr(config, n) for n in OPTIONS if getattr(config, n) != OPTIONS[n]}
     place = f"{config.name}/{config.patch_size}@{config.image_size}"
-    return f"{RANDOM}:{place}?{urlencode({'seed': seed, **own})}"
+    return f"{RANDOM}:{place}?{urlencode({'seed': seed, **settings})}"
 
 
 def random_model(text: str) -> LoadedModel:
@@ -45,14 +45,14 @@ def random_model(text: str) -> LoadedModel:
         seed = int(options.pop("seed", 0))
         if seed < 0:
             raise ValueError(seed)
-        own = {name: type(OPTIONS[name])(value) for name, value in options.items()}
+        settings = {name: type(OPTIONS[name])(value) for name, value in options.items()}
     except (ValueError, KeyError) as error:
         raise UserError(
             f"{text!r} is not of the form {RANDOM}:vit_small/16@224?seed=0, with "
             f"{', '.join(OPTIONS)} as further options."
         ) from error
     name, patch, size = match.group(1), int(match.group(2)), int(match.group(3))
-    config = BackboneConfig(name, patch, size, drop_path=0.0, **own)
+    config = BackboneConfig(name, patch, size, drop_path=0.0, **settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(fitting(seed))
         backbone = build_backbone(config).eval()

@@ -128,7 +128,7 @@ def _check_archs(arch: str, wanted: str | None, identified: Identified, path: Pa
 
 
 def _open(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
-    """What a file holds, and what `convert` said of it where it wrote it."""
+    """What a file holds, and what `convert` wrote about it, {} if it is no file of `convert`."""
     if is_index(path):
         return read_shards(path), {}
     if not suffix(path):
@@ -151,7 +151,7 @@ def _adopted(
 ) -> Adopted:
     """The backbone in a dict of any layout; UserError if the settings beside it do not fit it.
 
-    converted: what `convert` said of it that shapes do not tell.
+    converted: settings that shapes do not tell, as `convert` wrote them.
     """
     tensors = {k: v for k, v in network.items() if isinstance(v, Tensor)}
     if not tensors:

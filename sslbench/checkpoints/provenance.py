@@ -180,10 +180,10 @@ def _has(args: Mapping[str, Any], wanted: str) -> bool:
 
 def _views(args: Mapping[str, Any]) -> float:
     """Area of the crops per image, in global crops (`main_dino.py`, `main_ibot.py`)."""
-    given = {name: v for name in args if (v := number(args[name])) is not None}
-    scale = (given.get("local_crops_size") or 96) / (given.get("global_crops_size") or 224)
-    local = max(given.get("local_crops_number", 0), 0)
-    return given.get("global_crops_number", 2) + local * scale**2
+    numbers = {name: v for name in args if (v := number(args[name])) is not None}
+    scale = (numbers.get("local_crops_size") or 96) / (numbers.get("global_crops_size") or 224)
+    local = max(numbers.get("local_crops_number", 0), 0)
+    return numbers.get("global_crops_number", 2) + local * scale**2
 
 
 def _statistics(container: Mapping[str, Any], args: Mapping[str, Any]) -> Statistics:

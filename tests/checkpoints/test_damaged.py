@@ -52,8 +52,9 @@ HEAD = head(16)
         HEAD | {"mlp.0.weight": torch.zeros(12)},
         HEAD | {"last_layer.weight_v": torch.zeros(())},
         {k: v for k, v in HEAD.items() if k != "last_layer.weight_g"},
+        HEAD | {"last_layer2.weight_v": torch.zeros(()), "last_layer2.weight_g": torch.ones(1, 1)},
     ],
-    ids=["first", "flat", "number", "norms"],
+    ids=["first", "flat", "number", "norms", "second"],
 )
 @pytest.mark.parametrize("loss", ["dino_loss", "ibot_loss"])
 def test_a_damaged_head_is_left_out(tmp_path, tensors, loss):

@@ -276,6 +276,10 @@ def without(key):
         (lambda t: {"linear.weight": torch.ones(1)}, "holds no ViT, BEiT or Swin: .*linear.weight"),
         (lambda t: vit(24, 3), "a ViT of width 24 and depth 3, which is none of vit_nano"),
         (lambda t: swin(8, (2, 2, 4, 2), (1, 2, 2, 4)), "a Swin of width 8 and depths"),
+        (
+            lambda t: t | {"layers.0.blocks.0.attn_mask": torch.ones(1)},
+            "mixes names of a ViT with those of a Swin",
+        ),
         (lambda t: [1, 2], "holds a list, not a state dict"),
     ],
 )

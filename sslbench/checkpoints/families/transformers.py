@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sslbench.backbones import config as backbones
 from sslbench.backbones.config import SIZES, SWINS, BackboneConfig
+from sslbench.backbones.config import TRANSFORMERS as RESAMPLING
 from sslbench.checkpoints.families.family import (
     CLASSIFIER,
     HALF_RANGE,
@@ -110,7 +110,7 @@ def translate(keys: Mapping[str, str], source: str) -> Translation:
     for attention in dict.fromkeys(match.group(1) for match in parts.values()):
         origins |= _fused(attention, official, source)
     normed = any(f"{root}layernorm.weight" in keys for root in roots)
-    usual = {"resampling": backbones.TRANSFORMERS, "norm_eps": _usual_eps(origins)}
+    usual = {"resampling": RESAMPLING, "norm_eps": _usual_eps(origins)}
     return Translation(origins, normed, usual)
 
 
