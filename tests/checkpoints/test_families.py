@@ -122,3 +122,10 @@ def test_a_part_of_joined_attention_is_named_as_in_the_file(tmp_path, change, se
     with pytest.raises(UserError, match=sentence) as refused:
         load(tmp_path, tensors | {key: change(tensors[key])})
     assert "\n" not in str(refused.value)
+
+
+def test_joined_attention_beside_a_joined_one_is_not_lost(tmp_path):
+    tensors = dict(made("vit").state_dict())
+    both = tensors | {"blocks.0.attn.qkv.weight": torch.ones(48, 16)}
+    with pytest.raises(UserError, match=r"nothing explains its blocks.0.attn.qkv.weight"):
+        load(tmp_path, both)
