@@ -1,4 +1,4 @@
-"""Who does what among processes that share a folder (S6)."""
+"""Division of work among processes that share a folder (S6)."""
 
 import json
 import os

@@ -150,7 +150,7 @@ def test_a_damaged_state_gives_way_to_the_one_before(ended, root: Path, tmp_path
     kill_after(tmp_path, small_config(root, *LINEAR, save=True), step=2)
     flip_a_bit(tmp_path / "state.pt")
     (tmp_path / "state.previous.pt").rename(before := tmp_path / "kept")
-    absent = r"state.pt is truncated or damaged \(it does not match.*not there to fall back to"
+    absent = r"state.pt is truncated or damaged \(it does not match.*does not exist"
     with pytest.raises(UserError, match=absent):
         run(tmp_path)
     before.rename(tmp_path / "state.previous.pt")
