@@ -1,4 +1,4 @@
-"""BEiT against its published step, rewritten in float64, and the traps of its recipe."""
+"""BEiT against its published step, rewritten in float64, and what re-implementations get wrong."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""iBOT against its published step, rewritten in float64 (steps.py), and its traps."""
+"""iBOT against its published step in float64 (steps.py), and what re-implementations get wrong."""
 
 import math
 from dataclasses import replace
