@@ -16,6 +16,22 @@ import pytest
 ROOT = Path(__file__).parents[1]
 WINGS = ("methods", "benchmarks", "configs")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+IMPORTED_AS = {  # distribution -> module, where they differ
+    "onedl-mmengine": "mmengine",
+    "onedl-mmcv": "mmcv",
+    "onedl-mmdetection": "mmdet",
+    "onedl-mmsegmentation": "mmseg",
+    "pillow": "PIL",
+    "scikit-learn": "sklearn",
+}
+NOT_IMPORTED = {  # distribution -> why it is declared all the same
+    "opencv-python-headless": "mmengine's trackers import cv2",
+    "tensorboard": "mmengine's default tracker needs it",
+    "pycocotools": "mmdet reads COCO with it",
+    "wandb": "mmengine's tracker of this name imports it",
+    "mlflow": "mmengine's tracker of this name imports it",
+    "pyarrow": "pandas writes .parquet with it",
+}
 FIELDS = ("id", "attr", "arg", "name", "asname", "module")  # of an ast node: identifiers
 METHODS = frozenset(PROJECT["entry-points"]["sslbench.methods"])
 # The rooms of the engine from the ground up: each may use those above it in this list.
@@ -195,6 +211,25 @@ def test_constraints_are_plain_pins_of_every_dependency() -> None:
     wanted = PROJECT["dependencies"] + extras["dense"] + extras["dev"]
     names = {re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", w).group()).lower() for w in wanted}
     assert names <= pinned
+
+
+def declared() -> set[str]:
+    """The distributions that users install, extras included; dev is for tests and tools."""
+    extras = PROJECT["optional-dependencies"]
+    wanted = [*PROJECT["dependencies"], *(w for k, v in extras.items() if k != "dev" for w in v)]
+    return {re.match(r"[\w.-]+", w).group() for w in wanted}
+
+
+def test_every_dependency_is_imported_or_says_why_not() -> None:
+    modules = {
+        module.partition(".")[0]
+        for folder in ("sslbench", *WINGS)
+        for path in sources(folder)
+        for module in imported(path.read_text(), module_of(path))
+    }
+    unused = {name for name in declared() if IMPORTED_AS.get(name, name) not in modules}
+    assert unused == set(NOT_IMPORTED), "drop it, or say why it is needed, or no longer unused"
+    assert set(IMPORTED_AS) <= declared()
 
 
 @pytest.mark.parametrize(

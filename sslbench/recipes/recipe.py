@@ -115,6 +115,9 @@ class RunConfig:
         int,
         setting("from one measurement of what is learnt to the next, 0: none", "steps", ge=0),
     ] = 100
+    tracker: Annotated[
+        Literal["tensorboard", "wandb", "mlflow"], setting("where curves go besides log.jsonl")
+    ] = "tensorboard"
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sslbench.errors import UserError
 from sslbench.storage.files import parse_json, read_small, write_atomically
 from sslbench.system.printing import printable
+from sslbench.training.trackers import Kind, open_tracker
 
 LOG, QUIET_SECONDS = "log.jsonl", 15.0
 LARGEST = 2**30  # bytes: millions of steps
@@ -34,14 +35,20 @@ class RunLog:
     """
 
     def __init__(
-        self, folder: Path | None, start_step: int, total_steps: int, console: Console
+        self,
+        folder: Path | None,
+        start_step: int,
+        total_steps: int,
+        console: Console,
+        tracker: Kind = "tensorboard",
     ) -> None:
         """folder None: a process that logs nothing."""
         if folder is not None:
             keep_until(folder / LOG, start_step)
         self._path = Path(os.devnull if folder is None else folder / LOG)
         self._file, self._skipped = self._path.open("a"), 0
-        self._tracker = None if folder is None else _tensorboard(folder)
+        self._kind = tracker
+        self._tracker = None if folder is None else open_tracker(tracker, folder)
         self._console, self._start, self._total = console, start_step, total_steps
         self._began = self._spoke = time.monotonic()
         self._bar = Progress(
@@ -71,15 +78,16 @@ class RunLog:
         with contextlib.suppress(OSError):  # the full disk that has been reported already
             self._file.close()
         if self._tracker:
-            self._tracker.close()
+            try:
+                self._tracker.close()
+            except Exception as failure:  # as in `_track`; log.jsonl is complete and closed
+                logger.warning("the tracker could not be closed (%s).", failure)
 
     def write(self, values: Mapping[str, float]) -> None:
         """One record; `values` holds "step" (1-based, steps done) and what is worth plotting."""
         self._put(values)
         step = int(values["step"])
-        if self._tracker:
-            scalars = {k: v for k, v in values.items() if k != "step"}
-            self._tracker.add_scalars(scalars, step=step)
+        self._track(values, step)
         self._bar.update(self._task, completed=step, values=_words(values))
         if not self._console.is_terminal and self._due(step):
             self._spoke = time.monotonic()
@@ -103,6 +111,17 @@ class RunLog:
         """Names and counts an image that cannot be read."""
         self._skipped += 1
         self.say(f"skipped broken image {self._skipped}: {text}")
+
+    def _track(self, values: Mapping[str, float], step: int) -> None:
+        if self._tracker is None:
+            return
+        # mmengine's backend of W&B drops `step`, so there it is a value among the others
+        scalars = {k: v for k, v in values.items() if k != "step" or self._kind == "wandb"}
+        try:
+            self._tracker.add_scalars(scalars, step=step)
+        except Exception as error:  # a server that is gone is no reason to lose a run
+            self._tracker = None
+            self.say(f"the tracker has failed ({error}); curves are in {LOG} only.")
 
     def _put(self, record: Mapping[str, Any]) -> None:
         try:
@@ -173,16 +192,3 @@ def _words(values: Mapping[str, float]) -> str:
     shown |= {k: v for k, v in values.items() if k.startswith(("knn", "views_match"))}
     shown |= {k: values[k] for k in ("images_per_s", "data_wait_percent") if k in values}
     return "  ".join(f"{k} {v:.4g}" for k, v in shown.items())
-
-
-def _tensorboard(folder: Path):  # type: ignore[no-untyped-def]
-    try:
-        str(folder).encode()
-    except UnicodeEncodeError:
-        logger.warning(
-            "%s has a name that TensorBoard cannot open; curves are in %s.", printable(folder), LOG
-        )
-        return None
-    from mmengine.visualization import TensorboardVisBackend  # seconds to import
-
-    return TensorboardVisBackend(save_dir=str(folder / "tensorboard"))

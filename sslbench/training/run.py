@@ -25,6 +25,7 @@ from sslbench.system.machine import limit_threads, usable_cores
 from sslbench.training.build import build_method, load_needs
 from sslbench.training.export import Trained
 from sslbench.training.optim import make_optimizer
+from sslbench.training.trackers import check_installed
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class Run:
 
 def set_up(recipe: Recipe, out: Path, world: World, group: str = plugins.METHODS) -> Run:
     """Everything a run needs in memory; touches no file but the data's."""
+    check_installed(recipe.run.tracker)
     limit_threads(recipe.run.threads)
     dataset = open_dataset(recipe.data.source, recipe.data.split)
     total_steps, steps_per_epoch = length(recipe, len(dataset))

@@ -58,7 +58,8 @@ def pretrain(
     folder = out if world.main else None
     with resumable(run):
         begin(run, start, resume)
-        with worker_deaths(run), RunLog(folder, start, run.total_steps, console) as log:
+        log = RunLog(folder, start, run.total_steps, console, recipe.run.tracker)
+        with worker_deaths(run), log:
             if resume:
                 log.say(f"resuming after step {start} of {run.total_steps}")
             train(run, loader, start, log, online)
