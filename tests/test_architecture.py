@@ -28,7 +28,7 @@ FLOORS = (
     ("checkpoints",),
     ("benchmark", "reporting", "training"),
     ("evaluation",),
-    ("cli",),
+    ("cli", "testing"),
 )
 ROOMS = {
     p.stem

@@ -3,6 +3,7 @@
 from sslbench.cli import (  # noqa: F401  (they add their commands to the app)
     about,
     judge,
+    new,
     tokenizer,
     train,
     weights,
