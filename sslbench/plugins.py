@@ -17,6 +17,25 @@ TOKENIZERS = "sslbench.tokenizers"
 BENCHMARKS = "sslbench.benchmarks"
 CONFIGS = "sslbench.configs"
 
+# The modules that packages outside may import; all others may change at any time.
+PUBLIC = (
+    "sslbench.backbones.base",
+    "sslbench.backbones.sampling",
+    "sslbench.benchmark",
+    "sslbench.checkpoints.load",
+    "sslbench.data.augment",
+    "sslbench.data.dataset",
+    "sslbench.data.dense",
+    "sslbench.data.masks",
+    "sslbench.data.rng",
+    "sslbench.data.views",
+    "sslbench.errors",
+    "sslbench.method",
+    "sslbench.result",
+    "sslbench.settings",
+    "sslbench.testing",
+)
+
 
 def group_of(kind: str) -> str:
     """The entry-point group of a kind of plugin: "tokenizer" -> "sslbench.tokenizers"."""
