@@ -16,6 +16,7 @@ METHODS = "sslbench.methods"
 TOKENIZERS = "sslbench.tokenizers"
 BENCHMARKS = "sslbench.benchmarks"
 CONFIGS = "sslbench.configs"
+DATA = "sslbench.data"  # kinds of data besides images, see `evaluation.opening.open_kind`
 
 # The modules that packages outside may import; all others may change at any time.
 PUBLIC = (
