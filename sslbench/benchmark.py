@@ -135,7 +135,8 @@ class Benchmark:
     main: (setting, metric) pairs shown by the default table, in order.
     directions: metric -> "higher" or "lower" is better; others are never ranked (see `direction`).
     headings: what a paper's table calls a (setting, metric), e.g. "k-NN".
-    kind: the data it reads, "images" (Splits), "coco" or "ade20k" (DenseData).
+    kind: the data it reads, "images" (Splits), "coco" or "ade20k" (DenseData), or one that a
+    package adds (entry-point group `sslbench.data`).
     apart: it works in processes of its own, so several of its jobs run at a time, each in a thread.
     libraries: distributions whose versions its records hold besides the engine's.
     """

@@ -16,6 +16,27 @@ METHODS = "sslbench.methods"
 TOKENIZERS = "sslbench.tokenizers"
 BENCHMARKS = "sslbench.benchmarks"
 CONFIGS = "sslbench.configs"
+DATA = "sslbench.data"  # kinds of data besides images, see `evaluation.opening.open_kind`
+
+# The modules that packages outside may import; all others may change at any time.
+PUBLIC = (
+    "sslbench.backbones.base",
+    "sslbench.backbones.sampling",
+    "sslbench.benchmark",
+    "sslbench.checkpoints.load",
+    "sslbench.data.augment",
+    "sslbench.data.dataset",
+    "sslbench.data.dense",
+    "sslbench.data.masks",
+    "sslbench.data.rng",
+    "sslbench.data.views",
+    "sslbench.errors",
+    "sslbench.method",
+    "sslbench.result",
+    "sslbench.settings",
+    "sslbench.testing",
+    "sslbench.tokenizer",
+)
 
 
 def group_of(kind: str) -> str:

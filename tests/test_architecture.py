@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from sslbench import plugins
+
 ROOT = Path(__file__).parents[1]
 WINGS = ("methods", "benchmarks", "configs")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -45,7 +47,7 @@ FLOORS = (
     ("benchmark", "reporting", "training"),
     ("evaluation",),
     ("api",),
-    ("cli",),
+    ("cli", "testing"),
 )
 ROOMS = {
     p.stem
@@ -53,6 +55,26 @@ ROOMS = {
     if p.suffix == ".py" or (p / "__init__.py").is_file()
 }
 ROOMS -= {"__init__"}
+# Files of the wings that use more of the engine than packages outside may -> the rooms they use.
+BEYOND = {
+    "benchmarks/dense/": {
+        "backbones",
+        "data",
+        "plugins",
+        "recipes",
+        "storage",
+        "system",
+        "training",
+    },
+    "benchmarks/linear.py": {"checkpoints", "storage"},
+    "benchmarks/linear_layers.py": {"evaluation"},
+    "benchmarks/linear_online.py": {"evaluation"},
+    "benchmarks/online.py": {"data", "evaluation", "storage"},
+    "benchmarks/subsets.py": {"data", "system"},
+    "benchmarks/taps.py": {"plugins"},
+    "methods/beit.py": {"backbones"},
+    "methods/tokenizers/dalle.py": {"checkpoints", "storage"},
+}
 FACE = ""  # sslbench itself: its version for all, its API for nobody inside
 
 
@@ -151,6 +173,34 @@ def test_no_arrow_of_the_import_graph_runs_upwards_or_in_a_circle() -> None:
         if FACE not in (room, other) and floor[other] >= floor[room]
     ]
     assert not upward, "move what both need to a lower floor"
+
+
+def beyond_public(source: str, module: str) -> set[str]:
+    """What `source` imports from the engine that packages outside may not."""
+    engine = {m for m in imported(source, module) if m.startswith("sslbench") and not wing_of(m)}
+    return {m for m in engine if not any(f"{m}.".startswith(f"{p}.") for p in plugins.PUBLIC)}
+
+
+def test_packages_made_from_the_templates_import_public_modules_only() -> None:
+    templates = sorted((ROOT / "sslbench" / "cli" / "templates").rglob("*.py.txt"))
+    assert templates
+    assert not {m for path in templates for m in beyond_public(path.read_text(), "package.module")}
+
+
+@pytest.mark.parametrize("path", [*sources("methods"), *sources("benchmarks")], ids=module_of)
+def test_a_wing_imports_public_modules_unless_it_is_listed(path: Path) -> None:
+    """What comes with the engine changes with it, and may use more, but each use is known."""
+    found = beyond_public(path.read_text(), module_of(path))
+    place = path.relative_to(ROOT).as_posix()
+    listed = next((rooms for start, rooms in BEYOND.items() if place.startswith(start)), set())
+    assert {m.split(".")[1] for m in found} <= listed
+
+
+def test_the_public_modules_exist_and_are_documented() -> None:
+    text = (ROOT / "docs" / "plugins.md").read_text()
+    assert re.findall(r"^\| `(sslbench[\w.]+)` \|", text, re.M) == list(plugins.PUBLIC)
+    places = [ROOT / Path(*module.split(".")) for module in plugins.PUBLIC]
+    assert all(p.with_suffix(".py").is_file() or (p / "__init__.py").is_file() for p in places)
 
 
 def test_every_room_stands_on_one_floor() -> None:

@@ -4,6 +4,7 @@ from sslbench.cli import (  # noqa: F401  (they add their commands to the app)
     about,
     features,
     judge,
+    new,
     tokenizer,
     train,
     weights,

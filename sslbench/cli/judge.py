@@ -35,8 +35,11 @@ def evaluate(
     ] = None,
     model: Models = None,
     data: Annotated[
-        str | None,
-        typer.Option(help="Labelled images as for pretrain; unset: what the models trained on."),
+        list[str] | None,
+        typer.Option(
+            help="Labelled images as for pretrain; unset: what the models trained on. "
+            "KIND=SOURCE: data of another kind; repeatable."
+        ),
     ] = None,
     data_name: Annotated[
         str | None,
@@ -76,7 +79,8 @@ def evaluate(
     from sslbench.training import runs
 
     sources = model or runs.newest_runs(RUNS)
-    given = {opening.IMAGES: data, "coco": coco, "ade20k": ade20k}
+    dense = {kind: source for kind, source in (("coco", coco), ("ade20k", ade20k)) if source}
+    given = {**opening.by_kind(data or ()), **dense}
     asked = benchmark or suite
     with _tables(out):
         results = evaluate.evaluate(

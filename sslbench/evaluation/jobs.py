@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sslbench.benchmark import Benchmark, Data
+from sslbench.data.dense import KINDS
 from sslbench.errors import UserError
 from sslbench.evaluation.context import EvalContext
 from sslbench.evaluation.watcher import Watcher
@@ -183,16 +184,22 @@ def lacking(benchmark: Benchmark) -> str:
     return next((f"{name}: {about}" for name, (fine, about) in found if not fine), "")
 
 
+def _remedy(kind: str) -> str:
+    """How data of a kind is given."""
+    if kind in KINDS or kind == "images":
+        return f"name its folder with --{'data' if kind == 'images' else kind} DIR"
+    return f"name it with --data {kind}=SOURCE"
+
+
 def runnable(
     benchmarks: Iterable[Benchmark], kinds: Collection[str]
 ) -> tuple[list[Benchmark], list[LeftOut]]:
     """The benchmarks that can run, and the reasons why the others cannot."""
     fit, left_out = list[Benchmark](), list[LeftOut]()
     for benchmark in benchmarks:
-        option = {"images": "data"}.get(benchmark.kind, benchmark.kind)
         reason = lacking(benchmark)
         if not reason and benchmark.kind not in kinds:
-            reason = f"no {benchmark.kind} data is given; name its folder with --{option} DIR"
+            reason = f"no {benchmark.kind} data is given; {_remedy(benchmark.kind)}"
         if reason:
             left_out.append(LeftOut(benchmark.name, reason))
         else:

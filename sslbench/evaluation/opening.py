@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from sslbench import plugins
 from sslbench.benchmark import Data, Splits
 from sslbench.checkpoints.floors import FLOORS
 from sslbench.checkpoints.load import read_card
@@ -93,8 +94,54 @@ def open_data(
     opened: dict[str, Data] = {}
     if IMAGES in kinds:
         opened[IMAGES] = open_splits(images, split, name)
-    for kind in KINDS:
-        source = given.get(kind) or (EMBEDDED if images == EMBEDDED else None)
+    for kind in (*KINDS, *sorted(kinds - {IMAGES, *KINDS})):
+        embedded = EMBEDDED if images == EMBEDDED and kind in KINDS else None
+        source = given.get(kind) or embedded
         if kind in kinds and source:
-            opened[kind] = open_dense(kind, source, split)
+            opened[kind] = open_kind(kind, source, split)
     return opened
+
+
+def open_kind(kind: str, source: str, split: str) -> Data:
+    """Data of a kind that is not images: COCO, ADE20K, or one that a package adds.
+
+    A package adds one by an entry point of the group `sslbench.data`: kind -> an object whose
+    `open(source, split)` returns data with `name`, `fingerprint` and `split`. Raises UserError.
+    """
+    if kind in KINDS:
+        return open_dense(kind, source, split)
+    opener = plugins.load(plugins.DATA, kind)
+    try:
+        data: Data = opener.open(source, split)
+    except UserError:
+        raise
+    except Exception as error:  # other people's code may break in any way
+        raise UserError(
+            f"{printable(source)} cannot be opened as {kind} data, {type(error).__name__}: {error}."
+        ) from error
+    lacking = [name for name in ("name", "fingerprint", "split") if not hasattr(data, name)]
+    if lacking:
+        raise UserError(
+            f"the {kind} data of {printable(source)} has no {' and no '.join(lacking)}; repair "
+            "the package that adds this kind of data."
+        )
+    return data
+
+
+def by_kind(items: Sequence[str]) -> dict[str, str]:
+    """Kind -> source of items that are KIND=SOURCE with a known kind, or a source of images.
+
+    Raises UserError where two items give the same kind.
+    """
+    known, found = {IMAGES, *KINDS, *plugins.available(plugins.DATA)}, dict[str, str]()
+    for item in items:
+        kind, equals, source = item.partition("=")
+        if not equals or kind not in known:  # a folder's name may hold "="
+            kind, source = IMAGES, item
+        if kind in found:
+            raise UserError(
+                f"--data gives {kind} twice, {printable(found[kind])} and {printable(source)}; "
+                "drop one."
+            )
+        found[kind] = source
+    return found

@@ -1,0 +1,56 @@
+"""The kit passes for every installed benchmark of images and names what a broken one breaks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib.metadata import EntryPoint
+from typing import Any
+
+import pytest
+
+from sslbench import plugins
+from sslbench.testing import BrokenPromise, check_benchmark
+from tests.testing import broken_benchmarks
+
+
+def of_images() -> list[str]:
+    names = plugins.available(plugins.BENCHMARKS)
+    return [n for n in names if plugins.load(plugins.BENCHMARKS, n).kind == "images"]
+
+
+@pytest.mark.parametrize("name", of_images())
+def test_every_installed_benchmark_of_images_keeps_its_promises(name: str) -> None:
+    benchmark = plugins.load(plugins.BENCHMARKS, name)
+    check_benchmark(benchmark, shortened(benchmark.Protocol()))
+
+
+def shortened(protocol: Any) -> Any:
+    """The protocol with two epochs where it trains online, which takes a minute otherwise."""
+    if not hasattr(protocol, "online"):
+        return protocol
+    return replace(protocol, online=replace(protocol.online, epochs=2))
+
+
+@pytest.fixture
+def registered(monkeypatch) -> None:
+    """Entry points for the benchmarks of `broken_benchmarks`."""
+    original = plugins.registered
+
+    def more(group: str) -> dict[str, list[EntryPoint]]:
+        entries = original(group)
+        for name in broken_benchmarks.NAMES if group == plugins.BENCHMARKS else ():
+            entries[name] = [EntryPoint(name, f"{broken_benchmarks.__name__}:{name}", group)]
+        return entries
+
+    monkeypatch.setattr(plugins, "registered", more)
+
+
+def test_a_sound_benchmark_keeps_its_promises(registered) -> None:
+    check_benchmark(broken_benchmarks.Sound)
+
+
+@pytest.mark.parametrize(("name", "sentence"), broken_benchmarks.BROKEN.items())
+def test_a_broken_benchmark_is_caught(registered, name: str, sentence: str) -> None:
+    broken: Any = getattr(broken_benchmarks, name)
+    with pytest.raises(BrokenPromise, match=sentence):
+        check_benchmark(broken)
