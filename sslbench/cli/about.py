@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 from sslbench import __version__
+from sslbench.cli import names
 from sslbench.cli.app import app, console, say
+from sslbench.cli.checks import check_changes, check_config
 from sslbench.errors import RunError, UserError, nearest
 
 
@@ -33,7 +35,11 @@ def list_(
 @app.command()
 def settings(
     config: Annotated[
-        str, typer.Argument(help="A recipe by name (see `sslbench list configs`) or a .py file.")
+        str,
+        typer.Argument(
+            help="A recipe by name (see `sslbench list configs`) or a .py file.",
+            autocompletion=names.completing(names.recipes),
+        ),
     ],
     set_: Annotated[
         list[str] | None,
@@ -41,6 +47,8 @@ def settings(
     ] = None,
 ) -> None:
     """A recipe's settings: value, meaning, unit, bounds and where each value comes from."""
+    check_config(config)
+    check_changes(set_ or [])
     from sslbench.recipes.explain import explain
 
     say(*explain(config, set_ or []))

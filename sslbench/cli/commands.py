@@ -2,7 +2,7 @@
 
 from sslbench.cli import (  # noqa: F401  (they add their commands to the app)
     about,
-    judge,
+    evaluate,
     tokenizer,
     train,
     weights,
