@@ -6,10 +6,8 @@ import os
 import platform
 import shutil
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import EntryPoint, PackageNotFoundError, version
 from pathlib import Path
-
-import torch
 
 from sslbench import plugins
 from sslbench.backbones.config import SIZES, SWINS
@@ -18,8 +16,7 @@ from sslbench.errors import UserError
 from sslbench.recipes.discovery import config_faults
 from sslbench.recipes.load import benchmark_configs, config_files, load_recipe
 from sslbench.storage.home import home, kept
-from sslbench.system.machine import usable_cores
-from sslbench.training.step import use_bf16
+from sslbench.system.machine import cpu_flags, usable_cores
 
 PACKAGES = ("torch", "torchvision", "timm", "onedl-mmengine", "scikit-learn", "safetensors")
 
@@ -110,16 +107,43 @@ def _disk() -> tuple[bool, str]:
     return free > 2, f"{free:.0f} GiB free for {folder}"
 
 
+def _is_ours(entry: EntryPoint) -> bool:
+    return plugins.package_of(entry) == "sslbench" and not plugins.clash(entry.group, entry.name)
+
+
+def _has_gpu() -> bool:
+    """Whether a driver of a GPU is there; asking torch takes seconds."""
+    drivers = (Path("/proc/driver/nvidia"), Path("/dev/nvidiactl"), Path("/dev/kfd"))
+    return any(path.exists() for path in drivers) or shutil.which("nvidia-smi") is not None
+
+
+def _gpus() -> list[str]:
+    if not _has_gpu():
+        return []
+    import torch
+
+    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+
+
+def _multiplies_bf16() -> bool:
+    """As `training.step.use_bf16` decides, from the flags of the CPU where there is no GPU."""
+    if not _gpus() and (flags := cpu_flags()):
+        return not flags.isdisjoint(("avx512_bf16", "amx_tile"))
+    import torch
+
+    from sslbench.training.step import use_bf16
+
+    return use_bf16("auto", torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
 def diagnosis() -> dict[str, tuple[bool, str]]:
     """name -> (fine, what was found)."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     found = {
         "python": (sys.version_info >= (3, 11), platform.python_version()),
-        "device": (True, ", ".join(gpus) or f"CPU, {usable_cores()} cores, no GPU"),
+        "device": (True, ", ".join(_gpus()) or f"CPU, {usable_cores()} cores, no GPU"),
         "memory": (memory > 4, f"{memory:.0f} GiB"),
-        "bf16": (True, "used" if use_bf16("auto", device) else "not on this hardware: fp32"),
+        "bf16": (True, "used" if _multiplies_bf16() else "not on this hardware: fp32"),
         "disk": _disk(),
     }
     for package in PACKAGES:
@@ -128,7 +152,9 @@ def diagnosis() -> dict[str, tuple[bool, str]]:
         except PackageNotFoundError:
             found[package] = (False, "missing; run `make setup`")
     for group in (plugins.METHODS, plugins.TOKENIZERS, plugins.BENCHMARKS):
-        for name in plugins.available(group):
+        for name, entry in plugins.available(group).items():
+            if group != plugins.BENCHMARKS and _is_ours(entry):
+                continue  # importing it takes seconds, and the tests have done so
             try:
                 plugin = plugins.load(group, name)
             except UserError as error:

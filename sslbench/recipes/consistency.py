@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from sslbench import plugins
-from sslbench.backbones.build import check_backbone
 from sslbench.errors import UserError
-from sslbench.method import Method
 from sslbench.recipes.recipe import Recipe, peak_lr
+
+if TYPE_CHECKING:
+    from sslbench.method import Method
 
 
 def check(recipe: Recipe, method_class: type[Method]) -> None:
     """Raises UserError where settings contradict each other."""
+    from sslbench.backbones.build import check_backbone
+
     train, optim, backbone = recipe.train, recipe.optim, recipe.backbone
     peak = peak_lr(optim, train)
     check_backbone(backbone)
