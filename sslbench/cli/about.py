@@ -20,15 +20,16 @@ def list_(
     ] = None,
 ) -> None:
     """What is installed: methods, tokenizers, benchmarks, recipes, backbones, datasets."""
-    from sslbench.cli.overview import inventory
+    from sslbench.cli.overview import kinds
 
-    listed = inventory()
+    listed = kinds()
     if kind is not None and kind not in listed:
         raise UserError(f"nothing to list of kind {kind!r}: {nearest(kind, listed)}.")
     for title in [kind] if kind else listed:
         console.print(f"[bold]{title}[/bold]")
-        width = max(24, *map(len, listed[title]))
-        for name, about in listed[title].items():
+        lines = listed[title]()
+        width = max(24, *map(len, lines))
+        for name, about in lines.items():
             say(f"  {name:<{width}} {about}")
 
 

@@ -33,6 +33,8 @@ LIGHT = [
     "table --published --layout ibot-table1",
     "table --format nonsense --published",
     "doctor",
+    *(f"list {kind}" for kind in ("methods", "tokenizers", "benchmarks", "backbones", "weights")),
+    "list nonsense",
     "evaluate --suite nonsense",
     "evaluate --benchmark nonsense",
     "evaluate --split nonsense",
