@@ -27,8 +27,8 @@ lint: setup ## style, format and types
 reference: setup ## recompute the reference runs in results/
 	@$(BIN)/sslbench reference
 
-clean: ## remove caches and runs; results, data and .venv stay
-	@rm -rf runs .cache .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+clean: ## remove caches of tools; runs, records, data, downloads and .venv stay
+	@rm -rf .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 # One resolution for the core: torch and torchvision must come from the same index. The extra `dense`

@@ -10,19 +10,21 @@ no centring, no temperature, on val); the setting names the head's width, 1000 i
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from sklearn.cluster import KMeans
-from torch import Tensor, nn
-from torch.nn.functional import normalize
 
-from sslbench.backbones.base import Backbone
 from sslbench.benchmark import Benchmark, Context, Features, FeatureSpec, Splits
 from sslbench.benchmarks.blanks import blanks
-from sslbench.benchmarks.partitions import scores
+from sslbench.benchmarks.inference import inference
 from sslbench.data.rng import fitting
 from sslbench.result import Result
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from sslbench.backbones.base import Backbone
 
 METRICS = ("ACC", "ARI", "NMI", "FMI")
 SPREAD = "sd of"  # in the setting of a spread
@@ -58,6 +60,8 @@ class Clustering(Benchmark):
         return "" if SPREAD in setting else super().direction(setting, metric)
 
     def run(self, backbone: Backbone, data: Splits, context: Context) -> list[Result]:
+        from sslbench.benchmarks.partitions import scores
+
         p = self.protocol
         test = context.features(backbone, data, "test", FeatureSpec(p.layers, p.pool, p.norm))
         reason = without_clusters(data, test.y)
@@ -78,6 +82,8 @@ class Clustering(Benchmark):
 
     def _groups(self, test: Features, classes: int, seed: int) -> dict[str, dict[str, float]]:
         """The means over the starts, and their spread."""
+        from sslbench.benchmarks.partitions import scores
+
         p, y = self.protocol, test.y.numpy()
         runs = [scores(y, self._kmeans(test, classes, seed + start)) for start in range(p.starts)]
         by_metric = {metric: np.array([run[metric] for run in runs]) for metric in runs[0]}
@@ -88,6 +94,9 @@ class Clustering(Benchmark):
         return groups
 
     def _kmeans(self, features: Features, classes: int, seed: int) -> np.ndarray:
+        from sklearn.cluster import KMeans
+        from torch.nn.functional import normalize
+
         p = self.protocol
         x = normalize(features.x).numpy()
         kmeans = KMeans(
@@ -109,9 +118,11 @@ def without_clusters(data: Splits, y: Tensor) -> str:
     return ""
 
 
-@torch.inference_mode()
+@inference
 def head_clusters(head: nn.Module, cls: Features, device: torch.device) -> tuple[np.ndarray, int]:
     """Cluster of each image, the arg-max of the head's logits, int64 (N,); how many there are."""
+    import torch
+
     head = head.to(device).eval()
     clusters = []
     for x in cls.x.split(1024):

@@ -8,13 +8,16 @@ end to end; AP is pycocotools' through mmdet's CocoMetric, in percent.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from sslbench.backbones.base import Backbone
 from sslbench.benchmark import Benchmark, Context
 from sslbench.benchmarks.dense.installation import LIBRARIES, diagnosis
-from sslbench.checkpoints.load import LoadedModel
-from sslbench.data.dense import DenseData
 from sslbench.result import Result
+
+if TYPE_CHECKING:
+    from sslbench.backbones.base import Backbone
+    from sslbench.checkpoints.load import LoadedModel
+    from sslbench.data.dense import DenseData
 
 # mmdet's names -> the papers': ^b = boxes, ^m = masks, S/M/L = small, medium, large objects
 SUFFIXES = {"": "", "_50": "_50", "_75": "_75", "_s": "_S", "_m": "_M", "_l": "_L"}

@@ -10,16 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-from torch.nn.functional import normalize
-
-from sslbench.backbones.base import Backbone
 from sslbench.benchmark import Benchmark, Context, Features, FeatureSpec, Splits
 from sslbench.benchmarks.blanks import blanks, one_class
+from sslbench.benchmarks.inference import inference
 from sslbench.benchmarks.topk import accuracy_results, ranked
 from sslbench.result import Result
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from sslbench.backbones.base import Backbone
 
 SIMILARITIES = 2**26  # similarities held at once (256 MiB): bounds the memory, not the result
 
@@ -64,7 +67,7 @@ class KNN(Benchmark):
         return [*records, *blanks(self, data, context, unfit, reason)]
 
 
-@torch.inference_mode()
+@inference
 def nearest_votes(
     bank: Features,
     test: Features,
@@ -78,7 +81,9 @@ def nearest_votes(
     Exact. One pass serves all ks: the nearest max(k) images are found once, sorted, and the votes
     of a smaller k are a prefix of those of a larger one.
     """
-    keys = normalize(bank.x.to(device)).T
+    import torch
+
+    keys = torch.nn.functional.normalize(bank.x.to(device)).T
     labels = bank.y.to(device)
     ks = sorted(ks)
     if not ks:
@@ -86,7 +91,7 @@ def nearest_votes(
     found: dict[int, list[Tensor]] = {k: [] for k in ks}
     chunk = max(1, min(1024, SIMILARITIES // len(labels)))
     for x in test.x.split(chunk):
-        similarity, index = (normalize(x.to(device)) @ keys).topk(ks[-1], dim=1)
+        similarity, index = (torch.nn.functional.normalize(x.to(device)) @ keys).topk(ks[-1], dim=1)
         weight, label = (similarity / temperature).exp(), labels[index]
         votes = weight.new_zeros(len(x), classes)
         for start, k in zip([0, *ks], ks, strict=False):

@@ -12,21 +12,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from sslbench.backbones.base import Backbone
 from sslbench.benchmark import Benchmark, Context, Features, Splits
 from sslbench.benchmarks.blanks import blanks, one_class
+from sslbench.benchmarks.inference import inference
 from sslbench.benchmarks.taps import Taps
 from sslbench.benchmarks.topk import accuracy_results, ranked
-from sslbench.checkpoints.classifier import RELEASED
-from sslbench.checkpoints.load import LoadedModel
 from sslbench.data.rng import fitting
 from sslbench.errors import UserError
 from sslbench.result import Result
-from sslbench.storage.weights import weights_sha256
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from sslbench.backbones.base import Backbone
+    from sslbench.checkpoints.load import LoadedModel
 
 # {1..9} x 10^{-4..0}: ibot/evaluation/eval_linear_multi.py:100-107
 RATES = tuple(float(f"{m}e{e}") for e in range(-4, 1) for m in range(1, 10))
@@ -76,6 +78,8 @@ class Linear(Benchmark):
 
     def protocols(self, model: LoadedModel, data: Splits) -> list[LinearProtocol]:
         """One for each pooling, and one for the released classifier where the model has one."""
+        from sslbench.storage.weights import weights_sha256
+
         trained = super().protocols(model, data)
         if model.classifier is None:
             return trained
@@ -84,6 +88,8 @@ class Linear(Benchmark):
 
     @property
     def variant(self) -> str:
+        from sslbench.checkpoints.classifier import RELEASED
+
         return RELEASED if self.protocol.classifier else self.protocol.pool
 
     def run(self, backbone: Backbone, data: Splits, context: Context) -> list[Result]:
@@ -97,9 +103,11 @@ class Linear(Benchmark):
         setting = f"best of {len(p.probe.rates)} lr"
         return probe_results(self, data, context, setting, train, test, p.probe)
 
-    @torch.inference_mode()
+    @inference
     def _released(self, data: Splits, context: Context, test: Features) -> list[Result]:
         """The released classifier's accuracy; UserError where its sizes do not fit."""
+        from sslbench.checkpoints.classifier import RELEASED
+
         layer, arch = context.model.classifier, context.model.card.arch
         assert layer is not None, "the protocol is planned for models with a classifier"
         has, needs = (layer.in_features, layer.out_features), (test.x.shape[1], len(data.classes))
@@ -135,7 +143,7 @@ def probe_results(
     return [*records, rate]
 
 
-@torch.inference_mode()
+@inference
 def train_grid(
     train: Features, classes: int, probe: Probe, seed: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
@@ -144,6 +152,8 @@ def train_grid(
     The heads share nothing but the data, so the gradient of their summed cross-entropies, written
     out below, trains each as if it were alone; together they are one (D, H * C) product per step.
     """
+    import torch
+
     (n, dim), heads = train.x.shape, len(probe.rates)
     batch = min(probe.batch, max(1, n // LEAST_STEPS))
     rng = torch.Generator().manual_seed(fitting(seed))
@@ -163,9 +173,11 @@ def train_grid(
     return weight.view(dim, heads, classes), bias.view(heads, classes)
 
 
-@torch.inference_mode()
+@inference
 def best_head(weight: Tensor, bias: Tensor, test: Features) -> int:
     """Index of the head with the most hits on `test`; the smallest rate wins a tie."""
+    import torch
+
     dim, heads, classes = weight.shape
     hits = torch.zeros(heads, dtype=torch.int64, device=weight.device)
     for x, y in zip(test.x.split(1024), test.y.split(1024), strict=True):

@@ -9,18 +9,19 @@ of ViT-L. The code reads the backbone in half precision, we in float32.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
-
-from sslbench.backbones.base import Backbone
 from sslbench.benchmark import Benchmark, Context, FeatureSpec, Splits
+from sslbench.benchmarks.augmented import Online
 from sslbench.benchmarks.blanks import blanks, one_class
-from sslbench.benchmarks.online import Online, best_results, train
-from sslbench.checkpoints.load import LoadedModel
-from sslbench.evaluation.features import combine
 from sslbench.result import Result
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+    from sslbench.backbones.base import Backbone
+    from sslbench.checkpoints.load import LoadedModel
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,12 @@ class LinearLayers(Benchmark):
         return [self.protocol]
 
     def run(self, backbone: Backbone, data: Splits, context: Context) -> list[Result]:
+        import torch
+        from torch.optim import AdamW
+
+        from sslbench.benchmarks.online import best_results, train
+        from sslbench.evaluation.features import combine
+
         p = self.protocol
         spec = FeatureSpec(1, p.pool, p.norm)
         if reason := one_class(data):

@@ -8,18 +8,20 @@ learning rates alone swept (its SGD, no weight decay); DINO's `eval_linear.py` i
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
-from torch.optim import SGD, Optimizer
-
-from sslbench.backbones.base import Backbone
 from sslbench.benchmark import Benchmark, Context, Splits
+from sslbench.benchmarks.augmented import Online
 from sslbench.benchmarks.blanks import blanks, one_class
 from sslbench.benchmarks.linear import RATES
-from sslbench.benchmarks.online import Online, best_results, train
 from sslbench.benchmarks.taps import Taps
-from sslbench.evaluation.features import tap
 from sslbench.result import Result
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+    from sslbench.backbones.base import Backbone
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,11 @@ class LinearOnline(Benchmark):
     headings = {("best of 45 lr", "top1"): "linear, online"}
 
     def run(self, backbone: Backbone, data: Splits, context: Context) -> list[Result]:
+        from torch.optim import SGD
+
+        from sslbench.benchmarks.online import best_results, train
+        from sslbench.evaluation.features import tap
+
         p = self.protocol
         spec, setting = p.taps.spec(context.model, p.pool), f"best of {len(p.rates)} lr"
         if reason := one_class(data):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import InterpolationMode
 
 from sslbench.benchmark import Benchmark, Context, Splits
+from sslbench.benchmarks.augmented import Online as Online
 from sslbench.benchmarks.linear import LEAST_STEPS
 from sslbench.benchmarks.topk import count_hits, hit_results, ranked
 from sslbench.data import augment
@@ -41,22 +42,6 @@ from sslbench.storage.layout import PREVIOUS, has_state
 
 log = logging.getLogger(__name__)
 Features = Callable[[Tensor], list[Tensor]]  # images (B, 3, H, W) -> (B, D_i) for every layer
-
-
-@dataclass(frozen=True)
-class Online:
-    """scale: of the crops, as shares of an image's area; flip: probability; batch: at most a tenth
-    of the training images; init_std: of the weights, the bias starts at 0.
-
-    The learning rate falls with a cosine, epoch by epoch, to 0. No warm-up.
-    """
-
-    epochs: int = 100
-    batch: int = 1024
-    scale: tuple[float, float] = (0.08, 1.0)
-    flip: float = 0.5
-    init_std: float = 0.01
-    interpolation: str = field(default="bilinear", init=False)
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from sslbench.backbones.base import Backbone
 from sslbench.benchmark import Benchmark, Context
 from sslbench.benchmarks.dense.installation import LIBRARIES, diagnosis
-from sslbench.checkpoints.load import LoadedModel
-from sslbench.data.dense import DenseData
 from sslbench.result import ModelCard, Result
+
+if TYPE_CHECKING:
+    from sslbench.backbones.base import Backbone
+    from sslbench.checkpoints.load import LoadedModel
+    from sslbench.data.dense import DenseData
 
 METRICS = ("mIoU", "mAcc", "aAcc")
 HEADS = {"upernet": "UPerNet", "linear": "linear"}

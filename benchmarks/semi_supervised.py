@@ -11,22 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-from torch.nn.functional import normalize
-
-from sslbench.backbones.base import Backbone
 from sslbench.benchmark import Benchmark, Context, Features, FeatureSpec, Splits
 from sslbench.benchmarks.blanks import blanks, one_class
 from sslbench.benchmarks.knn import nearest_votes
 from sslbench.benchmarks.linear import Probe, probe_results
-from sslbench.benchmarks.logistic import fit_logistic
 from sslbench.benchmarks.subsets import find_list, listed, names_in, stratified
 from sslbench.benchmarks.taps import Taps
 from sslbench.benchmarks.topk import accuracy_results, percent, ranked
-from sslbench.checkpoints.load import LoadedModel
 from sslbench.result import Result, digest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sslbench.backbones.base import Backbone
+    from sslbench.checkpoints.load import LoadedModel
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,10 @@ class SemiSupervised(Benchmark):
     def _logistic(
         self, data: Splits, context: Context, label: str, few: Features, test: Features
     ) -> list[Result]:
+        from torch.nn.functional import normalize
+
+        from sslbench.benchmarks.logistic import fit_logistic
+
         x, y = normalize(few.x).to(context.device), few.y.to(context.device)
         queries = normalize(test.x).to(context.device).double()
         weight, ranks = None, {}
@@ -155,6 +159,8 @@ def dishonest(fraction: float, lists: Mapping[float, Tensor], images: int, own: 
     dataset's `own` list may name any number. lists: of every fraction; images: of the whole
     training split.
     """
+    import torch
+
     few, wanted = lists[fraction], max(1.0, fraction * images)
     if own and not wanted / 2 <= len(few) <= 2 * wanted:
         return (

@@ -8,22 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from sslbench.benchmark import Features, Splits
-from sslbench.data.dataset import FileImages
 from sslbench.data.reading import read_lines
 from sslbench.errors import UserError
 from sslbench.system.printing import printable
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FOLDER = "subsets"
 
 
 def find_list(data: Splits, fraction: float) -> Path | None:
     """`{1,10}percent.txt` in the folder of a dataset or in its folder `subsets`, if it is there."""
+    from sslbench.data.dataset import FileImages
+
     if not isinstance(data.train, FileImages):
         return None
     folder = data.train.root.parent  # of train/
@@ -42,6 +45,8 @@ def listed(path: Path, data: Splits, train: Features) -> Tensor:
     An image that could not be read has no row. A name that the dataset does not have, or has in
     several folders, and a list of none of its readable images are a UserError.
     """
+    import torch
+
     wanted = names_in(path)
     places = _places(data.train.names)
     known = {name: places.get(name, []) for name in wanted}
@@ -82,6 +87,8 @@ def stratified(y: Tensor, fraction: float, seed: int) -> Tensor:
     A function of the labels and the seed alone: the same list for every model. Lists are nested:
     a smaller fraction is a subset of a larger one.
     """
+    import torch
+
     labels = y.numpy()
     chosen = []
     for c in np.unique(labels):

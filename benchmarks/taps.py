@@ -9,11 +9,13 @@ in the help of `ibot/evaluation/eval_linear.py`).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from sslbench import plugins
 from sslbench.benchmark import FeatureSpec
-from sslbench.checkpoints.load import LoadedModel
-from sslbench.method import Method
+
+if TYPE_CHECKING:
+    from sslbench.checkpoints.load import LoadedModel
 
 Tap = tuple[int, str]  # last blocks read, pool of `FeatureSpec`
 LARGE = ("ViT-B", "ViT-L", "ViT-H", "ViT-g")  # beginnings of `ModelCard.arch`
@@ -33,6 +35,8 @@ class Taps:
 
     def spec(self, model: LoadedModel, pool: str) -> FeatureSpec:
         """The features of `model`, in the order that its authors' classifiers expect."""
+        from sslbench.method import Method
+
         taps = self.large if model.card.arch.startswith(LARGE) else self.small
         known = model.card.method in plugins.available(plugins.METHODS)
         method = plugins.load(plugins.METHODS, model.card.method) if known else Method

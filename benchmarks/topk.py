@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from sslbench.benchmark import Benchmark, Context, Splits
 from sslbench.result import Result
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TOP = 5  # deepest rank reported
 LEAST_CLASSES = 50  # top-5 says little below this number of classes
@@ -48,4 +50,6 @@ def hit_results(
 
 def percent(hits: Tensor) -> float:
     """Share of True in percent; exact for equal counts whatever the summation order."""
+    import torch
+
     return 100 * int(hits.sum(dtype=torch.int64)) / len(hits)

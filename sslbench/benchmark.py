@@ -11,17 +11,20 @@ from copy import copy
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from threading import Event
-from typing import Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeAlias
 
-import torch
-from torch import Tensor, nn
-
-from sslbench.backbones.base import Backbone
-from sslbench.checkpoints.load import LoadedModel
-from sslbench.data.dataset import ImageDataset
-from sslbench.data.dense import DenseData
-from sslbench.method import UNNORMED, Order
+from sslbench.backbones.config import UNNORMED
 from sslbench.result import ModelCard, Result
+
+if TYPE_CHECKING:  # a benchmark's module is read for its tables, too; without torch
+    import torch
+    from torch import Tensor, nn
+
+    from sslbench.backbones.base import Backbone
+    from sslbench.checkpoints.load import LoadedModel
+    from sslbench.data.dataset import ImageDataset
+    from sslbench.data.dense import DenseData
+    from sslbench.method import Order
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class Splits:
     split: str = "test"
 
 
-Data = Splits | DenseData  # what benchmarks read, by their kind
+Data: TypeAlias = "Splits | DenseData"  # what benchmarks read, by their kind
 
 
 class Context(Protocol):

@@ -18,9 +18,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sslbench.backbones.base import Backbone
+from sslbench.backbones.config import UNNORMED as UNNORMED
 
 Order = Literal["blockwise", "interleaved"]
-UNNORMED = "mean without norm"  # the pooling of patch tokens before the final norm
 
 
 @dataclass(frozen=True)

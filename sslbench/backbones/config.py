@@ -7,6 +7,8 @@ from typing import Annotated, Literal, get_args
 
 from sslbench.settings import Side, setting
 
+UNNORMED = "mean without norm"  # the pooling of patch tokens before the final norm
+
 # name -> (width, depth, heads, std of fresh weights). The papers' 0.02 suits their widths; at 128
 # it would leave all [CLS] tokens nearly equal for hundreds of steps.
 SIZES = {

@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 from sslbench import __version__
+from sslbench.cli import names
 from sslbench.cli.app import app, console, say
+from sslbench.cli.checks import check_changes, check_config
 from sslbench.errors import RunError, UserError, nearest
 
 
@@ -18,22 +20,27 @@ def list_(
     ] = None,
 ) -> None:
     """What is installed: methods, tokenizers, benchmarks, recipes, backbones, datasets."""
-    from sslbench.cli.overview import inventory
+    from sslbench.cli.overview import kinds
 
-    listed = inventory()
+    listed = kinds()
     if kind is not None and kind not in listed:
         raise UserError(f"nothing to list of kind {kind!r}: {nearest(kind, listed)}.")
     for title in [kind] if kind else listed:
         console.print(f"[bold]{title}[/bold]")
-        width = max(24, *map(len, listed[title]))
-        for name, about in listed[title].items():
+        lines = listed[title]()
+        width = max(24, *map(len, lines))
+        for name, about in lines.items():
             say(f"  {name:<{width}} {about}")
 
 
 @app.command()
 def settings(
     config: Annotated[
-        str, typer.Argument(help="A recipe by name (see `sslbench list configs`) or a .py file.")
+        str,
+        typer.Argument(
+            help="A recipe by name (see `sslbench list configs`) or a .py file.",
+            autocompletion=names.completing(names.recipes),
+        ),
     ],
     set_: Annotated[
         list[str] | None,
@@ -41,6 +48,8 @@ def settings(
     ] = None,
 ) -> None:
     """A recipe's settings: value, meaning, unit, bounds and where each value comes from."""
+    check_config(config)
+    check_changes(set_ or [])
     from sslbench.recipes.explain import explain
 
     say(*explain(config, set_ or []))

@@ -2,8 +2,8 @@
 
 from sslbench.cli import (  # noqa: F401  (they add their commands to the app)
     about,
+    evaluate,
     features,
-    judge,
     new,
     tokenizer,
     train,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import platform
 import shutil
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import EntryPoint, PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
-
-import torch
 
 from sslbench import plugins
 from sslbench.backbones.config import SIZES, SWINS
@@ -18,58 +20,93 @@ from sslbench.errors import UserError
 from sslbench.recipes.discovery import config_faults
 from sslbench.recipes.load import benchmark_configs, config_files, load_recipe
 from sslbench.storage.home import home, writing
-from sslbench.system.machine import usable_cores
-from sslbench.training.step import use_bf16
+from sslbench.system.machine import cpu_flags, usable_cores
 
 PACKAGES = ("torch", "torchvision", "timm", "onedl-mmengine", "scikit-learn", "safetensors")
+DATASETS = {
+    "shapes": "procedural shapes, generated on first use",
+    "digits": "scikit-learn's handwritten digits",
+    "torchvision:NAME": "any classification set of torchvision",
+    "DIR or FILE.txt": "your images, with or without class folders, or a list of files",
+}
 
 
 def inventory() -> dict[str, dict[str, str]]:
     """kind -> name -> one line about it."""
-    listed: dict[str, dict[str, str]] = {}
-    for kind, group in (("methods", plugins.METHODS), ("tokenizers", plugins.TOKENIZERS)):
-        listed[kind] = {name: _about(group, name) for name in plugins.available(group)}
-    benchmarks = {}
+    return {kind: lines() for kind, lines in kinds().items()}
+
+
+def kinds() -> dict[str, Callable[[], dict[str, str]]]:
+    """kind -> the function that returns name -> one line about it; a few load torch."""
+    return {
+        "methods": partial(_plugins, plugins.METHODS),
+        "tokenizers": partial(_plugins, plugins.TOKENIZERS),
+        "benchmarks": _benchmarks,
+        "configs": _recipes,
+        **{
+            f"configs of {name}": partial(_benchmark_configs, name)
+            for name in plugins.available(plugins.BENCHMARKS)
+            if benchmark_configs(name)
+        },
+        "backbones": _backbones,
+        "weights": _weights,
+        "datasets": lambda: DATASETS,
+    }
+
+
+def _plugins(group: str) -> dict[str, str]:
+    return {name: _about(group, name, e) for name, e in plugins.available(group).items()}
+
+
+def _benchmarks() -> dict[str, str]:
+    lines = {}
     for name in plugins.available(plugins.BENCHMARKS):
         try:
-            found = plugins.load(plugins.BENCHMARKS, name)
+            kind = plugins.load(plugins.BENCHMARKS, name)
         except UserError as error:
-            benchmarks[name] = f"broken: {error}"
+            lines[name] = f"broken: {error}"
             continue
-        suites = ", ".join(found.suites)
-        benchmarks[name] = f"version {found.version}, suites {suites}: {_first_line(found.__doc__)}"
-    listed["benchmarks"] = benchmarks
+        suites = ", ".join(kind.suites)
+        lines[name] = f"version {kind.version}, suites {suites}: {_first_line(kind.__doc__)}"
+    return lines
+
+
+def _recipes() -> dict[str, str]:
+    lines = {name: _recipe_line(name, path) for name, path in config_files().items()}
+    faults = config_faults().items()
+    return lines | {n: f"broken: {w}" for n, w in faults if n.startswith("configs ")}
+
+
+def _benchmark_configs(benchmark: str) -> dict[str, str]:
     faults = config_faults()
-    listed["configs"] = {name: _recipe_line(name, path) for name, path in config_files().items()}
-    listed["configs"] |= {n: f"broken: {w}" for n, w in faults.items() if n.startswith("configs ")}
-    for name in benchmarks:
-        if own := benchmark_configs(name):
-            wrong = {n: faults.get(f"{name}/{n}", "") for n in own}
-            listed[f"configs of {name}"] = {
-                n: f"broken: {wrong[n]}" if wrong[n] else _config_line(path)
-                for n, path in own.items()
-            }
-    listed["backbones"] = {
-        n: f"width {w}, depth {d}, heads {h}" for n, (w, d, h, _) in SIZES.items()
-    } | {n: f"width {w}, blocks {d}, heads {h} a stage" for n, (w, d, h, _) in SWINS.items()}
-    listed["weights"] = {
-        r.name: f"{r.arch}, {r.data}, as {r.filename}" for r in releases().values()
+    return {
+        name: f"broken: {fault}"
+        if (fault := faults.get(f"{benchmark}/{name}"))
+        else _config_line(path)
+        for name, path in benchmark_configs(benchmark).items()
     }
-    listed["datasets"] = {
-        "shapes": "procedural shapes, generated on first use",
-        "digits": "scikit-learn's handwritten digits",
-        "torchvision:NAME": "any classification set of torchvision",
-        "DIR or FILE.txt": "your images, with or without class folders, or a list of files",
-    }
-    return listed
 
 
-def _about(group: str, name: str) -> str:
+def _backbones() -> dict[str, str]:
+    return {n: f"width {w}, depth {d}, heads {h}" for n, (w, d, h, _) in SIZES.items()} | {
+        n: f"width {w}, blocks {d}, heads {h} per stage" for n, (w, d, h, _) in SWINS.items()
+    }
+
+
+def _weights() -> dict[str, str]:
+    return {r.name: f"{r.arch}, {r.data}, as {r.filename}" for r in releases().values()}
+
+
+def _about(group: str, name: str, entry: EntryPoint) -> str:
+    """The first line of a module's docstring; ours are read, as importing them loads torch."""
+    if _is_ours(entry) and (spec := find_spec(entry.module)) and spec.origin:
+        tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+        return _first_line(ast.get_docstring(tree)) or entry.module
     try:
-        found = plugins.load(group, name)
+        plugin = plugins.load(group, name)
     except UserError as error:
         return f"broken: {error}"
-    return _first_line(sys.modules[found.__module__].__doc__) or found.__module__
+    return _first_line(sys.modules[plugin.__module__].__doc__) or plugin.__module__
 
 
 def _first_line(text: str | None) -> str:
@@ -110,16 +147,43 @@ def _disk() -> tuple[bool, str]:
     return free > 2, f"{free:.0f} GiB free for {folder}"
 
 
+def _is_ours(entry: EntryPoint) -> bool:
+    return plugins.package_of(entry) == "sslbench" and not plugins.clash(entry.group, entry.name)
+
+
+def _has_gpu() -> bool:
+    """Whether a driver of a GPU is there; asking torch takes seconds."""
+    drivers = (Path("/proc/driver/nvidia"), Path("/dev/nvidiactl"), Path("/dev/kfd"))
+    return any(path.exists() for path in drivers) or shutil.which("nvidia-smi") is not None
+
+
+def _gpus() -> list[str]:
+    if not _has_gpu():
+        return []
+    import torch
+
+    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+
+
+def _multiplies_bf16() -> bool:
+    """As `training.step.use_bf16` decides, from the flags of the CPU where there is no GPU."""
+    if not _gpus() and (flags := cpu_flags()):
+        return not flags.isdisjoint(("avx512_bf16", "amx_tile"))
+    import torch
+
+    from sslbench.training.step import use_bf16
+
+    return use_bf16("auto", torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
 def diagnosis() -> dict[str, tuple[bool, str]]:
     """name -> (fine, what was found)."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     found = {
         "python": (sys.version_info >= (3, 11), platform.python_version()),
-        "device": (True, ", ".join(gpus) or f"CPU, {usable_cores()} cores, no GPU"),
+        "device": (True, ", ".join(_gpus()) or f"CPU, {usable_cores()} cores, no GPU"),
         "memory": (memory > 4, f"{memory:.0f} GiB"),
-        "bf16": (True, "used" if use_bf16("auto", device) else "not on this hardware: fp32"),
+        "bf16": (True, "used" if _multiplies_bf16() else "not on this hardware: fp32"),
         "disk": _disk(),
     }
     for package in PACKAGES:
@@ -128,7 +192,9 @@ def diagnosis() -> dict[str, tuple[bool, str]]:
         except PackageNotFoundError:
             found[package] = (False, "missing; run `make setup`")
     for group in (plugins.METHODS, plugins.TOKENIZERS, plugins.BENCHMARKS):
-        for name in plugins.available(group):
+        for name, entry in plugins.available(group).items():
+            if group != plugins.BENCHMARKS and _is_ours(entry):
+                continue  # importing it takes seconds, and the tests have done so
             try:
                 plugin = plugins.load(group, name)
             except UserError as error:

@@ -7,8 +7,11 @@ from typing import Annotated
 
 import typer
 
+from sslbench.cli import names
 from sslbench.cli.app import app, console, say
-from sslbench.cli.train import Config, Data, Out, Processes, Resume, Set
+from sslbench.cli.checks import check_training, with_shortcuts
+from sslbench.cli.train import Config, Data, Epochs, Out, Processes, Resume, Seed, Set
+from sslbench.plugins import TOKENIZERS
 
 tokenizer_app = typer.Typer(help="Train, convert and look at the image tokenizers of BEiT.")
 app.add_typer(tokenizer_app, name="tokenizer")
@@ -25,20 +28,29 @@ Size = Annotated[int, typer.Option(min=1, help="Side of the square crop in pixel
 
 @tokenizer_app.command("train")
 def tokenizer_train(
-    kind: Annotated[str, typer.Option(help="The tokenizer by name (see `list`).")] = "dvae",
+    kind: Annotated[
+        str,
+        typer.Option(
+            help="The tokenizer by name (see `list`).",
+            autocompletion=names.completing(names.tokenizers),
+        ),
+    ] = "dvae",
     config: Config = None,
     data: Data = None,
     out: Out = None,
     set_: Set = None,
+    seed: Seed = None,
+    epochs: Epochs = None,
     resume: Resume = False,
     nproc: Processes = 1,
 ) -> None:
     """Train a tokenizer; reports reconstruction error and codebook usage on held-out images."""
+    changes = with_shortcuts(set_ or [], seed, epochs)
+    check_training(TOKENIZERS, kind, config, out, changes, resume)
     from sslbench.evaluation.reconstruction import evaluate_tokenizer
-    from sslbench.plugins import TOKENIZERS
     from sslbench.training.start import start
 
-    folder = start(kind, config, data, out, set_ or [], resume, nproc, console, TOKENIZERS)
+    folder = start(kind, config, data, out, changes, resume, nproc, console, TOKENIZERS)
     if folder:
         say(evaluate_tokenizer(folder))
 
@@ -55,7 +67,6 @@ def tokenizer_convert(
 ) -> None:
     """Make a published tokenizer a run directory: --set needs.tokenizer=DIR then takes it."""
     from sslbench.checkpoints.modules import convert_module
-    from sslbench.plugins import TOKENIZERS
     from sslbench.training.folder import check_free
 
     check_free(out)
@@ -75,7 +86,6 @@ def tokenizer_encode(
     from sslbench.checkpoints.modules import load_module
     from sslbench.data.images import open_dataset
     from sslbench.evaluation.codes import cached_codes
-    from sslbench.plugins import TOKENIZERS
 
     images = open_dataset(data, split)
     with console.status("encoding") as status:
@@ -101,7 +111,6 @@ def tokenizer_reconstruct(
     from sslbench.checkpoints.modules import load_module
     from sslbench.data.images import open_dataset
     from sslbench.evaluation.reconstruction import draw_reconstructions
-    from sslbench.plugins import TOKENIZERS
 
     images = open_dataset(data, split)
     say(draw_reconstructions(load_module(tokenizer, TOKENIZERS), images, size, out))

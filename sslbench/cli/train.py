@@ -7,11 +7,18 @@ from typing import Annotated
 
 import typer
 
+from sslbench.cli import names
 from sslbench.cli.app import app, console, say
+from sslbench.cli.checks import check_training, with_shortcuts
 from sslbench.errors import UserError
+from sslbench.plugins import METHODS
 
 Config = Annotated[
-    str | None, typer.Option(help="A recipe by name (see `sslbench list`) or a .py file.")
+    str | None,
+    typer.Option(
+        help="A recipe by name (see `sslbench list`) or a .py file.",
+        autocompletion=names.completing(names.recipes),
+    ),
 ]
 Data = Annotated[
     str | None,
@@ -27,9 +34,14 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change a setting of the recipe, e.g. train.epochs=10; repeatable."),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Short for --set train.seed=N.")]
+Epochs = Annotated[float | None, typer.Option(help="Short for --set train.epochs=X.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Resume the run in --out.")]
 Processes = Annotated[
-    int, typer.Option("--nproc", min=1, help="Processes on this machine, one a GPU (torchrun).")
+    int,
+    typer.Option(
+        "--nproc", min=1, help="Processes on this machine, one process per GPU (torchrun)."
+    ),
 ]
 
 
@@ -37,16 +49,21 @@ Processes = Annotated[
 def pretrain(
     method: Annotated[
         str | None,
-        typer.Option(help="The method by name, e.g. ibot (see `list`); unset: the config's."),
+        typer.Option(
+            help="The method by name, e.g. ibot (see `list`); unset: the config's.",
+            autocompletion=names.completing(names.methods),
+        ),
     ] = None,
     config: Config = None,
     data: Data = None,
     out: Out = None,
     set_: Set = None,
+    seed: Seed = None,
+    epochs: Epochs = None,
     resume: Resume = False,
     nproc: Processes = 1,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what the run would take; needs no data.")
+        bool, typer.Option("--dry-run", help="Only report what the run would take; needs no data.")
     ] = False,
 ) -> None:
     """Pretrain a backbone with one method.
@@ -54,15 +71,17 @@ def pretrain(
     With neither --config nor --data: the embedded dataset and a recipe of minutes on two CPU cores.
     With --data alone: a recipe for photographs, fitted to their number and this machine.
     """
+    changes = with_shortcuts(set_ or [], seed, epochs)
+    check_training(METHODS, method, config, out, changes, resume)
     if dry_run:
+        if resume:
+            raise UserError("--resume continues a run and --dry-run only reports; drop one.")
         from sslbench.training import runs
         from sslbench.training.dry_run import report
 
-        if resume:
-            raise UserError("--resume goes on with a run and --dry-run only looks; drop one.")
-        recipe, said = runs.choose_recipe(method, config, data, set_ or [])
-        say(*([said] if said else []), *report(recipe, nproc))
+        recipe, remark = runs.choose_recipe(method, config, data, changes)
+        say(*([remark] if remark else []), *report(recipe, nproc))
         return
     from sslbench.training.start import start
 
-    start(method, config, data, out, set_ or [], resume, nproc, console)
+    start(method, config, data, out, changes, resume, nproc, console)

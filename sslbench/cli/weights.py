@@ -35,7 +35,7 @@ def convert(
 
 @app.command()
 def export(
-    run: Annotated[Path, typer.Argument(help="A run directory; the run may be going on.")],
+    run: Annotated[Path, typer.Argument(help="A run directory; the run may still be training.")],
     out: Annotated[
         Path | None,
         typer.Option(help="The .safetensors file; unset: weights-stepN.safetensors in the run."),

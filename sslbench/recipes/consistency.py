@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sslbench import plugins
-from sslbench.backbones.build import check_backbone
 from sslbench.errors import UserError
-from sslbench.method import Method
 from sslbench.recipes.recipe import Recipe, peak_lr
-from sslbench.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from sslbench.method import Method
 
 
 def check(recipe: Recipe, method_class: type[Any]) -> None:
@@ -18,6 +18,10 @@ def check(recipe: Recipe, method_class: type[Any]) -> None:
 
     method_class: a `Method`, or a `Tokenizer` that is none.
     """
+    from sslbench.backbones.build import check_backbone
+    from sslbench.method import Method
+    from sslbench.tokenizer import Tokenizer
+
     if issubclass(method_class, Tokenizer) and not issubclass(method_class, Method):
         raise UserError(
             f"the tokenizer {recipe.method_name!r} is not trained here; convert the published one "

@@ -8,11 +8,10 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sslbench import plugins
 from sslbench.errors import UserError, nearest
-from sslbench.method import Method
 from sslbench.recipes.consistency import check
 from sslbench.recipes.discovery import all_configs, check_unclaimed
 from sslbench.recipes.recipe import (
@@ -27,6 +26,9 @@ from sslbench.recipes.recipe import (
     TrainConfig,
 )
 from sslbench.settings import typed
+
+if TYPE_CHECKING:
+    from sslbench.method import Method
 
 __all__ = [
     "IMAGENET_MEAN",

@@ -46,11 +46,14 @@ class View:
         return replace(self, names=names, **{k: v for k, v in settings.items() if v})
 
 
+def layouts() -> dict[str, dict[str, Any]]:
+    """name -> settings of every layout."""
+    return tomllib.loads((files("sslbench.results") / LAYOUTS).read_text(encoding="utf-8"))
+
+
 def layout_view(name: str) -> View:
     """Return the view of a layout; UserError if it does not exist."""
-    known: dict[str, dict[str, Any]] = tomllib.loads(
-        (files("sslbench.results") / LAYOUTS).read_text(encoding="utf-8")
-    )
+    known = layouts()
     if name not in known:
         raise UserError(f"unknown layout {name!r}: {nearest(name, known)}.")
     values: dict[str, Any] = dict(known[name])

@@ -19,6 +19,15 @@ def usable_cores() -> int:
     return max(1, int(min([_affinity(), *_quotas()])) // max(1, shared_by))
 
 
+def cpu_flags() -> set[str]:
+    """What Linux says the first CPU can do, e.g. "avx512_bf16"; empty where nothing says so."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    return next((set(line.split()) for line in lines if line.startswith("flags")), set())
+
+
 def limit_threads(wanted: int = 0) -> None:
     """Give torch `wanted` threads; 0: its default, but at most `usable_cores`.
 

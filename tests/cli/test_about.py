@@ -15,6 +15,8 @@ def test_help_and_version(sslbench) -> None:
     assert sslbench().code == sslbench("--help").code == 0
     assert "pretrain" in sslbench().out
     assert re.fullmatch(r"\d+\.\d+\S*\n", sslbench("version").out)
+    assert sslbench("--version").out == sslbench("version").out
+    assert sslbench("pretrain", "-h").out == sslbench("pretrain", "--help").out
 
 
 def test_debug_shows_the_traceback(monkeypatch) -> None:

@@ -65,7 +65,12 @@ PRETRAIN = {
     "data of many processes": ("--nproc 2 --data {root}/empty", "contains no images"),
     "batch of many processes": ("--nproc 3", "batch_size=8 cannot be shared by 3 processes"),
     "nothing to resume": ("--resume", "holds no run .config.json is missing"),
-    "unknown option": ("--epochs 3", "No such option: --epochs"),
+    "unknown option": ("--epoch 3", "No such option: --epoch"),
+    "two seeds": ("--seed 3 --set train.seed=4", "--seed 3 contradicts --set train.seed=4; drop"),
+    "two lengths": ("--epochs 3 --set train.epochs=4", "--epochs 3.0 contradicts --set train.ep"),
+    "endless training": ("--epochs -1", "train.epochs=-1.0: must be greater"),
+    "no process": ("--nproc 0", "Invalid value for '--nproc'"),
+    "a file to train in": ("--out {config}", "--out .*dino.py is a file; name a folder"),
     "ill-typed option": ("--nproc two", "Invalid value for '--nproc'"),
 }
 
@@ -91,6 +96,10 @@ EVALUATE = {
     "unlabelled": ("--data {images} --split validation", "has no validation split"),
     "missing data": ("--data {root}/nowhere", "nowhere does not exist"),
     "split": ("--split tset", "Unknown split 'tset': did you mean 'test'"),
+    "a file of records": ("--out {config}", "--out .*dino.py is a file; name a folder"),
+    "suite before data": ("--suite ful --data {root}/nowhere", "unknown suite 'ful'"),
+    "benchmark before models": ("--benchmark knnn --model {root}/nowhere", "benchmark 'knnn'"),
+    "split before models": ("--split tset --model {root}/nowhere", "Unknown split 'tset'"),
 }
 
 

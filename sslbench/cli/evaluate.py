@@ -1,4 +1,4 @@
-"""Commands that judge and compare: `evaluate`, `table`, `demo`, `reference`."""
+"""Commands that evaluate and compare: `evaluate`, `table`, `demo`, `reference`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from typing import Annotated
 
 import typer
 
+from sslbench.cli import names
 from sslbench.cli.app import RESULTS, RUNS, app, console, say
+from sslbench.cli.checks import check_evaluation
 from sslbench.errors import RunError
 
 Models = Annotated[
     list[str] | None,
     typer.Option(
         "--model",
-        help="What to judge: a run directory, a checkpoint "
+        help="What to evaluate: a run directory, a checkpoint "
         "FILE[?key=teacher|student&arch=ViT-S/16], released weights by name (see `list`), "
         "timm:NAME, a folder of transformers, random-init:vit_small/16@224 or pixels:64; NAME=PATH "
         "gives it a name of your own; repeatable. Unset: the newest run "
@@ -28,10 +30,18 @@ Models = Annotated[
 @app.command()
 def evaluate(
     suite: Annotated[
-        str, typer.Option(help="full, frozen, dense or papers (see `list`).")
+        str,
+        typer.Option(
+            help="full, frozen, dense or papers (see `list`).",
+            autocompletion=names.completing(names.suites),
+        ),
     ] = "full",
     benchmark: Annotated[
-        list[str] | None, typer.Option(help="Single benchmarks instead of a suite; repeatable.")
+        list[str] | None,
+        typer.Option(
+            help="Single benchmarks instead of a suite; repeatable.",
+            autocompletion=names.completing(names.benchmarks),
+        ),
     ] = None,
     model: Models = None,
     data: Annotated[
@@ -43,7 +53,7 @@ def evaluate(
     ] = None,
     data_name: Annotated[
         str | None,
-        typer.Option(help="What tables call the images; unset: the folder's name."),
+        typer.Option(help="The name of the images in tables; unset: the folder's name."),
     ] = None,
     coco: Annotated[
         str | None,
@@ -57,24 +67,30 @@ def evaluate(
         list[str] | None,
         typer.Option(
             help="Of detection or segmentation, instead of the one made for the architecture: a "
-            "name (see `list`) or a .py FILE; repeatable."
+            "name (see `list`) or a .py FILE; repeatable.",
+            autocompletion=names.completing(names.benchmark_configs),
         ),
     ] = None,
     classifier: Annotated[
         Path | None,
-        typer.Option(help="The linear classifier released with the model, judged too."),
+        typer.Option(help="The linear classifier released with the model, evaluated too."),
     ] = None,
-    split: Annotated[str, typer.Option(help="The split to judge on: validation or test.")] = "test",
+    split: Annotated[
+        str, typer.Option(help="The split to evaluate on: validation or test.")
+    ] = "test",
     out: Annotated[Path, typer.Option(help="Where records and tables go.")] = RESULTS / "mine",
     force: Annotated[
-        bool, typer.Option(help="Compute again what has a record already, features too.")
+        bool, typer.Option(help="Compute again what has a record already, features included.")
     ] = False,
     jobs: Annotated[
         int | None,
-        typer.Option(min=1, help="Detectors and such trained at a time; unset: 2, or 1 on a GPU."),
+        typer.Option(
+            min=1, help="Detectors and segmenters trained at a time; unset: 2, or 1 on a GPU."
+        ),
     ] = None,
 ) -> None:
-    """Judge backbones with the papers' protocols; floors are always measured too."""
+    """Evaluate backbones with the papers' protocols; floors are always measured too."""
+    check_evaluation(suite, benchmark or (), split, out)
     from sslbench.evaluation import evaluate, opening
     from sslbench.training import runs
 
@@ -103,29 +119,33 @@ def evaluate(
 def table(
     out: Annotated[Path, typer.Option(help="The folder of records.")] = RESULTS / "mine",
     layout: Annotated[
-        str, typer.Option(help="frozen, all or a paper's, e.g. ibot-table1.")
+        str,
+        typer.Option(
+            help="frozen, all or a paper's, e.g. ibot-table1.",
+            autocompletion=names.completing(names.layouts),
+        ),
     ] = "frozen",
     format: Annotated[
         str | None,
-        typer.Option(help="md, latex or csv; unset: what a terminal is wide enough for, or md."),
+        typer.Option(help="md, latex or csv; unset: md, narrowed to the terminal."),
     ] = None,
     published: Annotated[
-        bool, typer.Option("--published", help="Set the papers' figures beside the records.")
+        bool, typer.Option("--published", help="Show the papers' figures beside the records.")
     ] = False,
     columns: Annotated[
-        str, typer.Option(help='These alone, in this order, e.g. "linear, knn k=20 top1".')
+        str, typer.Option(help='Only these columns, in this order, e.g. "linear, knn k=20 top1".')
     ] = "",
     rows: Annotated[
-        str, typer.Option(help='These alone, in this order, e.g. "dino ViT-S/16, ibot*".')
+        str, typer.Option(help='Only these rows, in this order, e.g. "dino ViT-S/16, ibot*".')
     ] = "",
     labels: Annotated[
-        str, typer.Option(help='What rows are named by, e.g. "method, arch, parameters".')
+        str, typer.Option(help='The columns that name a row, e.g. "method, arch, parameters".')
     ] = "",
     name: Annotated[
         list[str] | None,
         typer.Option(help="OLD=NEW: what is shown instead of a name or heading; repeatable."),
     ] = None,
-    caption: Annotated[str, typer.Option(help="Instead of the usual one.")] = "",
+    caption: Annotated[str, typer.Option(help="The caption; unset: the usual one.")] = "",
     label: Annotated[str, typer.Option(help=r"Of LaTeX's \ref; unset: tab: and the data.")] = "",
 ) -> None:
     """Print the comparison table of the records in a folder."""
@@ -154,7 +174,7 @@ def demo(
 @app.command()
 def reference(
     jobs: Annotated[int, typer.Option(min=1, help="Models trained at a time.")] = 2,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs a method, seeds 0, 1, ...")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs per method, seeds 0, 1, ...")] = 3,
 ) -> None:
     """The reference runs of the embedded dataset: longer recipes, several seeds, resumable."""
     runs, out = RUNS / "reference", RESULTS / "shapes"

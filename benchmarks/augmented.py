@@ -1,0 +1,21 @@
+"""The settings of probes that learn from augmented crops, see `online`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Online:
+    """scale: of the crops, as shares of an image's area; flip: probability; batch: at most a tenth
+    of the training images; init_std: of the weights, the bias starts at 0.
+
+    The learning rate falls with a cosine, epoch by epoch, to 0. No warm-up.
+    """
+
+    epochs: int = 100
+    batch: int = 1024
+    scale: tuple[float, float] = (0.08, 1.0)
+    flip: float = 0.5
+    init_std: float = 0.01
+    interpolation: str = field(default="bilinear", init=False)

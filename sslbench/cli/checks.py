@@ -1,0 +1,96 @@
+"""Checks of options that need neither data nor models, made before anything else happens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sslbench import plugins
+from sslbench.cli import names
+from sslbench.data.splits import split_named
+from sslbench.errors import UserError, nearest
+
+
+def check_evaluation(suite: str, benchmarks: Sequence[str], split: str, out: Path) -> None:
+    """Raises UserError for an unknown suite, benchmark or split and an `out` that is a file."""
+    for name in benchmarks:
+        check_known(plugins.BENCHMARKS, name)
+    if not benchmarks and suite not in (suites := names.suites()):
+        raise UserError(f"unknown suite {suite!r}: {nearest(suite, suites)}.")
+    split_named(split)
+    check_folder(out)
+
+
+def check_known(group: str, name: str) -> None:
+    """Raises UserError where no plugin of a group has this name."""
+    if name not in (known := plugins.available(group)):
+        raise UserError(f"unknown {plugins.kind_of(group)} {name!r}: {nearest(name, known)}.")
+
+
+def check_config(config: str) -> None:
+    """Raises UserError for a recipe that is neither installed nor a file."""
+    if config.endswith(".py"):
+        if not Path(config).is_file():
+            raise UserError(f"config file {config!r} does not exist; check the path.")
+    elif config not in (known := names.recipes()):
+        raise UserError(f"unknown config {config!r}: {nearest(config, known)}.")
+
+
+def check_changes(changes: Sequence[str]) -> None:
+    """Raises UserError for a --set that is not key=value."""
+    for change in changes:
+        key, equals, _ = change.partition("=")
+        if not (key and equals):
+            raise UserError(f"--set {change!r} is not of the form key=value, e.g. train.epochs=10.")
+
+
+def check_folder(out: Path | None) -> None:
+    """Raises UserError for an --out that is there and is no folder."""
+    if out is not None and out.exists() and not out.is_dir():
+        raise UserError(f"--out {out} is a file; name a folder.")
+
+
+def check_training(
+    group: str,
+    method: str | None,
+    config: str | None,
+    out: Path | None,
+    changes: Sequence[str],
+    resume: bool,
+) -> None:
+    """Raises UserError for options of a training command that are wrong whatever the data is."""
+    if method is not None:
+        check_known(group, method)
+    if config is not None:
+        check_config(config)
+    if method is None and config is None and not resume:
+        raise UserError("nothing says what to train; pass --method NAME or --config NAME.")
+    check_changes(changes)
+    if resume and out is None:
+        raise UserError("--resume needs --out DIR, the run to resume.")
+    check_folder(out)
+
+
+def with_shortcuts(changes: Sequence[str], seed: int | None, epochs: float | None) -> list[str]:
+    """`changes` with those that --seed and --epochs stand for.
+
+    Raises UserError where a --set gives the same setting another value.
+    """
+    shortcuts = {"seed": seed, "epochs": epochs}
+    added = []
+    for name, value in shortcuts.items():
+        if value is None:
+            continue
+        for change in changes:
+            key, _, text = change.partition("=")
+            if key == f"train.{name}" and not _same(text, value):
+                raise UserError(f"--{name} {value} contradicts --set {change}; drop one of them.")
+        added.append(f"train.{name}={value}")
+    return [*changes, *added]
+
+
+def _same(text: str, value: float) -> bool:
+    try:
+        return float(text) == value
+    except ValueError:
+        return False
