@@ -116,7 +116,7 @@ def test_a_failure_says_the_last_words(child, context, does: str, error, said: s
 def test_a_cancelled_suite_ends_the_process(child, context):
     child('echo $$ > "$dir/pid"; echo \'{"step": 1}\' > "$dir/log.jsonl"; exec sleep 60')
     context.progress = lambda *_: context.cancelled.set()
-    with pytest.raises(RunError, match="was interrupted; repeat the command to go on with it"):
+    with pytest.raises(RunError, match="was interrupted; repeat the command to resume it"):
         train_and_test(CONFIG, context)
     with pytest.raises(ProcessLookupError):
         os.kill(int((context.work_dir / "pid").read_text()), 0)
