@@ -1,4 +1,4 @@
-"""Unsupervised classification: how well clusters agree with the classes of the judged split.
+"""Unsupervised classification: how well clusters agree with the classes of the evaluated split.
 
 Two answers to "whose clusters?", never mixed: k-means on the frozen features, and the arg-max of
 the method's own [CLS] head where the source has one. Source: iBOT (arXiv:2111.07832) section 4.1
@@ -107,7 +107,7 @@ class Clustering(Benchmark):
 
 
 def without_clusters(data: Splits, y: Tensor) -> str:
-    """Why clusters of the judged images, of classes `y`, say nothing; "" where they do."""
+    """Why clusters of the evaluated images, of classes `y`, say nothing; "" where they do."""
     if len(y.unique()) < 2:
         return f"The {data.split} split of {data.name} holds one class, which is one cluster."
     if len(y) <= len(data.classes):

@@ -82,9 +82,9 @@ class Detection(Benchmark):
 
         config = read_config(self.name, self.protocol.config)
         metrics = train_and_test(prepare(config, context.model, data, context.seed), context)
-        found = metrics or NOTHING_DETECTED
+        scores = metrics or NOTHING_DETECTED
         return [
             context.result(self, data, "", METRICS[name], 100 * value, data.test.count)
-            for name, value in found.items()
+            for name, value in scores.items()
             if name in METRICS and value >= 0  # pycocotools: -1 where no object has the size
         ]

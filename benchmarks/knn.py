@@ -1,7 +1,7 @@
 """Weighted k-NN on frozen features, as DINO and iBOT report it.
 
-Every judged image asks its k nearest images of the bank (cosine similarity s), each of which votes
-for its class with weight exp(s / T). Source: DINO (arXiv:2104.14294) section 4.2.1 and appendix F,
+The k nearest images of the bank (cosine similarity s) of each evaluated image vote for their class
+with weight exp(s / T). Source: DINO (arXiv:2104.14294) section 4.2.1 and appendix F,
 `dino/eval_knn.py:30-206`, `ibot/evaluation/eval_knn.py:57-283`. The papers quote the best k,
 usually 20; every k is recorded here and none is picked.
 """
@@ -88,7 +88,7 @@ def nearest_votes(
     ks = sorted(ks)
     if not ks:
         return {}
-    found: dict[int, list[Tensor]] = {k: [] for k in ks}
+    votes_of: dict[int, list[Tensor]] = {k: [] for k in ks}
     chunk = max(1, min(1024, SIMILARITIES // len(labels)))
     for x in test.x.split(chunk):
         similarity, index = (torch.nn.functional.normalize(x.to(device)) @ keys).topk(ks[-1], dim=1)
@@ -97,5 +97,5 @@ def nearest_votes(
         for start, k in zip([0, *ks], ks, strict=False):
             votes.scatter_add_(1, label[:, start:k], weight[:, start:k])
             best = ranked(votes)
-            found[k].append(best.masked_fill(votes.gather(1, best) == 0, -1).cpu())
-    return {k: torch.cat(parts) for k, parts in found.items()}
+            votes_of[k].append(best.masked_fill(votes.gather(1, best) == 0, -1).cpu())
+    return {k: torch.cat(parts) for k, parts in votes_of.items()}

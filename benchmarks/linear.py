@@ -54,7 +54,7 @@ class Probe:
 class LinearProtocol:
     """taps: features read for each pooling, not standardised; the rest as named.
 
-    classifier: sha256 of the released weights that are judged, "" where a grid is trained.
+    classifier: sha256 of the released weights that are evaluated, "" where a grid is trained.
     """
 
     probe: Probe = field(default_factory=Probe)
@@ -66,7 +66,7 @@ class LinearProtocol:
 
 
 class Linear(Benchmark):
-    """Linear probe; "best of 45 lr" picks the rate on the judged split, as the papers do."""
+    """Linear probe; "best of 45 lr" picks the rate on the evaluated split, as the papers do."""
 
     name = "linear"
     version = "2"

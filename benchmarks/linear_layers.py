@@ -48,7 +48,7 @@ class LinearLayers(Benchmark):
     headings = {("best block", "top1"): "linear, best block"}
 
     def protocols(self, model: LoadedModel, data: Splits) -> list[LinearLayersProtocol]:
-        """One: the features are the protocol's, whatever the method is judged by elsewhere."""
+        """One: the features are the protocol's, whatever the method is evaluated with elsewhere."""
         return [self.protocol]
 
     def run(self, backbone: Backbone, data: Splits, context: Context) -> list[Result]:

@@ -39,5 +39,5 @@ def fit_logistic(
 
     first = np.zeros(shape) if start is None else start.cpu().numpy()
     options = {"maxiter": 500, "gtol": 1e-7, "ftol": 1e-12}
-    found = minimize(objective, first.ravel(), jac=True, method="L-BFGS-B", options=options)
-    return torch.from_numpy(found.x).view(shape).to(x.device)
+    solution = minimize(objective, first.ravel(), jac=True, method="L-BFGS-B", options=options)
+    return torch.from_numpy(solution.x).view(shape).to(x.device)

@@ -1,9 +1,9 @@
 """Linear layers trained as in the papers: on augmented crops, with the frozen backbone in the loop.
 
 Every epoch shows each training image once, in a new random resized crop; after it the layers are
-judged on centre crops. Source: `dino/eval_linear.py`, `ibot/evaluation/eval_linear_multi.py`,
+evaluated on centre crops. Source: `dino/eval_linear.py`, `ibot/evaluation/eval_linear_multi.py`,
 `beit/run_linear_eval.py`, which share this loop. What is random about an image is a function of the
-seed, the epoch and the image, so a run that is cut off goes on with its next epoch as if nothing
+seed, the epoch and the image, so a run that is cut off resumes with its next epoch as if nothing
 had happened.
 """
 
@@ -60,7 +60,7 @@ class Crop:
 
 @dataclass(frozen=True)
 class History:
-    """hits: int64 (epochs, layers, 2), top-1 and top-5 on the judged split; n: images judged."""
+    """hits: int64 (epochs, layers, 2), top-1 and top-5 of the n evaluated images."""
 
     hits: Tensor
     n: int
@@ -116,7 +116,7 @@ def train(
     data: Splits,
     context: Context,
 ) -> History:
-    """Trains one layer for each of `features` and judges all of them after every epoch.
+    """Trains one layer for each of `features` and evaluates all of them after every epoch.
 
     make_optimiser(layers, batch / 256) has the peak learning rates. The state after each epoch is
     kept in context.work_dir; after the last one only the history is.
@@ -125,21 +125,21 @@ def train(
     context.model.backbone.to(context.device).eval()
     layers = _fresh_layers(features, len(data.classes), online.init_std, context)
     classifiers = Classifiers(layers, make_optimiser(layers, batch / 256), features)
-    history, judged, owner = [], 0, {"job": context.work_dir.name}
+    history, evaluated, owner = [], 0, {"job": context.work_dir.name}
     if has_state(context.work_dir):
         state = load_state(context.work_dir, owner, ("history", "judged"))
-        history, judged = list(state["history"]), state["judged"]
+        history, evaluated = list(state["history"]), state["judged"]
         if len(history) < online.epochs:
             classifiers.restore(state)
     for epoch in range(len(history), online.epochs):
         _train_epoch(classifiers, online, data, context, epoch, batch)
-        hits, judged = _judge(classifiers, data, context)
+        hits, evaluated = _evaluate(classifiers, data, context)
         history.append(hits)
         more = classifiers.state() if epoch + 1 < online.epochs else {}
-        state = {"history": torch.stack(history), "judged": judged, **more}
+        state = {"history": torch.stack(history), "judged": evaluated, **more}
         save_state(context.work_dir, state, owner)
     remove(context.work_dir / PREVIOUS)
-    return History(torch.stack(history), judged)
+    return History(torch.stack(history), evaluated)
 
 
 def _fresh_layers(features: Features, classes: int, std: float, context: Context) -> nn.ModuleList:
@@ -188,24 +188,24 @@ def _crops(
         generator=torch.Generator(),  # the loader must not advance torch's global one
     )
     broken = BrokenLog(dataset)
-    for start, found in zip(starts, loader, strict=True):
+    for start, loaded in zip(starts, loader, strict=True):
         last = start + batch >= len(order)
-        for name in broken.record(found.index.tolist(), found.broken, complete=last):
+        for name in broken.record(loaded.index.tolist(), loaded.broken, complete=last):
             log.warning("another image stands in for a broken one: %s", name)
-        if not found.whole:
+        if not loaded.whole:
             broken.fail()
-        yield found.crops["image"][0], found.index
+        yield loaded.crops["image"][0], loaded.index
 
 
-def _judge(classifiers: Classifiers, data: Splits, context: Context) -> tuple[Tensor, int]:
-    """Hits, int64 (layers, 2), and how many images of the judged split could be read.
+def _evaluate(classifiers: Classifiers, data: Splits, context: Context) -> tuple[Tensor, int]:
+    """Hits, int64 (layers, 2), and how many images of the evaluated split could be read.
 
     Too many broken ones are a UserError.
     """
     transform = EvalTransform.of(context.model, data.test)
     assert data.test.labels is not None, "splits have labels"
     labels = torch.from_numpy(data.test.labels)
-    hits, judged = torch.zeros(len(classifiers.layers), 2, dtype=torch.int64), 0
+    hits, evaluated = torch.zeros(len(classifiers.layers), 2, dtype=torch.int64), 0
     broken, seen = BrokenLog(data.test), 0
     for pixels, index, bad in batches(data.test, transform):
         seen += len(index) + len(bad)
@@ -213,8 +213,8 @@ def _judge(classifiers: Classifiers, data: Splits, context: Context) -> tuple[Te
         if index:
             images = transform.normalise(pixels.to(context.device, non_blocking=True))
             hits += classifiers.hits(images, labels[index].to(context.device))
-            judged += len(index)
-    return hits, judged
+            evaluated += len(index)
+    return hits, evaluated
 
 
 def best_results(

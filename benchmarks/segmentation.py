@@ -85,8 +85,8 @@ class Segmentation(Benchmark):
             name = self.protocol.config or choose_config(
                 data, model.card.arch, f"ade20k_{head}", f"shapes_{head}"
             )
-            found = config_hash(read_config(self.name, name))
-            chosen.append(replace(self.protocol, head=head, config=name, config_hash=found))
+            content_hash = config_hash(read_config(self.name, name))
+            chosen.append(replace(self.protocol, head=head, config=name, config_hash=content_hash))
         return chosen
 
     def run(self, backbone: Backbone, data: DenseData, context: Context) -> list[Result]:

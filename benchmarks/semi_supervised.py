@@ -81,17 +81,17 @@ class SemiSupervised(Benchmark):
         )
         records = []
         lists = {f: self._list(data, train, f) for f in p.fractions}
-        for fraction, few in lists.items():
+        for fraction, subset in lists.items():
             label = f"{fraction:.0%}"
             own = label in p.files
             if reason := one_class(data) or dishonest(fraction, lists, len(train.y), own):
                 records += self._blanks(data, context, label, reason)
                 continue
-            records += self._logistic(data, context, label, take(train, few), test)
-            records += self._neighbours(data, context, label, take(train, few), test)
+            records += self._logistic(data, context, label, take(train, subset), test)
+            records += self._neighbours(data, context, label, take(train, subset), test)
             setting = f"{label} linear, best of {len(p.probe.rates)} lr"
             records += probe_results(
-                self, data, context, setting, take(wide, few), wide_test, p.probe
+                self, data, context, setting, take(wide, subset), wide_test, p.probe
             )
         return records
 
@@ -115,13 +115,13 @@ class SemiSupervised(Benchmark):
         return blanks(self, data, context, settings, reason)
 
     def _logistic(
-        self, data: Splits, context: Context, label: str, few: Features, test: Features
+        self, data: Splits, context: Context, label: str, subset: Features, test: Features
     ) -> list[Result]:
         from torch.nn.functional import normalize
 
         from sslbench.benchmarks.logistic import fit_logistic
 
-        x, y = normalize(few.x).to(context.device), few.y.to(context.device)
+        x, y = normalize(subset.x).to(context.device), subset.y.to(context.device)
         queries = normalize(test.x).to(context.device).double()
         weight, ranks = None, {}
         # from strong to weak: each solution is a good start for the next
@@ -138,13 +138,13 @@ class SemiSupervised(Benchmark):
         ]
 
     def _neighbours(
-        self, data: Splits, context: Context, label: str, few: Features, test: Features
+        self, data: Splits, context: Context, label: str, subset: Features, test: Features
     ) -> list[Result]:
         p = self.protocol
-        ks = [k for k in p.k if k <= len(few.y)]
+        ks = [k for k in p.k if k <= len(subset.y)]
         if not ks:
             return []
-        votes = nearest_votes(few, test, len(data.classes), ks, p.temperature, context.device)
+        votes = nearest_votes(subset, test, len(data.classes), ks, p.temperature, context.device)
         return [
             record
             for k, ranks in votes.items()
@@ -161,18 +161,18 @@ def dishonest(fraction: float, lists: Mapping[float, Tensor], images: int, own: 
     """
     import torch
 
-    few, wanted = lists[fraction], max(1.0, fraction * images)
-    if own and not wanted / 2 <= len(few) <= 2 * wanted:
+    subset, wanted = lists[fraction], max(1.0, fraction * images)
+    if own and not wanted / 2 <= len(subset) <= 2 * wanted:
         return (
-            f"the dataset's own list for {fraction:.0%} holds {len(few)} of {images} images, "
-            f"{len(few) / images:.1%} of them."
+            f"the dataset's own list for {fraction:.0%} holds {len(subset)} of {images} images, "
+            f"{len(subset) / images:.1%} of them."
         )
-    if len(few) > 2 * wanted:
+    if len(subset) > 2 * wanted:
         return (
             f"{fraction:.0%} of {images} images is less than one image per class: the list would "
-            f"hold {len(few)}, {len(few) / images:.0%} of them."
+            f"hold {len(subset)}, {len(subset) / images:.0%} of them."
         )
-    larger = [f for f, other in lists.items() if f > fraction and torch.equal(few, other)]
+    larger = [f for f, other in lists.items() if f > fraction and torch.equal(subset, other)]
     if larger:
         return f"{fraction:.0%} and {larger[0]:.0%} of {images} images are the same images."
     return ""

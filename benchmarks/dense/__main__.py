@@ -49,7 +49,7 @@ def run_tool(library: str, arguments: Sequence[str]) -> None:
 
 
 def run_folder(arguments: Sequence[str]) -> None:
-    """Trains, exports and tests what a run directory's config.py says, or goes on with it."""
+    """Trains, exports and tests what a run directory's config.py says, or resumes it."""
     install()
     from sslbench.benchmarks.dense.runner import run
 

@@ -32,7 +32,7 @@ def train_and_test(config: Config, context: Context, processes: int | None = Non
     """The metrics of `config`, trained and tested in processes of its own below context.work_dir.
 
     processes: one per GPU, or one where there is none, unless given. A run that was interrupted
-    goes on; one that ended is not repeated. RunError where the suite is cancelled meanwhile;
+    resumes; one that ended is not repeated. RunError where the suite is cancelled meanwhile;
     UserError or RuntimeError, with the run's last words, where it fails.
     """
     folder = context.work_dir
@@ -75,23 +75,23 @@ def _follow(team: Team, folder: Path, total: int, context: Context) -> None:
         time.sleep(POLL_SECONDS)
     worst = team.worst()
     if context.cancelled.is_set():
-        raise RunError(f"{folder} was interrupted; repeat the command to continue it.")
+        raise RunError(f"{folder} was interrupted; repeat the command to resume it.")
     if worst is not None:
         raise _failure(worst, folder)
 
 
 def _failure(ending: Ending, folder: Path) -> Exception:
-    """What ended this attempt from outside, or what it said last."""
+    """What ended this attempt from outside, or its last message."""
     if ending.kind in (KILLED, Interrupted.__name__):
-        return RunError(f"{_stopped(ending)}; repeat the command to continue it.")
+        return RunError(f"{_stopped(ending)}; repeat the command to resume it.")
     lines = (folder / CONSOLE).read_text(errors="replace").rpartition(STARTED)[2].split("\n")
     lines = [line.strip() for line in lines if line.strip()]
     sentences = [line.removeprefix(ERROR) for line in lines if line.startswith(ERROR)]
     if ending.code == 2 and sentences:
         return UserError(sentences[-1])
-    silent = f"it ended with code {ending.code} and said nothing"
-    said = [*lines, *sentences][-1] if lines else silent
-    return RuntimeError(f"{said} (see {folder / CONSOLE})")
+    silent = f"it ended with code {ending.code} without a message"
+    message = [*lines, *sentences][-1] if lines else silent
+    return RuntimeError(f"{message} (see {folder / CONSOLE})")
 
 
 def _stopped(ending: Ending) -> str:

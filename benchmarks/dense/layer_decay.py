@@ -27,7 +27,7 @@ class SSLLayerDecay(DefaultOptimWrapperConstructor):
     no block and no embedding (final norm, pyramid, neck, heads) learns at the base rate.
     Weight decay: none for 1-D tensors and biases. decay_positions: whether positions and [CLS]
     are decayed; they are in the papers' dense code, which looks for them under names without the
-    prefix "backbone." (recipe trap T29), but not in their classification code.
+    prefix "backbone." (T29 in docs/fidelity.md), but not in their classification code.
     """
 
     def _validate_cfg(self) -> None:

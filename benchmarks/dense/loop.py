@@ -67,12 +67,13 @@ class StepLoop(IterBasedTrainLoop):
 
     def _stop(self, asked: int) -> None:
         """Saves and raises Interrupted where a signal has asked any process for the end."""
-        told = torch.tensor(asked)
-        all_reduce(told, "max")
-        if told and self._iter < self._max_iters:
+        signal_number = torch.tensor(asked)
+        all_reduce(signal_number, "max")
+        if signal_number and self._iter < self._max_iters:
             self.runner.save(self._iter)
             barrier()
-            raise Interrupted(int(told), f"saved after step {self._iter} of {self._max_iters}")
+            done = f"saved after step {self._iter} of {self._max_iters}"
+            raise Interrupted(int(signal_number), done)
 
     def _step(self, loader: Iterator[Any]) -> None:
         """All micro-batches of one optimiser step; losses are averaged over them."""

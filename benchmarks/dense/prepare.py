@@ -1,6 +1,6 @@
 """From a published-style mm config to the one config of one run: data, model, randomness, logs.
 
-What is set here does not belong to the protocol (where files lie, which backbone is judged) or
+What is set here does not belong to the protocol (where files lie, which backbone is evaluated) or
 follows from the backbone (channels, strides); everything else stays as the config says.
 """
 

@@ -57,7 +57,7 @@ class ReadLabelMap:
 def _changed(error: Exception) -> RunError:
     return RunError(
         f"{error}: the file could be read when the data were checked; restore it and repeat the "
-        "command to go on."
+        "command to resume."
     )
 
 

@@ -65,7 +65,7 @@ class DenseRunner(Runner):
             save_state(Path(self.work_dir), state, owner_of(Path(self.work_dir)))
 
     def load_or_resume(self) -> None:
-        """Goes on from state.pt where there is one; nothing else is ever loaded."""
+        """Resumes from state.pt where there is one; nothing else is ever loaded."""
         if self._has_loaded or not has_state(Path(self.work_dir)):
             return
         parts = ("step", "model", "optimizer", "schedulers")
@@ -136,7 +136,7 @@ class RunLogHook(Hook):
 
 
 def run(folder: Path) -> dict[str, float]:
-    """Trains, exports and tests what `folder`/config.py says; goes on where it stopped."""
+    """Trains, exports and tests what `folder`/config.py says; resumes where it stopped."""
     if not (folder / CONFIG).exists():
         raise UserError(f"{folder} holds no {CONFIG}; name the run directory of a dense benchmark.")
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))

@@ -106,7 +106,7 @@ class MicroBatches(Sampler[list[Draw]]):
     accumulate: micro-batches a process sums per optimiser step, hence `len` is the number of
     optimiser steps that see as many images as the set has. by_aspect: all images of a micro-batch
     are wide or all are high, which saves padding (mmdet's AspectRatioBatchSampler).
-    start: number of the first micro-batch, set before iterating to go on with a run.
+    start: number of the first micro-batch, set before iterating to resume a run.
     """
 
     def __init__(

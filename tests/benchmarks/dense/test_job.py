@@ -94,7 +94,7 @@ def test_each_process_is_told_its_place(child, context, count: int):
         ("echo 'error: name this.' >&2; echo; exit 2", UserError, "name this."),
         ("echo 'error: not finite.'; echo =====; exit 1", RuntimeError, "not finite. (see"),
         ("echo 'usage: python'; exit 2", RuntimeError, "usage: python (see"),
-        ("exit 3", RuntimeError, "it ended with code 3 and said nothing (see"),
+        ("exit 3", RuntimeError, "it ended with code 3 without a message (see"),
         ("kill -9 $$", RunError, "process 1 of 1 was killed by SIGKILL (by hand, or because "),
         (
             f"echo '{SAVED}' > $SSLBENCH_REPORT; exit 143",
@@ -116,7 +116,7 @@ def test_a_failure_says_the_last_words(child, context, does: str, error, said: s
 def test_a_cancelled_suite_ends_the_process(child, context):
     child('echo $$ > "$dir/pid"; echo \'{"step": 1}\' > "$dir/log.jsonl"; exec sleep 60')
     context.progress = lambda *_: context.cancelled.set()
-    with pytest.raises(RunError, match="was interrupted; repeat the command to continue it"):
+    with pytest.raises(RunError, match="was interrupted; repeat the command to resume it"):
         train_and_test(CONFIG, context)
     with pytest.raises(ProcessLookupError):
         os.kill(int((context.work_dir / "pid").read_text()), 0)
