@@ -19,7 +19,7 @@ from sslbench.recipes.discovery import config_faults
 from sslbench.recipes.load import benchmark_configs, config_files, load_recipe
 from sslbench.storage.home import home, kept
 from sslbench.system.machine import usable_cores
-from sslbench.training.step import use_bf16
+from sslbench.training.precision import use_bf16
 
 PACKAGES = ("torch", "torchvision", "timm", "onedl-mmengine", "scikit-learn", "safetensors")
 
