@@ -12,7 +12,7 @@ from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
 from sslbench.errors import UserError, nearest
-from sslbench.training.step import use_bf16
+from sslbench.training.precision import use_bf16
 
 PRECISIONS = ("auto", "bf16", "fp32")
 

@@ -166,12 +166,12 @@ def _gpus() -> list[str]:
 
 
 def _multiplies_bf16() -> bool:
-    """As `training.step.use_bf16` decides, from the flags of the CPU where there is no GPU."""
+    """As `training.precision.use_bf16` decides, from the flags of the CPU where there is no GPU."""
     if not _gpus() and (flags := cpu_flags()):
         return not flags.isdisjoint(("avx512_bf16", "amx_tile"))
     import torch
 
-    from sslbench.training.step import use_bf16
+    from sslbench.training.precision import use_bf16
 
     return use_bf16("auto", torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 

@@ -27,8 +27,8 @@ from sslbench.recipes.recipe import About, Recipe
 from sslbench.storage.home import expanded
 from sslbench.training.build import build_method
 from sslbench.training.optim import peak_lr
+from sslbench.training.precision import use_bf16
 from sslbench.training.run import images_each, length
-from sslbench.training.step import use_bf16
 
 DRAWS = 16  # views drawn to find some whose masks are about average
 CPU = torch.device("cpu")

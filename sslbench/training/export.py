@@ -1,4 +1,4 @@
-"""Weights of a run, with the card that says what they are: of its end, or of any checkpoint."""
+"""Writes a run's weights with the card that describes them, at its end or from any checkpoint."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Trained:
 
 
 def export(trained: Trained, path: Path) -> None:
-    """Writes what is evaluated (the teacher's backbone where there is one) and its head."""
+    """Writes the backbone that is evaluated (the teacher's, if there is one) and its head."""
     method = trained.method
     tensors = {f"backbone.{k}": v for k, v in method.backbone().state_dict().items()}
     if (head := method.head()) is not None:
@@ -41,7 +41,7 @@ def export(trained: Trained, path: Path) -> None:
 
 
 def card(trained: Trained) -> dict[str, Any]:
-    """What the weights are."""
+    """The metadata of the weights, from which they are identified when loaded."""
     recipe, method = trained.recipe, trained.method
     epochs = trained.steps / trained.steps_per_epoch
     seen = method.image_tokens(recipe.method, recipe.backbone.stride)
@@ -61,15 +61,21 @@ def card(trained: Trained) -> dict[str, Any]:
 
 
 def at_step(folder: Path, step: int) -> Path:
-    """Where the weights of a run that goes on lie."""
+    """The path of the weights after `step` steps of a run that has not ended."""
     return folder / f"weights-step{step:07d}.safetensors"
 
 
-def export_run(folder: Path, path: Path | None = None) -> Path:
-    """Writes the weights of a run's newest checkpoint; it may be running.
+def export_due(recipe: Recipe, step: int, steps_per_epoch: int) -> bool:
+    """Whether weights are written after this step, besides those at the end."""
+    interval = recipe.run.export_every
+    return interval > 0 and step % max(1, round(interval * steps_per_epoch)) == 0
 
-    path: where to; unset, `at_step` of the checkpoint. A file that exists is left alone. Raises
-    UserError where there is no sound checkpoint.
+
+def export_run(folder: Path, path: Path | None = None) -> Path:
+    """Writes the weights of a run's newest checkpoint and returns their path; it may be running.
+
+    path: unset, `at_step` of the checkpoint. A file that exists is left alone. Raises UserError
+    if there is no sound checkpoint.
     """
     recipe, group = stored_recipe(folder)
     state = checkpoint.load_state(folder, kept_settings(recipe), PARTS, repair=False)
@@ -79,7 +85,7 @@ def export_run(folder: Path, path: Path | None = None) -> Path:
     if "steps_per_epoch" not in state:
         raise UserError(
             f"the checkpoint of {folder} is of an older version and does not say what its weights "
-            "are; go on with it for a step (pretrain --resume) or start it anew."
+            "are; resume the run for a step (pretrain --resume) or start it anew."
         )
     method = build_method(recipe, group)
     checkpoint.fill(folder, state, {"method": method})

@@ -1,4 +1,4 @@
-"""How fast a run goes, and what the whole of it will take."""
+"""How fast a run trains, and how long all of it will take."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import resource
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 
-from sslbench.method import ViewBatch
+T = TypeVar("T")
 
 
 class Meter:
@@ -20,11 +21,12 @@ class Meter:
         self.began = self.since = time.monotonic()
         self.waited, self.steps, self.all_steps = 0.0, 0, 0
 
-    def wait(self, fetch: Callable[[], list[ViewBatch]]) -> list[ViewBatch]:
+    def wait(self, fetch: Callable[[], T]) -> T:
+        """What `fetch` returns; the time it takes counts as waiting for data."""
         before = time.monotonic()
-        found = fetch()
+        fetched = fetch()
         self.waited += time.monotonic() - before
-        return found
+        return fetched
 
     def count(self) -> None:
         self.steps += 1
@@ -40,7 +42,7 @@ class Meter:
         return values
 
     def estimate(self, total_steps: int, done: int, device: torch.device) -> str:
-        """Steps, memory and time of the whole run, judged by its first steps."""
+        """A sentence on steps, memory and time of the whole run, estimated from its first steps."""
         per_step = (time.monotonic() - self.began) / max(1, self.all_steps)
         left = timedelta(seconds=round(per_step * (total_steps - done)))
         if device.type == "cuda":

@@ -1,39 +1,32 @@
-"""The trainer: set-up, resume, then the loop over steps; `step` has what one of them does."""
+"""Pretraining: `pretrain` sets up and finishes a run, `train` is the loop over optimiser steps."""
 
 from __future__ import annotations
 
-import shlex
-import signal
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from rich.console import Console
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from sslbench import plugins
-from sslbench.data.loader import ViewLoader
-from sslbench.errors import RunError
+from sslbench.backbones.sampling import Place, set_place, step_seed
 from sslbench.method import ViewBatch
 from sslbench.recipes.recipe import Recipe
 from sslbench.storage import files, layout
 from sslbench.system import interrupts
 from sslbench.system.distributed import World, barrier
-from sslbench.system.interrupts import Interrupted
-from sslbench.system.processes import is_worker_death
-from sslbench.training.export import at_step, export
-from sslbench.training.health import Health
+from sslbench.training.endings import resumable, worker_deaths
+from sslbench.training.export import export
+from sslbench.training.journal import Journal, Recorder, StepResult
 from sslbench.training.log import RunLog
-from sslbench.training.meter import Meter
-from sslbench.training.online import Online, watch
-from sslbench.training.run import Run, begin, load_views, restore, save, set_up
-from sslbench.training.step import Taken, take_step
-
-STOP_AFTER = 3  # non-finite steps in a row
-ESTIMATE_AFTER = 10  # steps timed before the time left is estimated
+from sslbench.training.online import watch
+from sslbench.training.optim import clip_gradients, set_schedules
+from sslbench.training.precision import use_bf16
+from sslbench.training.run import Run, begin, load_views, restore, set_up
 
 
 def pretrain(
@@ -62,7 +55,10 @@ def pretrain(
         with worker_deaths(run), log:
             if resume:
                 log.say(f"resuming after step {start} of {run.total_steps}")
-            train(run, loader, start, log, online)
+            if online.probe:
+                log.say(online.sentence())
+            journal = Journal(run, loader, online, log, start)
+            train(run, journal.batches(), range(start, run.total_steps), journal)
             if world.main:
                 export(run.trained(run.total_steps), out / layout.WEIGHTS)
                 log.ended(out / layout.WEIGHTS)
@@ -70,126 +66,63 @@ def pretrain(
     return out
 
 
-def train(run: Run, loader: ViewLoader, start: int, log: RunLog, online: Online) -> None:
-    """The loop: batches, one step, what is logged and saved.
+def train(
+    run: Run, batches: Generator[ViewBatch, None, None], steps: range, journal: Recorder
+) -> None:
+    """Takes the optimiser steps `steps`, which are the same on any number of processes.
 
-    A signal ends it after the step it meets, which is saved: Interrupted.
+    batches: this process's micro-batches, `train.accumulate` per step. A step whose loss or
+    gradient is not finite on any process changes nothing. Signals wait until the step is recorded.
     """
-    recipe, world = run.recipe, run.world
-    health = Health(run.method.health(), run.total_steps)
-    meter = Meter(recipe.train.batch_size)
-    if online.probe:
-        log.say(online.sentence())
-    bad, saved = 0, time.monotonic()
-    with interrupts.noted() as asked, closing(iter(loader)) as data:
-        for step in range(start, run.total_steps):
+    recipe, method, world, optimizer = run.recipe, run.method, run.world, run.optimizer
+    accumulate, batch_size = recipe.train.accumulate, recipe.train.batch_size
+    bf16 = use_bf16(recipe.train.precision, world.device)
+    parameters = [p for p in method.parameters() if p.requires_grad]
+    with interrupts.noted() as signals, closing(batches):
+        for step in steps:
             progress = run.progress(step)
-            micro = meter.wait(lambda: _next_batches(data, recipe.train.accumulate, log))
-            taken = take_step(run, micro, progress, asked.number)
-            bad = 0 if taken.finite else _count_bad(run, bad + 1, step, taken.values, log)
-            meter.count()
+            buffers = [(buffer, buffer.clone()) for buffer in method.buffers()]
+            lr, decay = set_schedules(optimizer, progress, recipe.optim, recipe.train)
 
-            done = step + 1
-            last = done == run.total_steps
-            if done % recipe.run.log_every == 0 or last:
-                measured = online.values(done, recipe.run.log_every, run.total_steps)
-                record = {**_record(run, taken, done), **meter.read(), **measured}
-                log.write(record)
-                for text in loader.exchange():
-                    log.skipped(text)
-                for warning in health.check(record):
-                    log.say(warning)
-            if done == start + ESTIMATE_AFTER:
-                log.say(meter.estimate(run.total_steps, done, world.device))
-            late = time.monotonic() - saved > 60 * recipe.run.save_minutes
-            due = done % recipe.run.save_every == 0 or late
-            if world.main and (due or last or taken.stop):
-                save(run, done)
-                saved = time.monotonic()
-            if world.main and export_due(recipe, done, run.steps_per_epoch):
-                export(run.trained(done), at_step(run.out, done))
-            if taken.stop and not last:
-                barrier(world)
-                told = f"saved after step {done} of {run.total_steps}; {how_to_resume(run)}"
-                raise Interrupted(taken.stop, told)
+            values: dict[str, Tensor] = {}  # means over the micro-batches
+            for i in range(accumulate):
+                batch = next(batches).to(world.device)
+                if isinstance(run.model, DistributedDataParallel):  # as DDP.no_sync does
+                    run.model.require_backward_grad_sync = i == accumulate - 1
+                first = (world.rank * accumulate + i) * len(batch)
+                set_place(method, Place(first, len(batch), batch_size))
+                torch.manual_seed(step_seed(recipe.train.seed, step))
+                with torch.autocast(world.device.type, torch.bfloat16, enabled=bf16):
+                    outputs = run.model(batch, progress)
+                (outputs["loss"] / accumulate).backward()
+                for key, value in outputs.items():
+                    values[key] = values.get(key, torch.zeros(())) + value.detach() / accumulate
 
+            norm = clip_gradients(parameters, recipe.optim)
+            for parameter in method.frozen(progress):
+                parameter.grad = None
+            finite, signal = agree(values["loss"], norm, signals.number, world)
+            if finite:
+                optimizer.step()
+                method.after_step(progress)
+            else:
+                method.discard()
+                for buffer, before in buffers:  # running statistics hold what is not finite
+                    buffer.copy_(before)
+            optimizer.zero_grad(set_to_none=True)
 
-def how_to_resume(run: Run) -> str:
-    tokenizer = run.method.name in plugins.available(plugins.TOKENIZERS)
-    command = "tokenizer train" if tokenizer else "pretrain"
-    return f"go on with `sslbench {command} --resume --out {shlex.quote(str(run.out))}`"
+            # log line, checkpoint, weights, warnings; ends the run if a signal or NaNs demand it
+            journal.record(StepResult(step + 1, values, norm, lr, decay, finite, signal))
 
 
-@contextmanager
-def resumable(run: Run) -> Iterator[None]:
-    """What a signal ends before or after the steps says how to go on, too."""
-    try:
-        yield
-    except Interrupted as end:
-        if not end.message and layout.has_state(run.out):
-            end.message = f"the newest checkpoint is kept; {how_to_resume(run)}"
-        raise
+def agree(loss: Tensor, norm: Tensor, signal: int, world: World) -> tuple[bool, int]:
+    """Whether loss and gradient norm are finite on every process, and a signal sent to any (or 0).
 
-
-@contextmanager
-def worker_deaths(run: Run) -> Iterator[None]:
-    """Says in one sentence that a data worker died, which torch raises wherever it notices."""
-    try:
-        yield
-    except (RuntimeError, OSError, EOFError) as error:
-        if not is_worker_death(error):
-            raise
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would go on raising
-        said = " ".join(str(error).split()).removesuffix(".")
-        raise RunError(
-            f"a data worker died: {said} (by hand, or because memory ran out: then lower "
-            f"run.workers); the newest checkpoint is kept, {how_to_resume(run)}."
-        ) from error
-
-
-def export_due(recipe: Recipe, step: int, steps_per_epoch: int) -> bool:
-    """Whether weights are written after this step, besides those at the end."""
-    wanted = recipe.run.export_every
-    return wanted > 0 and step % max(1, round(wanted * steps_per_epoch)) == 0
-
-
-def _next_batches(
-    batches: Iterator[tuple[ViewBatch, list[str]]], count: int, log: RunLog
-) -> list[ViewBatch]:
-    found = []
-    for _ in range(count):
-        batch, broken = next(batches)
-        found.append(batch)
-        for text in broken:
-            log.skipped(text)
-    return found
-
-
-def _count_bad(run: Run, bad: int, step: int, values: Mapping[str, Tensor], log: RunLog) -> int:
-    """Reports a skipped step; raises RunError when there were too many in a row."""
-    broken = [k for k, v in values.items() if not bool(torch.isfinite(v))] or ["gradient"]
-    log.say(f"step {step + 1} skipped: not finite: {', '.join(broken)} ({bad} in a row)")
-    if bad >= STOP_AFTER:
-        raise RunError(
-            f"{bad} steps in a row were not finite (step {step + 1}, {', '.join(broken)}); the "
-            f"last good checkpoint is {run.out / layout.STATE}, but resuming meets the same "
-            "numbers: start a new run with a lower optim.lr or train.precision=fp32."
-        )
-    return bad
-
-
-def _record(run: Run, taken: Taken, done: int) -> dict[str, float]:
-    """What is logged of a step, `done` steps being done."""
-    record = {"step": done, "epoch": done / run.steps_per_epoch}
-    record |= {"lr": taken.lr, "decay": taken.decay, "grad_norm": float(taken.norm)}
-    return record | _mean_values(taken.values, run.world)
-
-
-def _mean_values(values: Mapping[str, Tensor], world: World) -> dict[str, float]:
-    """Logged values as floats, averaged over processes."""
-    keys = sorted(values)
-    stacked = torch.stack([values[k].float() for k in keys])
+    signal: the number of the one sent to this process, or 0. The only host sync of a step.
+    """
+    bad = (~(torch.isfinite(loss) & torch.isfinite(norm))).float()
+    flags = torch.stack([bad, torch.full_like(bad, signal)])
     if world.size > 1:
-        dist.all_reduce(stacked)
-        stacked /= world.size
-    return dict(zip(keys, stacked.tolist(), strict=True))
+        dist.all_reduce(flags, dist.ReduceOp.MAX)
+    bad_anywhere, signal_anywhere = flags.tolist()
+    return not bad_anywhere, int(signal_anywhere)

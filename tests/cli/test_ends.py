@@ -70,7 +70,7 @@ def test_a_signal_saves_the_step_it_meets(
         at_step(2, lambda: os.kill(os.getpid(), signal.Signals[name]))
         ended = sslbench(*WHOLE, "--config", places["config"])
     assert ended.code == 128 + signal.Signals[name]
-    go_on = "go on with `sslbench pretrain --resume --out run`"
+    go_on = "resume it with `sslbench pretrain --resume --out run`"
     assert ended.err == f"stopped by {name}: saved after step 3 of 5; {go_on}\n"
     assert checkpoint.load_state(tmp_path / "run")["step"] == 3
     monkeypatch.undo()
@@ -88,7 +88,7 @@ def test_a_signal_beside_the_steps_says_how_to_go_on(
     with monkeypatch.context() as patch:
         patch.setattr(f"sslbench.{place}", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
         ended = sslbench(*WHOLE, "--config", places["config"], "--data", places["labelled"])
-    told = "the newest checkpoint is kept; go on with `sslbench pretrain --resume --out run`"
+    told = "the newest checkpoint is kept; resume it with `sslbench pretrain --resume --out run`"
     assert (ended.code, ended.err) == (143, f"stopped by SIGTERM: {told}\n")
     again = sslbench(*GO_ON)
     assert again.code == 0, again.err

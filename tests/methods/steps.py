@@ -21,7 +21,6 @@ from sslbench.recipes.recipe import OptimConfig, Recipe, TrainConfig
 from sslbench.system.distributed import World
 from sslbench.training.optim import make_optimizer
 from sslbench.training.run import Run
-from sslbench.training.step import take_step
 from tests.methods.reference import (
     crossed,
     mean_entropy,
@@ -32,6 +31,7 @@ from tests.methods.reference import (
     slopes,
     worst,
 )
+from tests.training.one_step import take_step
 
 TOTAL = 4  # steps of the whole run, one an epoch
 OPTIM = {"lr": 0.8, "min_lr": 1e-3, "warmup_epochs": 2.0, "clip": 0.02}
@@ -201,7 +201,7 @@ def march(
         expected["loss"].backward()
         twin.clip(i)
         taken.clear()
-        values = take_step(run, [batch], run.progress(i)).values
+        values = take_step(run, [batch], i).values
         note("values", {k: values[k] for k in expected}, expected)
         note("gradients", taken, twin.gradients())
         twin.update(i)

@@ -14,9 +14,9 @@ from sslbench.errors import RunError, UserError
 from sslbench.method import ViewBatch
 from sslbench.storage import checkpoint, layout, weights
 from sslbench.training.build import build_method
+from sslbench.training.export import export_due
 from sslbench.training.log import LOG, read_log
-from sslbench.training.step import use_bf16
-from sslbench.training.train import export_due
+from sslbench.training.precision import use_bf16
 
 from . import small
 
