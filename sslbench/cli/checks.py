@@ -57,6 +57,7 @@ def check_training(
     out: Path | None,
     changes: Sequence[str],
     resume: bool,
+    limit: int | None = None,
 ) -> None:
     """Raises UserError for options of a training command that are wrong whatever the data is."""
     if method is not None:
@@ -68,6 +69,8 @@ def check_training(
     check_changes(changes)
     if resume and out is None:
         raise UserError("--resume needs --out DIR, the run to resume.")
+    if resume and limit:
+        raise UserError("--limit is for new runs: one that is resumed ends where it was to end.")
     check_folder(out)
 
 

@@ -82,6 +82,10 @@ def evaluate(
     force: Annotated[
         bool, typer.Option(help="Compute again what has a record already, features included.")
     ] = False,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Images per split, for a smoke test; records and tables say so."),
+    ] = None,
     jobs: Annotated[
         int | None,
         typer.Option(
@@ -111,6 +115,7 @@ def evaluate(
             classifier=classifier,
             data_name=data_name,
             configs=config or (),
+            limit=limit,
         )
     say(*(evaluate.released(results) if classifier else ()))
 

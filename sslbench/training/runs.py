@@ -58,6 +58,23 @@ def choose_recipe(
     return absolute(recipe), said and f"{said}."
 
 
+def ended_after(steps: int, recipe: Recipe, changes: Sequence[str]) -> str:
+    """The change, as of --set, by which `recipe` ends after so many steps.
+
+    Raises UserError where `changes` say themselves how long it trains, and for a batch that is
+    larger than the dataset.
+    """
+    if epochs := [change for change in changes if change.startswith("train.epochs=")]:
+        raise UserError(f"--limit {steps} contradicts {epochs[0]}; drop one of them.")
+    images = len(open_dataset(recipe.data.source, recipe.data.split))
+    if not (per_epoch := images // recipe.train.batch_size):
+        raise UserError(
+            f"train.batch_size={recipe.train.batch_size} is larger than the dataset with {images} "
+            "images: set it to at most that with --set train.batch_size=N."
+        )
+    return f"train.epochs={steps / per_epoch!r}"
+
+
 def _patterns(data: str | None) -> Sequence[str]:
     if data is None or data == Recipe("", "", None).data.source:
         return SMALL
