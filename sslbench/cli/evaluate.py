@@ -94,7 +94,7 @@ def evaluate(
     ] = None,
 ) -> None:
     """Evaluate backbones with the papers' protocols; floors are always measured too."""
-    check_evaluation(suite, benchmark or (), split, out)
+    check_evaluation(suite, benchmark or (), split, out, data or (), (coco, ade20k), classifier)
     from sslbench.evaluation import evaluate, opening
     from sslbench.training import runs
 

@@ -47,7 +47,7 @@ def tokenizer_train(
 ) -> None:
     """Train a tokenizer; reports reconstruction error and codebook usage on held-out images."""
     changes = with_shortcuts(set_ or [], seed, epochs)
-    check_training(TOKENIZERS, kind, config, out, changes, resume, limit)
+    check_training(TOKENIZERS, kind, config, out, changes, resume, limit, data)
     from sslbench.evaluation.reconstruction import evaluate_tokenizer
     from sslbench.training.start import start
 

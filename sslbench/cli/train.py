@@ -76,7 +76,7 @@ def pretrain(
     With --data alone: a recipe for photographs, fitted to their number and this machine.
     """
     changes = with_shortcuts(set_ or [], seed, epochs)
-    check_training(METHODS, method, config, out, changes, resume, limit)
+    check_training(METHODS, method, config, out, changes, resume, limit, None if dry_run else data)
     if dry_run:
         if resume:
             raise UserError("--resume continues a run and --dry-run only reports; drop one.")

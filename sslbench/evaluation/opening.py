@@ -11,7 +11,8 @@ from sslbench.checkpoints.load import read_card
 from sslbench.checkpoints.sources import named
 from sslbench.checkpoints.sources import split as split_source
 from sslbench.data.dense import KINDS, open_dense
-from sslbench.data.images import is_named, open_dataset
+from sslbench.data.images import open_dataset
+from sslbench.data.places import is_named
 from sslbench.data.splits import split_named
 from sslbench.errors import UserError
 from sslbench.result import digest

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from sslbench import plugins
-from sslbench.data.images import is_absent, is_named, open_dataset
+from sslbench.data.images import open_dataset
+from sslbench.data.places import is_absent, is_named
 from sslbench.errors import UserError
 from sslbench.recipes.fitting import fitted_settings
 from sslbench.recipes.load import config_files, load_recipe, recipe_from_dict
