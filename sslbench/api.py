@@ -43,6 +43,7 @@ def pretrain(
     settings: Mapping[str, Any] | None = None,
     seed: int | None = None,
     epochs: float | None = None,
+    limit: int | None = None,
     resume: bool = False,
     processes: int = 1,
 ) -> Path:
@@ -51,8 +52,9 @@ def pretrain(
     recipe: a method ("dino"), a recipe by name ("papers/...") or a .py file; a method alone chooses
     its recipe by the data; None: that of the run that is resumed. data: a folder of images,
     "shapes" or another source of `open_dataset`; None: the recipe's. out: the run directory; None:
-    a new one below runs/. settings: {"optim.lr": 1e-3, ...}, as --set. resume: the run in `out` is
-    resumed. processes: on this machine, one per GPU.
+    a new one below runs/. settings: {"optim.lr": 1e-3, ...}, as --set. limit: steps after which
+    training ends, for a smoke test. resume: the run in `out` is resumed. processes: on this
+    machine, one per GPU.
     Raises UserError before anything is written, and RunError when the run breaks.
     """
     changes = [f"{name}={value!r}" for name, value in (settings or {}).items()]
@@ -70,6 +72,7 @@ def pretrain(
         resume,
         processes,
         _console(),
+        limit=limit,
     )
     if folder is None:
         raise RunError("this process is not the first of its run; call pretrain in one process.")
@@ -118,6 +121,7 @@ def evaluate(
     configs: Sequence[Source] = (),
     classifier: Source | None = None,
     force: bool = False,
+    limit: int | None = None,
     jobs: int | None = None,
 ) -> Records:
     """Evaluates models and their floors; the records asked for, old and new.
@@ -125,9 +129,10 @@ def evaluate(
     models: sources of `load_backbone`, or what it returned; None: the newest run of each method.
     data: labelled images, or a mapping from kind to source, {"images": ..., "coco": ...,
     "ade20k": ...}; None: what the models were trained on. suite: its name, or a list of benchmarks.
-    split: "test" or "validation". out: the folder of records and tables. The others are as the
-    options of `sslbench evaluate`. Raises UserError before anything is evaluated, and RunError at
-    the end where an evaluation failed; the records of the others are in `out`.
+    split: "test" or "validation". out: the folder of records and tables. limit: images per split,
+    for a smoke test. The others are as the options of `sslbench evaluate`. Raises UserError before
+    anything is evaluated, and RunError at the end where an evaluation failed; the records of the
+    others are in `out`.
     """
     sources = dict(data) if isinstance(data, Mapping) else {IMAGES: data}
     folder = Path(out)
@@ -144,6 +149,7 @@ def evaluate(
             classifier=None if classifier is None else Path(classifier),
             data_name=data_name,
             configs=[str(config) for config in configs],
+            limit=limit,
         )
     except RunError:
         write_tables(folder)

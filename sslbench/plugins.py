@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +81,17 @@ def _scan(
 
 def package_of(entry: EntryPoint) -> str:
     """Return the distribution's normalised name, or the module's top-level package without one."""
-    try:
-        name = entry.dist.name if entry.dist else ""
-    except (TypeError, KeyError):  # the metadata are missing or have no name
-        name = ""
+    name = _name_of(entry.dist) if entry.dist else ""
     return re.sub(r"[-_.]+", "-", name or entry.value.partition(".")[0]).lower()
+
+
+@cache
+def _name_of(distribution: Distribution) -> str:
+    """Return the name in a distribution's metadata, which take a moment to parse; "" without."""
+    try:
+        return distribution.name
+    except (TypeError, KeyError):  # the metadata are missing or have no name
+        return ""
 
 
 def claimed_by(entries: Iterable[EntryPoint]) -> str:

@@ -231,3 +231,19 @@ def test_a_run_in_a_thread_is_resumed_from_python(here, recipe, images) -> None:
     (run / "weights.safetensors").unlink()
     again = public.pretrain(out="run", resume=True)
     assert (again / "weights.safetensors").exists()
+
+
+def test_a_smoke_test_ends_after_its_steps_and_says_so(here, recipe, labelled, capsys) -> None:
+    run = public.pretrain(recipe, labelled, "run", limit=3)
+    assert public.load_backbone(run).card.steps == 3
+    with pytest.raises(UserError, match=r"--limit 2 contradicts train.epochs=1"):
+        public.pretrain(recipe, labelled, epochs=1, limit=2)
+    whole = public.evaluate(run, labelled, ["knn"])
+    few = public.evaluate(run, labelled, ["knn", "detection"], limit=6)
+    assert {r.dataset for r in few} == {f"{whole[0].dataset} (6 images per split)"}
+    assert {r.n for r in few} == {6} and {r.n for r in whole} == {10}
+    assert {r.dataset_fingerprint for r in few}.isdisjoint(r.dataset_fingerprint for r in whole)
+    assert (
+        "left out: detection: --limit is for images, not for coco data" in capsys.readouterr().out
+    )
+    assert [r.value for r in public.evaluate(run, labelled, ["knn"])] == [r.value for r in whole]

@@ -7,18 +7,51 @@ from pathlib import Path
 
 from sslbench import plugins
 from sslbench.cli import names
+from sslbench.data.places import check_place
 from sslbench.data.splits import split_named
 from sslbench.errors import UserError, nearest
+from sslbench.storage.home import expanded
+from sslbench.system.printing import printable
 
 
-def check_evaluation(suite: str, benchmarks: Sequence[str], split: str, out: Path) -> None:
-    """Raises UserError for an unknown suite, benchmark or split and an `out` that is a file."""
+def check_evaluation(
+    suite: str,
+    benchmarks: Sequence[str],
+    split: str,
+    out: Path,
+    data: Sequence[str],
+    folders: Sequence[str | None],
+    classifier: Path | None,
+) -> None:
+    """Raises UserError for a wrong name, an `out` that is a file, and places that do not exist.
+
+    folders: of COCO and ADE20K, or "shapes".
+    """
     for name in benchmarks:
         check_known(plugins.BENCHMARKS, name)
     if not benchmarks and suite not in (suites := names.suites()):
         raise UserError(f"unknown suite {suite!r}: {nearest(suite, suites)}.")
     split_named(split)
     check_folder(out)
+    for item in data:
+        check_data(item)
+    for folder in folders:
+        if folder and folder != "shapes" and not expanded(folder).is_dir():
+            place = printable(expanded(folder).absolute())
+            raise UserError(f"The folder {place} does not exist, nor is it 'shapes'; name another.")
+    if classifier is not None and not expanded(classifier).is_file():
+        raise UserError(
+            f"the classifier {classifier} does not exist; give the file of its weights."
+        )
+
+
+def check_data(item: str) -> None:
+    """Raises UserError for an item of `evaluate --data` that names images which do not exist."""
+    kind, equals, source = item.partition("=")
+    if not equals or kind not in ("images", "coco", "ade20k", *plugins.available(plugins.DATA)):
+        check_place(item)
+    elif kind == "images":
+        check_place(source)
 
 
 def check_known(group: str, name: str) -> None:
@@ -57,6 +90,8 @@ def check_training(
     out: Path | None,
     changes: Sequence[str],
     resume: bool,
+    limit: int | None = None,
+    data: str | None = None,
 ) -> None:
     """Raises UserError for options of a training command that are wrong whatever the data is."""
     if method is not None:
@@ -68,7 +103,11 @@ def check_training(
     check_changes(changes)
     if resume and out is None:
         raise UserError("--resume needs --out DIR, the run to resume.")
+    if resume and limit:
+        raise UserError("--limit is for new runs: one that is resumed ends where it was to end.")
     check_folder(out)
+    if data is not None:
+        check_place(data)
 
 
 def with_shortcuts(changes: Sequence[str], seed: int | None, epochs: float | None) -> list[str]:

@@ -82,6 +82,10 @@ def evaluate(
     force: Annotated[
         bool, typer.Option(help="Compute again what has a record already, features included.")
     ] = False,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Images per split, for a smoke test; records and tables say so."),
+    ] = None,
     jobs: Annotated[
         int | None,
         typer.Option(
@@ -90,7 +94,7 @@ def evaluate(
     ] = None,
 ) -> None:
     """Evaluate backbones with the papers' protocols; floors are always measured too."""
-    check_evaluation(suite, benchmark or (), split, out)
+    check_evaluation(suite, benchmark or (), split, out, data or (), (coco, ade20k), classifier)
     from sslbench.evaluation import evaluate, opening
     from sslbench.training import runs
 
@@ -111,6 +115,7 @@ def evaluate(
             classifier=classifier,
             data_name=data_name,
             configs=config or (),
+            limit=limit,
         )
     say(*(evaluate.released(results) if classifier else ()))
 

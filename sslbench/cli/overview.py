@@ -18,7 +18,7 @@ from sslbench.backbones.config import SIZES, SWINS
 from sslbench.checkpoints.download import releases
 from sslbench.errors import UserError
 from sslbench.recipes.discovery import config_faults
-from sslbench.recipes.load import benchmark_configs, config_files, load_recipe
+from sslbench.recipes.load import benchmark_configs, config_files, read_outline
 from sslbench.storage.home import home, writing
 from sslbench.system.machine import cpu_flags, usable_cores
 
@@ -114,14 +114,13 @@ def _first_line(text: str | None) -> str:
 
 
 def _recipe_line(name: str, path: Path) -> str:
-    """What a recipe says of itself, its data and epochs, and what to expect of it."""
-    tokenizer = Path(name).name.partition("_")[0] in plugins.available(plugins.TOKENIZERS)
+    """A recipe's own description, its data and epochs, and the figures to expect."""
     try:
-        recipe = load_recipe(name, group=plugins.TOKENIZERS if tokenizer else plugins.METHODS)
+        outline = read_outline(name)
     except UserError as error:
         return f"broken: {error}"
-    about = recipe.about
-    facts = f"{about.dataset or recipe.data.source}, {recipe.train.epochs:g} epochs"
+    about = outline.about
+    facts = f"{about.dataset or outline.data.source}, {outline.train.epochs:g} epochs"
     expected = [f"{b.removeprefix('imagenet_')} {v:.1f}" for b, _, v, _ in about.expected]
     said = ", expected " + ", ".join(expected) if expected else ""
     return f"{_config_line(path)} [{facts}{said}]"

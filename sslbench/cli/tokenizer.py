@@ -10,7 +10,7 @@ import typer
 from sslbench.cli import names
 from sslbench.cli.app import app, console, say
 from sslbench.cli.checks import check_training, with_shortcuts
-from sslbench.cli.train import Config, Data, Epochs, Out, Processes, Resume, Seed, Set
+from sslbench.cli.train import Config, Data, Epochs, Limit, Out, Processes, Resume, Seed, Set
 from sslbench.plugins import TOKENIZERS
 
 tokenizer_app = typer.Typer(help="Train, convert and look at the image tokenizers of BEiT.")
@@ -41,16 +41,19 @@ def tokenizer_train(
     set_: Set = None,
     seed: Seed = None,
     epochs: Epochs = None,
+    limit: Limit = None,
     resume: Resume = False,
     nproc: Processes = 1,
 ) -> None:
     """Train a tokenizer; reports reconstruction error and codebook usage on held-out images."""
     changes = with_shortcuts(set_ or [], seed, epochs)
-    check_training(TOKENIZERS, kind, config, out, changes, resume)
+    check_training(TOKENIZERS, kind, config, out, changes, resume, limit, data)
     from sslbench.evaluation.reconstruction import evaluate_tokenizer
     from sslbench.training.start import start
 
-    folder = start(kind, config, data, out, changes, resume, nproc, console, TOKENIZERS)
+    folder = start(
+        kind, config, data, out, changes, resume, nproc, console, TOKENIZERS, limit=limit
+    )
     if folder:
         say(evaluate_tokenizer(folder))
 

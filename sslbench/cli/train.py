@@ -36,6 +36,9 @@ Set = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option(min=0, help="Short for --set train.seed=N.")]
 Epochs = Annotated[float | None, typer.Option(help="Short for --set train.epochs=X.")]
+Limit = Annotated[
+    int | None, typer.Option(min=1, help="Steps after which to end, for a smoke test.")
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Resume the run in --out.")]
 Processes = Annotated[
     int,
@@ -60,6 +63,7 @@ def pretrain(
     set_: Set = None,
     seed: Seed = None,
     epochs: Epochs = None,
+    limit: Limit = None,
     resume: Resume = False,
     nproc: Processes = 1,
     dry_run: Annotated[
@@ -72,7 +76,7 @@ def pretrain(
     With --data alone: a recipe for photographs, fitted to their number and this machine.
     """
     changes = with_shortcuts(set_ or [], seed, epochs)
-    check_training(METHODS, method, config, out, changes, resume)
+    check_training(METHODS, method, config, out, changes, resume, limit, None if dry_run else data)
     if dry_run:
         if resume:
             raise UserError("--resume continues a run and --dry-run only reports; drop one.")
@@ -84,4 +88,4 @@ def pretrain(
         return
     from sslbench.training.start import start
 
-    start(method, config, data, out, changes, resume, nproc, console)
+    start(method, config, data, out, changes, resume, nproc, console, limit=limit)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -84,6 +84,27 @@ class ImageDataset(torch.utils.data.Dataset[Pair]):
         """
         return False
 
+    def limited(self, count: int) -> ImageDataset:
+        """`count` images at equal distances, with a name and a fingerprint of their own.
+
+        All images where there are no more. For smoke tests: no figure of it can pass for one of the
+        whole set.
+        """
+        if count >= len(self):
+            return self
+        kept = np.arange(count) * len(self) // count
+        return replace(
+            self,
+            name=f"{self.name} ({count} images)",
+            names=[self.names[index] for index in kept],
+            labels=None if self.labels is None else self.labels[kept],
+            **self._content_of(kept),
+        )
+
+    def _content_of(self, kept: np.ndarray) -> dict[str, Any]:
+        """The fields that hold the images at some indices, beside their names."""
+        return {}
+
     def load(self) -> None:
         """Decode images that are kept in memory now, so that worker processes share one copy."""
 
@@ -115,6 +136,9 @@ class ArrayImages(ImageDataset):
     """Images in one uint8 array (N, H, W, 3)."""
 
     pixels: np.ndarray
+
+    def _content_of(self, kept: np.ndarray) -> dict[str, Any]:
+        return {"pixels": self.pixels[kept]}
 
     def image(self, index: int) -> Image.Image:
         return Image.fromarray(self.pixels[index])

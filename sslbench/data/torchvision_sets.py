@@ -40,10 +40,15 @@ class TorchvisionImages(ImageDataset):
     """A torchvision dataset of (image, class number) as an `ImageDataset`."""
 
     source: Any
+    indices: np.ndarray | None = None  # of the images in `source`; None: all
+
+    def _content_of(self, kept: np.ndarray) -> dict[str, Any]:
+        return {"indices": kept if self.indices is None else self.indices[kept]}
 
     def image(self, index: int) -> Image.Image:
+        place = index if self.indices is None else int(self.indices[index])
         try:
-            return upright_rgb(self.source[index][0], self.names[index])
+            return upright_rgb(self.source[place][0], self.names[index])
         except BrokenImage:
             raise
         except Exception as error:  # decoders raise almost anything on damaged bytes
@@ -61,12 +66,13 @@ class TorchvisionImages(ImageDataset):
         A set without a known array or files is decoded; of more than 20,000 images, only that many
         at equal distances.
         """
+        kept = slice(None) if self.indices is None else self.indices
         data = getattr(self.source, "data", None)
-        if isinstance(data, np.ndarray | torch.Tensor) and len(data) == len(self):
-            array = np.ascontiguousarray(np.asarray(data))
+        if isinstance(data, np.ndarray | torch.Tensor) and len(data) == len(self.source):
+            array = np.ascontiguousarray(np.asarray(data)[kept])
             return array.dtype, array.shape, array.tobytes()
         if files := _files(self.source):
-            return content_hashes(Path(), files)
+            return content_hashes(Path(), np.array(files)[kept].tolist())
         return map(self._decoded, evenly(range(len(self)), MAX_DECODED))
 
     def _decoded(self, index: int) -> bytes:

@@ -12,9 +12,9 @@ from rich.console import Console
 from sslbench.benchmark import Benchmark
 from sslbench.checkpoints.classifier import RELEASED
 from sslbench.errors import UserError, nearest
-from sslbench.evaluation.jobs import lacking
+from sslbench.evaluation.jobs import LeftOut, lacking
 from sslbench.evaluation.loading import load_models, with_floors
-from sslbench.evaluation.opening import open_data
+from sslbench.evaluation.opening import IMAGES, open_data
 from sslbench.evaluation.suite import WORK_DIR, find_benchmarks, run_suite
 from sslbench.evaluation.watcher import ConsoleWatcher
 from sslbench.recipes.load import benchmark_configs
@@ -78,22 +78,28 @@ def evaluate(
     classifier: Path | None = None,
     data_name: str | None = None,
     configs: Sequence[str] = (),
+    limit: int | None = None,
 ) -> list[Result]:
     """Evaluates `sources` and their floors; records go to `out`/records.jsonl.
 
     data: kind -> source, see `open_data`. at_once: jobs with processes of their own that run at a
     time; None: one with a GPU, else two. classifier: released with the weights of the only source.
     data_name: the name of the images in records. configs: used instead of those that benchmarks
-    choose. Raises RunError at the end if something failed.
+    choose. limit: images per split; benchmarks of other data are left out then. Raises RunError at
+    the end if something failed.
     """
     limit_threads()
     benchmarks, broken = find_benchmarks(suite)
     benchmarks = configured(benchmarks, configs)
+    if limit:
+        others = [b for b in benchmarks if b.kind != IMAGES]
+        broken += [LeftOut(b.name, f"--limit is for images, not for {b.kind} data") for b in others]
+        benchmarks = [b for b in benchmarks if b.kind == IMAGES]
     store = Store(out / RECORDS)
     store.load()  # a damaged file is found before hours of work
     models, unread = load_models(sources, classifier)
     kinds = {b.kind for b in benchmarks if not lacking(b)}
-    opened = open_data(kinds, data, list(models), split, data_name)
+    opened = open_data(kinds, data, list(models), split, data_name, limit)
     with ConsoleWatcher(console) as watcher:
         return run_suite(
             with_floors(list(models.values())),

@@ -11,7 +11,8 @@ from sslbench.checkpoints.load import read_card
 from sslbench.checkpoints.sources import named
 from sslbench.checkpoints.sources import split as split_source
 from sslbench.data.dense import KINDS, open_dense
-from sslbench.data.images import is_named, open_dataset
+from sslbench.data.images import open_dataset
+from sslbench.data.places import is_named
 from sslbench.data.splits import split_named
 from sslbench.errors import UserError
 from sslbench.result import digest
@@ -59,21 +60,27 @@ def _one_spelling(source: str) -> str:
     return str(path.resolve()) if path.exists() else source
 
 
-def open_splits(source: str, split: str, name: str | None = None) -> Splits:
+def open_splits(
+    source: str, split: str, name: str | None = None, limit: int | None = None
+) -> Splits:
     """The labelled bank and evaluated split of a dataset; UserError if it has no labels.
 
-    name: what records and tables call it; unset, what it is called itself.
+    name: the dataset's name in records and tables; unset: its own. limit: images per split, see
+    `ImageDataset.limited`.
     """
-    train, judged = open_dataset(source, "train"), open_dataset(source, split)
-    for part in (train, judged):
+    train, test = open_dataset(source, "train"), open_dataset(source, split)
+    if limit:
+        name = f"{name or train.name} ({limit} images per split)"
+        train, test = train.limited(limit), test.limited(limit)
+    for part in (train, test):
         if part.labels is None:
             raise UserError(
                 f"{printable(source)} has no labels in its {part.split} split, which every "
                 f"evaluation needs{', for ' * bool(part.unlabelled)}{part.unlabelled}; give a "
                 "folder with one sub-folder a class."
             )
-    fingerprint = digest([train.fingerprint, judged.fingerprint])
-    return Splits(name or train.name, fingerprint, train.classes, train, judged, split)
+    fingerprint = digest([train.fingerprint, test.fingerprint])
+    return Splits(name or train.name, fingerprint, train.classes, train, test, split)
 
 
 def open_data(
@@ -82,18 +89,19 @@ def open_data(
     sources: Sequence[str],
     split: str,
     name: str | None = None,
+    limit: int | None = None,
 ) -> dict[str, Data]:
     """The data of each kind that `kinds` asks for and that is known, checked before any work.
 
-    given: kind -> source; name: what records call the images. Images default to what the models
-    behind `sources` were trained on, the others to the embedded scenes where the images are
+    given: kind -> source; name, limit: of the images, see `open_splits`. Images default to what the
+    models behind `sources` were trained on, the others to the embedded scenes where the images are
     embedded too. Raises UserError.
     """
     kinds, split = set(kinds), split_named(split)
     images = given.get(IMAGES) or pretraining_data(sources)
     opened: dict[str, Data] = {}
     if IMAGES in kinds:
-        opened[IMAGES] = open_splits(images, split, name)
+        opened[IMAGES] = open_splits(images, split, name, limit)
     for kind in (*KINDS, *sorted(kinds - {IMAGES, *KINDS})):
         embedded = EMBEDDED if images == EMBEDDED and kind in KINDS else None
         source = given.get(kind) or embedded

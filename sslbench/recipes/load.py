@@ -117,6 +117,15 @@ def load_recipe(
         raise UserError(f"{said}; `sslbench settings {quoted}` lists what can be set.") from error
 
 
+def read_outline(config: str) -> Recipe:
+    """The recipe of a config without its method's own settings, which load torch: they are None."""
+    values = read_config(config)
+    method = str(_section(values, "method").get("name"))
+    if all(method not in plugins.available(g) for g in (plugins.METHODS, plugins.TOKENIZERS)):
+        plugins.load(plugins.METHODS, method)  # raises
+    return Recipe(str(values["name"]), method, None, **_sections(values))
+
+
 def recipe_from_dict(
     given: Mapping[str, Any],
     group: str = plugins.METHODS,
@@ -139,18 +148,23 @@ def recipe_from_dict(
     if "name" not in settings:
         raise UserError("the recipe names no method; set method.name.")
     method_class: type[Method] = plugins.load(group, str(settings.pop("name")))
-    sections = {k: typed(c, values.get(k, {}), k) for k, c in SECTIONS.items() if k != "data"}
+    sections = _sections(values)
     recipe = Recipe(
         name=str(values.get("name", "")),
         method_name=method_class.name,
         method=typed(method_class.Config, settings, "method"),
         needs=_needs(_section(values, "needs"), getattr(method_class, "needs", {})),
-        data=_data(_section(values, "data")),
         **sections,
     )
     if not stored:
         check(recipe, method_class)
     return recipe
+
+
+def _sections(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The typed sections that every recipe has."""
+    sections = {k: typed(c, values.get(k, {}), k) for k, c in SECTIONS.items() if k != "data"}
+    return {**sections, "data": _data(_section(values, "data"))}
 
 
 def _needs(given: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, str]:

@@ -18,7 +18,8 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import flop_registry
 
 from sslbench import plugins
-from sslbench.data.images import is_absent, open_dataset
+from sslbench.data.images import open_dataset
+from sslbench.data.places import is_absent
 from sslbench.errors import UserError
 from sslbench.method import Method, Progress, Sample, ViewBatch, Views
 from sslbench.recipes.consistency import warnings

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from sslbench import plugins
-from sslbench.data.images import is_absent, is_named, open_dataset
+from sslbench.data.images import open_dataset
+from sslbench.data.places import is_absent, is_named
 from sslbench.errors import UserError
 from sslbench.recipes.fitting import fitted_settings
 from sslbench.recipes.load import config_files, load_recipe, recipe_from_dict
@@ -56,6 +57,23 @@ def choose_recipe(
     if chosen and (paper := _paper(recipe.method_name, config)):
         said += f". The paper's recipe: --config {paper}"
     return absolute(recipe), said and f"{said}."
+
+
+def ended_after(steps: int, recipe: Recipe, changes: Sequence[str]) -> str:
+    """The change, as of --set, by which `recipe` ends after so many steps.
+
+    Raises UserError where `changes` say themselves how long it trains, and for a batch that is
+    larger than the dataset.
+    """
+    if epochs := [change for change in changes if change.startswith("train.epochs=")]:
+        raise UserError(f"--limit {steps} contradicts {epochs[0]}; drop one of them.")
+    images = len(open_dataset(recipe.data.source, recipe.data.split))
+    if not (per_epoch := images // recipe.train.batch_size):
+        raise UserError(
+            f"train.batch_size={recipe.train.batch_size} is larger than the dataset with {images} "
+            "images: set it to at most that with --set train.batch_size=N."
+        )
+    return f"train.epochs={steps / per_epoch!r}"
 
 
 def _patterns(data: str | None) -> Sequence[str]:

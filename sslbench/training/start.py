@@ -32,16 +32,21 @@ def start(
     console: SafeConsole,
     group: str = plugins.METHODS,
     parent: Path = RUNS,
+    limit: int | None = None,
 ) -> Path | None:
     """Trains and returns the run directory; None in a process that only helps another one.
 
-    changes: settings as of --set; parent: where a folder is made if `out` names none.
+    changes: settings as of --set; parent: where a folder is made if `out` names none; limit: steps
+    after which training ends, for a smoke test.
     Raises UserError before anything is written, and RunError when the run breaks.
     """
     if resume:
         recipe, remark = _recipe_to_resume(method, config, data, out, changes, group), ""
     else:
         recipe, remark = runs.choose_recipe(method, config, data, changes, group)
+        if limit:
+            changes = [*changes, runs.ended_after(limit, recipe, changes)]
+            recipe, remark = runs.choose_recipe(method, config, data, changes, group)
         if out and is_first():  # the others may look when the first has begun to write
             folder.check_free(out)
     if not is_first():
@@ -49,7 +54,7 @@ def start(
             pretrain(recipe, out or RUNS, world, resume, console, group)
         return None
     with folder.reserved(out, parent, recipe) as place:
-        if trained := [] if resume else _train_needs(recipe, place, console):
+        if trained := [] if resume else _train_needs(recipe, place, console, limit):
             changes = [*changes, *trained]
             recipe, _ = runs.choose_recipe(method, config, data, changes, group)
         if processes > 1:
@@ -80,7 +85,7 @@ def _recipe_to_resume(
     return recipe
 
 
-def _train_needs(recipe: Recipe, out: Path, console: SafeConsole) -> list[str]:
+def _train_needs(recipe: Recipe, out: Path, console: SafeConsole, limit: int | None) -> list[str]:
     """Trains what `recipe` needs and nobody gave, in this process, beside `out`.
 
     Returns the changes, as of --set, that say where each of it is.
@@ -98,7 +103,7 @@ def _train_needs(recipe: Recipe, out: Path, console: SafeConsole) -> list[str]:
             f"{recipe.name} needs a {kind}, which is trained first (--set needs.{kind}=DIR: yours)"
         )
         seed = [f"train.seed={recipe.train.seed}"]
-        place = start(None, config, source, None, seed, False, 1, console, group, out.parent)
+        place = start(None, config, source, None, seed, False, 1, console, group, out.parent, limit)
         changes.append(f"needs.{kind}={str(place)!r}")
     return changes
 

@@ -192,3 +192,23 @@ def test_p21_a_large_seed_is_trained_and_evaluated(sslbench, places, labelled) -
     ended = sslbench("evaluate", "--benchmark", "knn", "--model", "run", "--data", labelled)
     assert ended.code == 0, ended.err
     assert "random-init" in ended.out
+
+
+def test_a_limit_ends_all_that_is_trained(sslbench, tmp_path, images, places) -> None:
+    dvae = small.write_config(tmp_path / "dvae.py", "dvae", tmp_path, train={"epochs": 1})
+    needs = {"tokenizer": f"train:{dvae}"}
+    beit = small.write_config(tmp_path / "beit.py", "beit", images, needs=needs)
+    ended = sslbench("pretrain", "--config", beit, "--limit", "2", "--out", "runs/mine")
+    assert (ended.code, ended.err) == (0, "")
+    for run in ("mine", "dvae-small-seed0"):
+        assert [record["step"] for record in read_log(tmp_path / "runs" / run)][-1] == 2
+    again = sslbench("pretrain", "--resume", "--out", "runs/mine", "--limit", "3")
+    assert_one_sentence(again, "--limit is for new runs")
+    both = sslbench("pretrain", "--config", beit, "--limit", "2", "--epochs", "1", "--out", "x")
+    assert_one_sentence(both, "--limit 2 contradicts train.epochs=1.0; drop one of them")
+    wide = ("--set", "train.batch_size=64")
+    assert_one_sentence(
+        sslbench("pretrain", "--config", places["config"], "--limit", "2", *wide),
+        "train.batch_size=64 is larger than the dataset with 40 images",
+    )
+    assert not (tmp_path / "x").exists()

@@ -6,6 +6,8 @@ from PIL import Image
 
 from sslbench.data.dataset import BrokenImage, BrokenLog, InMemoryImages, decode
 from sslbench.data.folders import open_folder
+from sslbench.data.images import open_dataset
+from sslbench.data.torchvision_sets import TorchvisionImages
 from sslbench.errors import UserError
 
 NAMES = [f"{k}.png" for k in range(50)]
@@ -113,3 +115,28 @@ def test_a_ruined_folder_is_refused_long_before_the_end(make_folder):
     log = log_of(make_folder)
     with pytest.raises(UserError, match="25 of the 25"):
         log.record([], {k: f"{k}.png: bad" for k in range(25)})
+
+
+@pytest.mark.parametrize("source", ["digits", "shapes", "folder", "torchvision"])
+def test_a_limited_set_is_spread_over_the_whole_and_no_other_set(source, labelled):
+    if source == "torchvision":
+        whole = TorchvisionImages(
+            source=[(Image.new("RGB", (8, 8), (k, 0, 0)), k % 3) for k in range(50)],
+            name="pairs",
+            split="train",
+            names=[f"{k}" for k in range(50)],
+            labels=np.array([k % 3 for k in range(50)]),
+            classes=("a", "b", "c"),
+        )
+    else:
+        whole = open_dataset(labelled if source == "folder" else source, "train")
+    few = whole.limited(7)
+    assert len(few) == len(few.labels) == 7 and few.name == f"{whole.name} (7 images)"
+    for place, index in enumerate(k * len(whole) // 7 for k in range(7)):
+        assert few.names[place] == whole.names[index]
+        assert few[place][1] == whole[index][1]
+        assert few.image(place).tobytes() == whole.image(index).tobytes()
+    assert whole.limited(10**6) is whole
+    prints = {whole.fingerprint, few.fingerprint, whole.limited(8).fingerprint}
+    assert len(prints) == 3 and few.limited(7).fingerprint == few.fingerprint
+    assert whole.limited(7).limited(3).image(1).tobytes() == few.image(2).tobytes()

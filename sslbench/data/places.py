@@ -1,0 +1,47 @@
+"""Where images may come from: the names of datasets, and what a path must lead to."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sslbench.errors import UserError, nearest
+from sslbench.storage.home import expanded
+from sslbench.system.printing import printable
+
+EMBEDDED = ("digits", "shapes")
+ABSENT = ("imagenet-1k", "imagenet-22k")  # named by recipes; their licence forbids shipping them
+TORCHVISION = "torchvision:"
+
+
+def is_named(source: str) -> bool:
+    """Return whether `source` is the name of a dataset and not a path."""
+    return source in (*EMBEDDED, *ABSENT) or source.startswith(TORCHVISION)
+
+
+def is_absent(source: str) -> bool:
+    """Return whether `source` names data that the user has to provide."""
+    return source in ABSENT and not Path(source).exists()
+
+
+def check_place(source: str) -> None:
+    """Raise UserError if `source` is no name, no folder and no .txt list; opens nothing."""
+    path = expanded(source)
+    if is_absent(source):
+        raise UserError(f"{source} does not come with sslbench: give the folder with --data DIR.")
+    if is_named(source) or path.is_dir() or (path.is_file() and path.suffix == ".txt"):
+        return
+    shown = printable(path)
+    if path.is_file():
+        raise UserError(f"The file {shown} is not a dataset: give a folder or a .txt list.")
+    if os.path.lexists(path):
+        raise UserError(
+            f"The path {shown} is neither a folder nor a regular file: give a folder or a .txt "
+            "list."
+        )
+    if len(path.parts) > 1 or path.suffix:
+        raise UserError(f"The path {shown} does not exist: give a folder, a .txt list or a name.")
+    raise UserError(
+        f"Unknown dataset {source!r}, which is neither a path nor embedded: "
+        f"{nearest(source, [*EMBEDDED, TORCHVISION + 'NAME'])}."
+    )
