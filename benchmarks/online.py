@@ -192,7 +192,7 @@ def _crops(
         last = start + batch >= len(order)
         for name in broken.record(loaded.index.tolist(), loaded.broken, complete=last):
             log.warning("another image stands in for a broken one: %s", name)
-        if not loaded.whole:
+        if not loaded.complete:
             broken.fail()
         yield loaded.crops["image"][0], loaded.index
 

@@ -76,10 +76,12 @@ def pretrain(
     With --data alone: a recipe for photographs, fitted to their number and this machine.
     """
     changes = with_shortcuts(set_ or [], seed, epochs)
+    if dry_run and resume:
+        raise UserError("--resume continues a run and --dry-run only reports; drop one.")
+    if dry_run and limit:
+        raise UserError("--limit trains a few steps and --dry-run trains none; drop one.")
     check_training(METHODS, method, config, out, changes, resume, limit, None if dry_run else data)
     if dry_run:
-        if resume:
-            raise UserError("--resume continues a run and --dry-run only reports; drop one.")
         from sslbench.training import runs
         from sslbench.training.dry_run import report
 

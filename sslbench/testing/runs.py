@@ -14,10 +14,10 @@ from sslbench.recipes.recipe import Recipe
 from sslbench.storage.layout import WEIGHTS
 from sslbench.storage.weights import read_weights
 from sslbench.testing.data import SIDE, splits
+from sslbench.testing.one_step import take_step
 from sslbench.testing.promises import promise, promised
 from sslbench.testing.steps import ALONE, micro_batches
 from sslbench.training.run import begin, save, set_up
-from sslbench.training.step import take_step
 from sslbench.training.train import pretrain
 
 QUIET = Console(quiet=True)
@@ -46,7 +46,7 @@ def train_first_half(recipe: Recipe, out: Path) -> None:
     out.mkdir()
     run = set_up(recipe, out, ALONE)
     begin(run, 0, resume=False)
-    take_step(run, micro_batches(run), run.progress(0))
+    take_step(run, micro_batches(run), 0)
     save(run, 1)
 
 

@@ -146,6 +146,7 @@ def test_a_dry_run_needs_no_data_and_writes_nothing(sslbench, tmp_path, places) 
     assert re.search(r"^memory of each of 2 processes", ended.out, re.MULTILINE)
     assert list(tmp_path.iterdir()) == []
     assert_one_sentence(sslbench("pretrain", *given, "--resume"), "--resume .* --dry-run")
+    assert_one_sentence(sslbench("pretrain", *given, "--limit", "2"), "--limit .* --dry-run")
     assert_one_sentence(sslbench("pretrain", "--dry-run"), "pass --method NAME or --config NAME")
 
 

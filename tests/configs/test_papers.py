@@ -15,10 +15,10 @@ import torch
 from sslbench.data.images import open_dataset
 from sslbench.errors import UserError
 from sslbench.recipes.load import config_files, load_recipe
+from sslbench.testing.one_step import take_step
 from sslbench.training.run import load_views, set_up
 from tests.configs.published_recipes import PUBLISHED
 from tests.training import small
-from tests.training.one_step import take_step
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "configs" / "papers").glob("*.py"))

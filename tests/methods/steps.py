@@ -19,6 +19,7 @@ from sslbench.backbones.config import BackboneConfig
 from sslbench.method import Method, ViewBatch
 from sslbench.recipes.recipe import OptimConfig, Recipe, TrainConfig
 from sslbench.system.distributed import World
+from sslbench.testing.one_step import take_step
 from sslbench.training.optim import make_optimizer
 from sslbench.training.run import Run
 from tests.methods.reference import (
@@ -31,7 +32,6 @@ from tests.methods.reference import (
     slopes,
     worst,
 )
-from tests.training.one_step import take_step
 
 TOTAL = 4  # steps of the whole run, one an epoch
 OPTIM = {"lr": 0.8, "min_lr": 1e-3, "warmup_epochs": 2.0, "clip": 0.02}
