@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -13,6 +12,7 @@ from threading import Event
 from typing import Any
 
 import torch
+from scipy.stats import binomtest
 from torch import nn
 
 from sslbench.backbones.base import Backbone
@@ -225,8 +225,6 @@ def now() -> str:
 
 
 def wilson(percent: float, n: int) -> tuple[float, float]:
-    """Return the 95 % Wilson score interval of a proportion, all in percent (Wilson 1927)."""
-    z, p = 1.959964, percent / 100
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return 100 * max(0.0, centre - half), 100 * min(1.0, centre + half)
+    """95 % Wilson score interval of a share of n in percent, in percent (Wilson, 1927)."""
+    interval = binomtest(round(percent * n / 100), n).proportion_ci(0.95, method="wilson")
+    return 100 * float(interval.low), 100 * float(interval.high)

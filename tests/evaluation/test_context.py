@@ -1,11 +1,11 @@
 import json
 import math
 from dataclasses import replace
+from statistics import NormalDist
 
 import pytest
 import torch
 from PIL import Image
-from scipy.stats import binomtest
 
 from sslbench.backbones.build import build_backbone
 from sslbench.backbones.config import BackboneConfig
@@ -203,11 +203,13 @@ def test_progress_of_the_job_itself_has_no_name():
 
 
 @pytest.mark.parametrize("hits, n", [(0, 1), (1, 1), (7, 240), (37_411, 50_000)])
-def test_wilson_equals_scipy(hits, n):
-    """Ours rounds the normal quantile to 1.959964, as every record of before has it."""
-    peer = binomtest(hits, n).proportion_ci(0.95, method="wilson")
-    expected = (100 * peer.low, 100 * peer.high)
-    assert wilson(100 * hits / n, n) == pytest.approx(expected, abs=1e-6)
+def test_wilson_is_that_of_the_paper(hits, n):
+    """The roots of |p - x| = z sqrt(x (1 - x) / n), which solve a quadratic equation."""
+    z, p = NormalDist().inv_cdf(0.975), hits / n
+    a, b, c = 1 + z * z / n, -(2 * p + z * z / n), p * p
+    root = math.sqrt(max(0.0, b * b - 4 * a * c))
+    expected = (100 * (-b - root) / (2 * a), 100 * (-b + root) / (2 * a))
+    assert wilson(100 * hits / n, n) == pytest.approx(expected, abs=1e-9)
 
 
 def test_wilson_stays_inside_the_scale():
