@@ -85,6 +85,7 @@ def test_a_benchmark_of_scenes_needs_a_folder(sslbench, tmp_path, places, boxes)
 
 def test_scenes_alone_are_evaluated(sslbench, tmp_path, places, boxes) -> None:
     given = ("evaluate", "--benchmark", "boxes", "--model", places["run"], "--out", "out")
+    (tmp_path / "mine").mkdir()
     ended = sslbench(*given, "--coco", "mine", "--jobs", 3)
     assert ended.code == 0, ended.err
     assert "1/3 boxes on pixels" in ended.out
