@@ -110,11 +110,16 @@ def clash(group: str, name: str) -> str:
     )
 
 
+def check_known(group: str, name: str) -> None:
+    """Raise UserError with the nearest name if no entry point of a group has this name."""
+    if name not in (entries := available(group)):
+        raise UserError(f"unknown {kind_of(group)} {name!r}: {nearest(name, entries)}.")
+
+
 def load(group: str, name: str) -> Any:
     """Return the class registered as `name`; UserError if it is unknown, ambiguous or broken."""
+    check_known(group, name)
     entries, kind = available(group), kind_of(group)
-    if name not in entries:
-        raise UserError(f"unknown {kind} {name!r}: {nearest(name, entries)}.")
     if message := clash(group, name):
         raise UserError(message)
     try:

@@ -9,8 +9,8 @@ import typer
 from sslbench import __version__
 from sslbench.cli import names
 from sslbench.cli.app import app, console, say
-from sslbench.cli.checks import check_changes, check_config
 from sslbench.errors import RunError, UserError, nearest
+from sslbench.recipes.load import find_config, key_and_value
 
 
 @app.command("list")
@@ -48,8 +48,9 @@ def settings(
     ] = None,
 ) -> None:
     """A recipe's settings: value, meaning, unit, bounds and where each value comes from."""
-    check_config(config)
-    check_changes(set_ or [])
+    find_config(config)
+    for change in set_ or []:
+        key_and_value(change)
     from sslbench.recipes.explain import explain
 
     say(*explain(config, set_ or []))

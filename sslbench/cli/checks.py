@@ -10,6 +10,7 @@ from sslbench.cli import names
 from sslbench.data.places import check_place
 from sslbench.data.splits import split_named
 from sslbench.errors import UserError, nearest
+from sslbench.recipes.load import find_config, key_and_value
 from sslbench.storage.home import expanded
 from sslbench.system.printing import printable
 
@@ -28,7 +29,7 @@ def check_evaluation(
     folders: of COCO and ADE20K, or "shapes".
     """
     for name in benchmarks:
-        check_known(plugins.BENCHMARKS, name)
+        plugins.check_known(plugins.BENCHMARKS, name)
     if not benchmarks and suite not in (suites := names.suites()):
         raise UserError(f"unknown suite {suite!r}: {nearest(suite, suites)}.")
     split_named(split)
@@ -54,29 +55,6 @@ def check_data(item: str) -> None:
         check_place(source)
 
 
-def check_known(group: str, name: str) -> None:
-    """Raises UserError where no plugin of a group has this name."""
-    if name not in (known := plugins.available(group)):
-        raise UserError(f"unknown {plugins.kind_of(group)} {name!r}: {nearest(name, known)}.")
-
-
-def check_config(config: str) -> None:
-    """Raises UserError for a recipe that is neither installed nor a file."""
-    if config.endswith(".py"):
-        if not Path(config).is_file():
-            raise UserError(f"config file {config!r} does not exist; check the path.")
-    elif config not in (known := names.recipes()):
-        raise UserError(f"unknown config {config!r}: {nearest(config, known)}.")
-
-
-def check_changes(changes: Sequence[str]) -> None:
-    """Raises UserError for a --set that is not key=value."""
-    for change in changes:
-        key, equals, _ = change.partition("=")
-        if not (key and equals):
-            raise UserError(f"--set {change!r} is not of the form key=value, e.g. train.epochs=10.")
-
-
 def check_folder(out: Path | None) -> None:
     """Raises UserError for an --out that is there and is no folder."""
     if out is not None and out.exists() and not out.is_dir():
@@ -95,12 +73,13 @@ def check_training(
 ) -> None:
     """Raises UserError for options of a training command that are wrong whatever the data is."""
     if method is not None:
-        check_known(group, method)
+        plugins.check_known(group, method)
     if config is not None:
-        check_config(config)
+        find_config(config)
     if method is None and config is None and not resume:
         raise UserError("nothing says what to train; pass --method NAME or --config NAME.")
-    check_changes(changes)
+    for change in changes:
+        key_and_value(change)
     if resume and out is None:
         raise UserError("--resume needs --out DIR, the run to resume.")
     if resume and limit:

@@ -191,11 +191,17 @@ def _section(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return section
 
 
-def _apply(values: dict[str, Any], change: str) -> None:
-    """Applies one "a.b=value" to nested dicts in place; keys are checked when typed."""
+def key_and_value(change: str) -> tuple[str, str]:
+    """The two sides of a change as of --set; UserError if it is not of the form key=value."""
     key, equals, text = change.partition("=")
     if not equals or not key:
         raise UserError(f"--set {change!r} is not of the form key=value, e.g. train.epochs=10.")
+    return key, text
+
+
+def _apply(values: dict[str, Any], change: str) -> None:
+    """Applies one "a.b=value" to nested dicts in place; keys are checked when typed."""
+    key, text = key_and_value(change)
     *parents, last = key.split(".")
     section = values
     for parent in parents:
