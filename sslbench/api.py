@@ -24,6 +24,7 @@ from sslbench.evaluation.feature_table import FeatureTable, feature_table
 from sslbench.evaluation.opening import IMAGES
 from sslbench.reporting.records import Records
 from sslbench.reporting.rendering import write_tables
+from sslbench.storage.home import expanded
 from sslbench.storage.layout import RUNS
 from sslbench.storage.weights import weights_sha256
 from sslbench.system.machine import limit_threads
@@ -67,7 +68,7 @@ def pretrain(
         method,
         config,
         None if data is None else _place(data),
-        None if out is None else Path(out),
+        None if out is None else expanded(out),
         changes,
         resume,
         processes,
@@ -135,7 +136,7 @@ def evaluate(
     others are in `out`.
     """
     sources = dict(data) if isinstance(data, Mapping) else {IMAGES: data}
-    folder = Path(out)
+    folder = expanded(out)
     try:
         results = evaluation.evaluate(
             _sources(models),
@@ -146,7 +147,7 @@ def evaluate(
             force,
             _console(),
             jobs,
-            classifier=None if classifier is None else Path(classifier),
+            classifier=None if classifier is None else expanded(classifier),
             data_name=data_name,
             configs=[str(config) for config in configs],
             limit=limit,
