@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import sslbench as public
+from sslbench.data.reading import decode
 from tests.training import small
 
 
@@ -78,3 +80,54 @@ def test_settings_may_come_from_numpy_torch_and_pathlib(here, recipe, images) ->
 def test_a_name_of_another_type_is_an_unknown_one(images, name, value) -> None:
     with pytest.raises(public.UserError, match=f"(?i)unknown (pooling|split) {value!r}"):
         public.features("pixels:8", images, **{name: value})
+
+
+@pytest.fixture(scope="module")
+def model():
+    return public.load_backbone("random-init:vit_nano/8@32")
+
+
+@pytest.mark.parametrize("source", ["random-init:vit_nano/8@32", "pixels:32"])
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16])
+def test_a_batch_may_have_any_precision(source, kind) -> None:
+    model = public.load_backbone(source)
+    batch = torch.rand(2, 3, 32, 32).to(kind)
+    assert torch.equal(model(batch).cls, model(batch.float()).cls)
+
+
+@pytest.mark.parametrize("value", [None, "x.png", torch.zeros(3, 9, 9), Image.new("RGB", (0, 5))])
+def test_a_transform_takes_images_with_pixels(model, value) -> None:
+    with pytest.raises(public.UserError, match="a transform takes a PIL image with pixels, not"):
+        model.transform(value)
+
+
+def test_an_empty_batch_and_unreadable_images_are_one_sentence(model, tmp_path) -> None:
+    with pytest.raises(public.UserError, match=r"not a torch\.float32 tensor \(1, 3, 0, 8\)"):
+        model(torch.zeros(1, 3, 0, 8))
+    path = tmp_path / "x.png"
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[:900])
+    with pytest.raises(public.UserError, match=r"cannot be read, OSError: .*truncated"):
+        model(Image.open(path))
+
+
+def _tiff(path: Path, mode: str, tags: dict[int, object]) -> None:
+    pixels = np.random.default_rng(1).integers(0, 2**16, (36, 52)).astype("uint16")
+    image = (
+        Image.fromarray(pixels) if mode == "I;16" else Image.fromarray(pixels % 256).convert(mode)
+    )
+    image.save(path, tiffinfo=tags)
+
+
+@pytest.mark.parametrize("mode", ["L", "I;16"])
+@pytest.mark.parametrize("tags", [{}, {274: 6}, {262: 0}, {274: 3, 262: 0}])
+def test_an_opened_file_gives_the_pixels_that_training_reads(model, tmp_path, mode, tags) -> None:
+    path = tmp_path / "x.tif"
+    _tiff(path, mode, tags)
+    expected = model.transform(decode(path))
+    with Image.open(path) as image:
+        info = dict(image.info)
+        assert torch.equal(model.transform(image), expected)
+        assert torch.equal(model.transform(image), expected)  # the image stays as it is
+        assert image.info == info
