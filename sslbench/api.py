@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from sslbench.evaluation.feature_table import FeatureTable, feature_table
 from sslbench.evaluation.opening import IMAGES
 from sslbench.reporting.records import Records
 from sslbench.reporting.rendering import write_tables
+from sslbench.storage.home import expanded
 from sslbench.storage.layout import RUNS
 from sslbench.storage.weights import weights_sha256
 from sslbench.system.machine import limit_threads
@@ -57,9 +59,10 @@ def pretrain(
     machine, one per GPU.
     Raises UserError before anything is written, and RunError when the run breaks.
     """
-    changes = [f"{name}={value!r}" for name, value in (settings or {}).items()]
-    changes += [f"train.seed={seed}"] if seed is not None else []
-    changes += [f"train.epochs={epochs}"] if epochs is not None else []
+    values = dict(settings or {})
+    values |= {} if seed is None else {"train.seed": seed}
+    values |= {} if epochs is None else {"train.epochs": epochs}
+    changes = [f"{name}={_plain(value)!r}" for name, value in values.items()]
     method, config = None, None if recipe is None else str(recipe)
     if config in plugins.available(plugins.METHODS):
         method, config = config, None
@@ -67,12 +70,12 @@ def pretrain(
         method,
         config,
         None if data is None else _place(data),
-        None if out is None else Path(out),
+        None if out is None else expanded(out),
         changes,
         resume,
-        processes,
+        _count("processes", processes),
         _console(),
-        limit=limit,
+        limit=None if limit is None else _count("limit", limit),
     )
     if folder is None:
         raise RunError("this process is not the first of its run; call pretrain in one process.")
@@ -95,7 +98,7 @@ def features(
     how many of the last blocks give their [CLS]; norm: whether through the final norm. See
     `FeatureSpec`. Raises UserError for an unknown model, dataset or pooling.
     """
-    spec = FeatureSpec(layers, pool, norm)
+    spec = FeatureSpec(_count("layers", layers), pool, norm)
     limit_threads()
     loaded = model if isinstance(model, LoadedModel) else load_backbone(model)
     dataset = data if isinstance(data, ImageDataset) else open_dataset(_place(data), split)
@@ -135,7 +138,7 @@ def evaluate(
     others are in `out`.
     """
     sources = dict(data) if isinstance(data, Mapping) else {IMAGES: data}
-    folder = Path(out)
+    folder = expanded(out)
     try:
         results = evaluation.evaluate(
             _sources(models),
@@ -145,17 +148,31 @@ def evaluate(
             folder,
             force,
             _console(),
-            jobs,
-            classifier=None if classifier is None else Path(classifier),
+            None if jobs is None else _count("jobs", jobs),
+            classifier=None if classifier is None else expanded(classifier),
             data_name=data_name,
             configs=[str(config) for config in configs],
-            limit=limit,
+            limit=None if limit is None else _count("limit", limit),
         )
     except RunError:
         write_tables(folder)
         raise
     write_tables(folder)
     return Records(results)
+
+
+def _count(name: str, value: object) -> int:
+    """A number of steps, images, layers or processes; UserError for what counts nothing."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise UserError(f"{name}={value!r} is not a whole number from 1; choose such a number.")
+    return int(value)
+
+
+def _plain(value: Any) -> Any:
+    """The value of a setting as the recipe writes it: no numbers of numpy or torch, no `Path`."""
+    if isinstance(value, Path):
+        return str(value)
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def _place(data: object) -> str:

@@ -70,11 +70,11 @@ class LoadedModel:
         """The last block's tokens after the final norm: [CLS] (B, D), patches (B, N, D), grid.
 
         images: float (B, 3, H, W) as `transform` gives it, or PIL images, which are transformed
-        here. They are moved to the device of the backbone. Raises UserError for anything else.
+        here. They are moved to the device and precision of the backbone. Raises UserError for
+        anything else.
         """
         batch = self.transform.batch(images)
-        device = next((p.device for p in self.backbone.parameters()), batch.device)
-        return self.backbone(batch.to(device))
+        return self.backbone(batch.to(next(self.backbone.parameters(), batch.float())))
 
 
 def shortened(keys: tuple[str, ...] | list[str], shown: int = 3) -> str:

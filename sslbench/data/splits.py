@@ -15,6 +15,6 @@ EVALUATED = ("test", "validation")
 def split_named(word: str, known: tuple[str, ...] = tuple(WORDS)) -> str:
     """Return the split of `known` named `word`, e.g. "validation" for "val", or raise UserError."""
     for split in known:
-        if word.lower() in WORDS[split]:
+        if str(word).lower() in WORDS[split]:
             return split
-    raise UserError(f"Unknown split {word!r}: {nearest(word, known)}.")
+    raise UserError(f"Unknown split {word!r}: {nearest(str(word), known)}.")

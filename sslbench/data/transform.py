@@ -16,6 +16,7 @@ from torchvision.transforms import functional as F
 from sslbench.data.dataset import ImageDataset
 from sslbench.data.reading import BrokenImage, upright_rgb
 from sslbench.errors import UserError
+from sslbench.system.printing import printable
 
 
 class Viewer(Protocol):
@@ -67,14 +68,24 @@ class EvalTransform:
 class ModelTransform(EvalTransform):
     """`EvalTransform` of any image that Pillow has opened, normalised: float32 (3, size, size).
 
-    Raises UserError for pixels whose black and white nothing defines.
+    Its pixels are those that `decode` reads from its file; the image itself stays as it is. Raises
+    UserError for what is no such image or cannot be read, and for pixels whose black and white
+    nothing defines.
     """
 
     def __call__(self, image: Image.Image) -> Tensor:
+        if not _is_image(image) or not all(image.size):
+            raise UserError(f"a transform takes a PIL image with pixels, not {_in_words(image)}.")
+        info = dict(image.info)
         try:
-            upright = upright_rgb(image.copy(), "the image")
+            upright = upright_rgb(image, "the image")
         except BrokenImage as error:
             raise UserError(f"{error}.") from error
+        except Exception as error:  # decoders raise almost anything on damaged bytes
+            reason = printable(f"{type(error).__name__}: {error}")
+            raise UserError(f"the image cannot be read, {reason}.") from error
+        finally:
+            image.info = info
         return self.normalise(super().__call__(upright)[None])[0]
 
     def batch(self, images: Tensor | Image.Image | Sequence[Image.Image]) -> Tensor:
@@ -84,7 +95,7 @@ class ModelTransform(EvalTransform):
         """
         several = [images] if isinstance(images, Image.Image) else images
         if isinstance(several, Tensor) and several.is_floating_point():
-            if several.dim() == 4 and several.shape[1] == 3:
+            if several.dim() == 4 and several.shape[1] == 3 and all(several.shape[2:]):
                 return several
         elif isinstance(several, Sequence) and several and all(map(_is_image, several)):
             return torch.stack([self(image) for image in several])

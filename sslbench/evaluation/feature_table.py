@@ -21,6 +21,7 @@ from sslbench.errors import UserError
 from sslbench.evaluation.features import OnProgress, check_spec, extract, silent, warn_dropped
 from sslbench.evaluation.provenance import Provenance
 from sslbench.storage.files import write_atomically
+from sslbench.storage.home import expanded
 from sslbench.system.printing import printable
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class FeatureTable:
         .npz holds the arrays x, names, classes, about (JSON) and, with labels, labels; .parquet the
         columns of `to_frame`, and `about` in the metadata of pandas.
         """
-        path = Path(path)
+        path = expanded(path)
         check_format(path)
         write: Callable[[Path], None] = self._write_npz
         if path.suffix == ".parquet":

@@ -58,7 +58,7 @@ class Bank:
 def check_spec(spec: FeatureSpec) -> None:
     """Raises UserError for features that no bank holds."""
     if spec.pool not in POOLS:
-        raise UserError(f"unknown pooling {spec.pool!r}: {nearest(spec.pool, POOLS)}.")
+        raise UserError(f"unknown pooling {spec.pool!r}: {nearest(str(spec.pool), POOLS)}.")
     if not 1 <= spec.layers <= LAYERS:
         raise UserError(
             f"layers={spec.layers} is not between 1 and {LAYERS}; choose such a number."

@@ -12,6 +12,7 @@ from sslbench.reporting.rendering import RECORDS, render
 from sslbench.reporting.store import Store
 from sslbench.reporting.views import DEFAULT, layout_view
 from sslbench.result import Result
+from sslbench.storage.home import expanded
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -73,7 +74,7 @@ def load_records(place: str | Path) -> Records:
 
     Raises UserError where there is none, and for a line that is no record.
     """
-    path = Path(place)
+    path = expanded(place)
     path = path / RECORDS if path.is_dir() else path
     if not path.is_file():
         raise UserError(
