@@ -1,4 +1,4 @@
-"""A recipe's method as a module, with the frozen modules it is given."""
+"""Builds a recipe's method, with the frozen modules that it is given."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sslbench.recipes.recipe import Recipe
 def build_method(recipe: Recipe, group: str = plugins.METHODS, device: str = "cpu") -> Method:
     """The method of a recipe with fresh weights, which depend on the recipe's seed alone.
 
-    device "meta": with shapes only, but for the frozen modules it needs.
+    device "meta": shapes only, except for the frozen modules it needs.
     """
     method_class: type[Method] = plugins.load(group, recipe.method_name)
     needs = load_needs(recipe, method_class)

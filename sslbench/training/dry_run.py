@@ -1,4 +1,4 @@
-"""What a recipe will take, found without its data: one image goes forward on the CPU."""
+"""The cost of a recipe, measured without its data by a forward pass of one image on the CPU."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from sslbench.training.optim import peak_lr
 from sslbench.training.precision import use_bf16
 from sslbench.training.run import images_each, length
 
-DRAWS = 16  # views drawn to find some whose masks are about average
+DRAWS = 16  # draws of views, to find one whose masks are about average
 CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one image in training mode.
+    """The cost of one image in training mode.
 
-    forward: FLOPs, two a multiply-add; trained: those with gradients on, which the backward pass
-    does twice more; kept: bytes of activations.
+    forward: FLOPs, two per multiply-add; trained: those with gradients on, twice as many of which
+    the backward pass adds; kept: bytes of activations.
     """
 
     forward: int
@@ -53,7 +53,7 @@ class Cost:
 
 
 def report(recipe: Recipe, processes: int = 1, group: str = plugins.METHODS) -> list[str]:
-    """Lines that say what `recipe` resolves to and what it takes; nothing is written.
+    """Lines that show what `recipe` resolves to and what it costs; writes nothing.
 
     Raises UserError for a recipe that cannot run on `processes`.
     """
@@ -84,7 +84,7 @@ def report(recipe: Recipe, processes: int = 1, group: str = plugins.METHODS) -> 
 
 
 def with_stand_ins(recipe: Recipe, group: str = plugins.METHODS) -> Recipe:
-    """`recipe` with fresh weights for every frozen module that it needs and that is not there."""
+    """`recipe` with random weights for each frozen module that it needs and that does not exist."""
     method_class: type[Method] = plugins.load(group, recipe.method_name)
     needs, trained = dict(recipe.needs), recipe.to_train_first()
     for kind in method_class.needs:
@@ -97,7 +97,7 @@ def with_stand_ins(recipe: Recipe, group: str = plugins.METHODS) -> Recipe:
 
 
 def build(recipe: Recipe, group: str = plugins.METHODS) -> Method:
-    """The method with all weights 0: values do not matter, and fresh ones of a ViT-L take long."""
+    """The method with all weights 0: values do not matter, and a ViT-L is slow to initialise."""
     method = build_method(recipe, group, "meta").to_empty(device="cpu")
     for weights in (*method.parameters(), *method.buffers()):
         weights.detach().zero_()
@@ -105,14 +105,14 @@ def build(recipe: Recipe, group: str = plugins.METHODS) -> Method:
 
 
 def measure(method: Method, recipe: Recipe, progress: Progress) -> Cost:
-    """The cost of one more image, as two images cost more than one.
+    """The cost of an image: that of two images minus that of one.
 
-    What a step computes of the weights alone (normalised prototypes) is thereby left out.
+    This leaves out what a step computes from the weights alone (normalised prototypes).
     """
     views = method.views(recipe.method, recipe.backbone.stride)
     sample, data = _typical(views, progress.epoch), recipe.data
     bf16 = use_bf16(recipe.train.precision, CPU)
-    found = []
+    costs = []
     for count in (1, 2):
         batch = ViewBatch(
             {k: _repeat(v, count) for k, v in sample.crops.items()},
@@ -121,8 +121,8 @@ def measure(method: Method, recipe: Recipe, progress: Progress) -> Cost:
             data.mean,
             data.std,
         )
-        found.append(_forward(method, batch, progress, bf16))
-    return Cost(*(two - one for one, two in zip(*found, strict=True)))
+        costs.append(_forward(method, batch, progress, bf16))
+    return Cost(*(two - one for one, two in zip(*costs, strict=True)))
 
 
 def _forward(
@@ -143,7 +143,7 @@ def _forward(
 
 
 class _Counter(TorchDispatchMode):
-    """Adds up FLOPs by torch's own formulas, and gives zeros for what would take so many."""
+    """Adds up FLOPs by torch's own formulas; the operations themselves return zeros."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -166,7 +166,7 @@ def _on(device: str, nested: Any) -> Any:
 
 
 class _Kept:
-    """Counts every storage once that autograd keeps, weights excepted, and lets go of it."""
+    """Counts each storage that autograd keeps, except weights, once, and frees it."""
 
     def __init__(self, weights: Iterable[Tensor]) -> None:
         self.bytes = 0
@@ -183,7 +183,7 @@ class _Kept:
 
 
 def _typical(views: Views, epoch: int) -> Sample:
-    """The views of one image whose masks hide about as much as the average."""
+    """The views of one image whose masks cover about the average number of patches."""
     image, rng = Image.new("RGB", (500, 375)), np.random.default_rng(0)
     drawn = [views(image, rng, epoch) for _ in range(DRAWS)]
     hidden = [sum(int(mask.sum()) for mask in sample.masks.values()) for sample in drawn]
@@ -192,7 +192,7 @@ def _typical(views: Views, epoch: int) -> Sample:
 
 
 def _repeat(views: np.ndarray, count: int) -> Tensor:
-    """(V, ...) of one image as (V, count, ...)."""
+    """Repeats (V, ...) of one image as (V, count, ...)."""
     return torch.from_numpy(np.stack([views] * count, axis=1))
 
 
@@ -203,10 +203,10 @@ def _count_images(recipe: Recipe) -> int:
 
 
 def _about(about: About) -> dict[str, str]:
-    said = {"dataset": about.dataset, "paper": about.paper, "notes": about.notes}
+    texts = {"dataset": about.dataset, "paper": about.paper, "notes": about.notes}
     for benchmark, metric, value, source in about.expected:
-        said[f"expected {benchmark}"] = f"{metric} {value:g} ({source})"
-    return {key: text for key, text in said.items() if text}
+        texts[f"expected {benchmark}"] = f"{metric} {value:g} ({source})"
+    return {key: text for key, text in texts.items() if text}
 
 
 def _parameters(method: Method) -> dict[str, str]:
@@ -228,23 +228,23 @@ def _length(
     effective = method.effective_epochs(recipe.method, train.epochs)
     return {
         "images": f"{images:,}",
-        "steps": f"{steps:,} of {train.batch_size} images, {per_epoch:,} an epoch",
+        "steps": f"{steps:,} of {train.batch_size} images, {per_epoch:,} per epoch",
         "warm-up steps": f"{warmup:,} to lr {peak_lr(optim, train):g}",
         "epochs": f"{train.epochs:g}, effective {effective:.6g}",
-        "image tokens": f"{tokens:,} an image, {tokens * seen / 1e9:.4g} billion in all",
+        "image tokens": f"{tokens:,} per image, {tokens * seen / 1e9:.4g} billion in all",
     }
 
 
 def _compute(cost: Cost, images: int) -> dict[str, str]:
     return {
-        "forward": f"{cost.forward / 1e9:.4g} GFLOPs an image",
-        "forward and backward": f"{cost.flops / 1e9:.4g} GFLOPs an image",
+        "forward": f"{cost.forward / 1e9:.4g} GFLOPs per image",
+        "forward and backward": f"{cost.flops / 1e9:.4g} GFLOPs per image",
         "whole run": f"{cost.flops * images:.3g} FLOPs",
     }
 
 
 def _memory(method: Method, cost: Cost, images: int, recipe: Recipe) -> dict[str, str]:
-    """As this machine's CPU would train; fused attention and bf16 of a GPU keep less."""
+    """Memory on this machine's CPU; a GPU's fused attention and bf16 need less."""
     weights = _bytes([*method.parameters(), *method.buffers()])
     trained = _bytes(p for p in method.parameters() if p.requires_grad)
     number = "bf16" if use_bf16(recipe.train.precision, CPU) else "fp32"
@@ -277,11 +277,11 @@ def _gib(number: int) -> str:
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Nested settings by dotted key."""
-    found: dict[str, str] = {}
+    flat: dict[str, str] = {}
     for key, value in values.items():
         inside = isinstance(value, Mapping)
-        found |= _flat(value, f"{prefix}{key}.") if inside else {f"{prefix}{key}": str(value)}
-    return found
+        flat |= _flat(value, f"{prefix}{key}.") if inside else {f"{prefix}{key}": str(value)}
+    return flat
 
 
 def _section(name: str, lines: Mapping[str, str], width: int) -> Iterator[str]:

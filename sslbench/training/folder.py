@@ -1,4 +1,4 @@
-"""Whose a run directory is: reserved for one run, and locked while a process trains in it."""
+"""Run directories belong to one run: reserved when it begins, locked while a process trains."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from sslbench.storage.files import parse_json, remove
 from sslbench.storage.layout import WEIGHTS, has_state
 
 LOCK = ".lock"
-LEFT_OVER = (LOCK, "console.log", "tensorboard")  # what a run that never began may leave
-LONGEST = 4096  # characters of what a lock says
-TAKEN = (errno.EACCES, errno.EAGAIN)
+LEFT_OVER = (LOCK, "console.log", "tensorboard")  # may remain of a run that never began
+LONGEST = 4096  # characters read of a lock file
+HELD = (errno.EACCES, errno.EAGAIN)  # another process holds the lock
 log = logging.getLogger(__name__)
 
 
 def check_free(out: Path) -> None:
-    """Raises UserError if `out` holds a run already, or anything that is none of ours."""
+    """Raises UserError if `out` already holds a run, or files that no run made."""
     if has_state(out) or (out / WEIGHTS).exists():
         raise UserError(
-            f"{out} already holds a run; add --resume to go on with it or choose another --out."
+            f"{out} already holds a run; add --resume to continue it or choose another --out."
         )
     if not out.exists():
         return
     if not out.is_dir():
-        raise UserError(f"{out} is no folder; choose another --out.")
+        raise UserError(f"{out} is not a folder; choose another --out.")
     foreign = [p.name for p in out.iterdir() if p.name not in LEFT_OVER and p.suffix != ".tmp"]
     if foreign:
         raise UserError(
@@ -49,26 +49,26 @@ def check_free(out: Path) -> None:
 def reserved(out: Path | None, parent: Path, recipe: Recipe) -> Iterator[Path]:
     """`out` itself, or a new folder below `parent`, e.g. runs/ibot-shapes-seed0-2, for one run.
 
-    Folders made here go again where an error leaves them empty.
+    If an error leaves them empty, folders made here are removed again.
     """
-    made: list[Path] = []
+    created: list[Path] = []
     try:
         if out is None:
-            made += _make(parent)
+            created += _make(parent)
             out = _new_folder(parent, recipe)
-            made.append(out)
+            created.append(out)
         else:
-            made += _make(out)
+            created += _make(out)
         yield out
     except BaseException:
-        for folder in reversed(made):
+        for folder in reversed(created):
             with contextlib.suppress(OSError):
                 folder.rmdir()
         raise
 
 
 def _make(folder: Path) -> list[Path]:
-    """Makes a folder; those that did not exist, the outermost first."""
+    """Makes a folder and returns those that did not exist, the outermost first."""
     missing = [p for p in (folder, *folder.parents) if not p.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     return missing[::-1]
@@ -83,14 +83,14 @@ def _new_folder(parent: Path, recipe: Recipe) -> Path:
         with contextlib.suppress(FileExistsError):
             folder.mkdir()
             return folder
-    raise AssertionError  # numbers do not end
+    raise AssertionError  # count() is infinite
 
 
 @contextlib.contextmanager
 def locked(out: Path) -> Iterator[None]:
     """Keeps every other process from training in `out`; UserError names the one that is.
 
-    The lock is the system's (also over NFS) and ends with this process, however that ends.
+    The operating system holds the lock (over NFS too) and drops it when this process ends.
     """
     path = out / LOCK
     file = _lock(path, out)
@@ -103,7 +103,7 @@ def locked(out: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            remove(path)  # still locked: who has opened it meanwhile finds it gone and looks again
+            remove(path)  # while locked: a process that has it open finds it gone and tries again
 
 
 def _lock(path: Path, out: Path) -> IO[str]:
@@ -116,7 +116,7 @@ def _lock(path: Path, out: Path) -> IO[str]:
             if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
                 return file
         except OSError as error:
-            if error.errno not in TAKEN:
+            if error.errno not in HELD:
                 log.warning("%s cannot be locked (%s): start no other run there.", out, error)
                 return file
             with file:
@@ -131,7 +131,7 @@ def _lock(path: Path, out: Path) -> IO[str]:
 
 def _holder(text: str) -> str:
     try:
-        told = parse_json(text)
-        return f"process {told['process']} on {told['host']} since {told['began']}"
-    except (ValueError, LookupError, TypeError):  # it is just being written
+        holder = parse_json(text)
+        return f"process {holder['process']} on {holder['host']} since {holder['began']}"
+    except (ValueError, LookupError, TypeError):  # it is being written
         return "another process"

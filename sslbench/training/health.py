@@ -1,4 +1,4 @@
-"""Names what goes wrong while there is still time to stop: collapse, and learning nothing."""
+"""Warns while there is still time to stop: of collapse, and of learning nothing."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 CONSTANT = 0.01  # teacher entropy below this share of ln K: one prototype takes everything
 PATIENCE = 5  # logged intervals in a row
-# Within this share of ln K the output says nothing: at the first step, and at the end of the run or
-# after LONG steps, whichever is first. A run that learns leaves the bound faster than the band
-# widens; DINO's official log is 1.7 % below it after its first 1,250 steps.
+# Within this share of ln K the output counts as uniform: UNIFORM at the first step, growing to
+# STUCK at the end of the run or after LONG steps, whichever is first. A run that learns leaves the
+# bound faster than the band widens; DINO's official log is 1.7 % below it after 1,250 steps.
 UNIFORM, STUCK, LONG = 0.005, 0.025, 20_000
 START = "_start"  # KEY_start: what KEY was before the first step
 HOPE = 1 / 3  # share of the run after which a measure should be better than at its start
@@ -17,16 +17,16 @@ RISEN = 5.0  # percent above the start, two standard errors: something is learnt
 
 
 class Health:
-    """Watches logged values against a method's bounds (`Method.health`) and words warnings.
+    """Compares logged values with a method's bounds (`Method.health`) and returns warnings.
 
-    Values logged beside their value at the start ("knn_top1" and "knn_top1_start") should rise.
+    Values logged with their value at the start ("knn_top1" and "knn_top1_start") should rise.
     """
 
     def __init__(self, bounds: Mapping[str, float], total_steps: int) -> None:
         self.bounds, self.total_steps = dict(bounds), total_steps
         self.streaks: dict[tuple[str, str], int] = {}
         self.learns = False  # by the newest measure, which keeps the band from widening
-        self.due: set[str] = set()  # measures that were looked at when they should have risen
+        self.due: set[str] = set()  # measures that were checked when they should have risen
 
     def check(self, values: Mapping[str, float]) -> list[str]:
         """Warnings due now, each given once per streak; values: a record, with its "step"."""
@@ -34,15 +34,15 @@ class Health:
         for key, value in values.items():
             if key + START in values:
                 self.learns = value >= values[key + START] + RISEN
-        found = {
+        signs = {
             (key, kind): text
             for key, bound in self.bounds.items()
             if key in values
             for kind, text in self._collapses(key, values[key], bound, step)
         }
-        for seen in self.streaks.keys() | found.keys():
-            self.streaks[seen] = self.streaks.get(seen, 0) + 1 if seen in found else 0
-        warnings = [text for seen, text in found.items() if self.streaks[seen] == PATIENCE]
+        for sign in self.streaks.keys() | signs.keys():
+            self.streaks[sign] = self.streaks.get(sign, 0) + 1 if sign in signs else 0
+        warnings = [text for sign, text in signs.items() if self.streaks[sign] == PATIENCE]
         return warnings + self._no_better(values, step)
 
     def _collapses(
@@ -61,7 +61,7 @@ class Health:
         return UNIFORM + (STUCK - UNIFORM) * gone
 
     def _no_better(self, values: Mapping[str, float], step: float) -> list[str]:
-        """Whether a measure has not risen above its start, said once when it should have."""
+        """One warning for each measure that should have risen above its start and has not."""
         warnings = []
         for key, value in values.items():
             start = values.get(key + START)

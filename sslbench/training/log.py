@@ -1,4 +1,4 @@
-"""What a run says while it goes on: log.jsonl, a tracker, and a bar or plain lines."""
+"""The output of a run: log.jsonl, a tracker, and a progress bar or plain lines."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 class RunLog:
-    """Context manager; a line of log.jsonl per call of `write`.
+    """Context manager that writes a line of log.jsonl per call of `write`.
 
     On a terminal there is a bar with the time left, elsewhere a plain line every 15 seconds.
     """
@@ -42,7 +42,7 @@ class RunLog:
         console: Console,
         tracker: Kind = "tensorboard",
     ) -> None:
-        """folder None: a process that logs nothing."""
+        """folder: None for a process that logs nothing."""
         if folder is not None:
             keep_until(folder / LOG, start_step)
         self._path = Path(os.devnull if folder is None else folder / LOG)
@@ -75,7 +75,7 @@ class RunLog:
         trace: TracebackType | None,
     ) -> None:
         self._bar.stop()
-        with contextlib.suppress(OSError):  # the full disk that has been reported already
+        with contextlib.suppress(OSError):  # the full disk has already been reported
             self._file.close()
         if self._tracker:
             try:
@@ -84,7 +84,7 @@ class RunLog:
                 logger.warning("the tracker could not be closed (%s).", failure)
 
     def write(self, values: Mapping[str, float]) -> None:
-        """One record; `values` holds "step" (1-based, steps done) and what is worth plotting."""
+        """Writes one record; `values` holds "step" (steps done) and the values to plot."""
         self._put(values)
         step = int(values["step"])
         self._track(values, step)
@@ -94,13 +94,13 @@ class RunLog:
             self._show(f"step {step}/{self._total} {_words(values)} {self._left(step)}")
 
     def say(self, text: str) -> None:
-        """A sentence for the person in front of the screen, also kept in the log file."""
+        """Prints a sentence and keeps it in the log file."""
         text = printable(text)
         self._put({"note": text})
         self._show(text)
 
     def ended(self, weights: Path) -> None:
-        """The last line: how long it took, where the weights are, what comes next."""
+        """Prints the last line: the duration, the place of the weights, and the next command."""
         took = timedelta(seconds=round(time.monotonic() - self._began))
         self.say(
             f"done in {took}; weights: {weights}; evaluate them with `sslbench evaluate --model "
@@ -108,7 +108,7 @@ class RunLog:
         )
 
     def skipped(self, text: str) -> None:
-        """Names and counts an image that cannot be read."""
+        """Reports an image that cannot be read, with its number among those so far."""
         self._skipped += 1
         self.say(f"skipped broken image {self._skipped}: {text}")
 
@@ -133,8 +133,8 @@ class RunLog:
             self._file.flush()
         except OSError as error:
             raise UserError(
-                f"{self._path} cannot be written ({error.strerror}); free disk space, then go on "
-                "with --resume."
+                f"{self._path} cannot be written ({error.strerror}); free disk space, then "
+                "resume with --resume."
             ) from error
 
     def _show(self, text: str) -> None:
@@ -152,7 +152,7 @@ class RunLog:
 def keep_until(path: Path, step: int) -> None:
     """Drops records after `step`, which a resumed run is about to write again.
 
-    What lies there and is no file, or larger than any log, is set aside.
+    Anything there that is not a file, or is larger than any log, is renamed.
     """
     if not path.exists():
         return
@@ -177,7 +177,7 @@ def read_log(folder: Path) -> list[dict[str, float]]:
 
 
 def _sound_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """Each whole line and what it holds, less those that are damaged: they cost a curve a point."""
+    """Each complete line with its record; damaged lines are skipped: a curve loses a point."""
     for line in read_small(path, LARGEST).split(b"\n")[:-1]:
         try:
             record = parse_json(line)

@@ -1,8 +1,8 @@
-"""Whether anything is learnt, measured while a run trains and set beside untrained weights.
+"""Measures during training whether anything is learnt, compared with untrained weights.
 
-Where the training images have labels: k-NN among a few of them, each asking all others. Where they
-have none: whether two crops of one image find each other among those of all. Neither touches what
-is trained, nor any state of a random generator, nor a validation or test split.
+If the training images have labels: k-NN among a few of them, each image against all others. If not:
+whether two crops of one image find each other among the crops of all. Neither changes the model or
+the state of a random generator, and neither uses a validation or test split.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from sslbench.method import Method
 from sslbench.recipes.recipe import Recipe
 from sslbench.training.health import START
 
-IMAGES = 400  # asked at most: 2.5 points of standard error at worst
-PER_CLASS = 20  # of the images asked at least, by taking fewer classes
-# Patches trained between two measurements for each one asked. A forward pass in fp32 is that much
-# cheaper than a step in bf16, teacher included, that this is less than 3 % of the time on a CPU.
+IMAGES = 400  # at most: a standard error of 2.5 points at worst
+PER_CLASS = 20  # images per class at least, by using fewer classes
+# Patches trained between two measurements per measured patch. A forward pass in fp32 is so much
+# cheaper than a step in bf16, teacher included, that this takes less than 3 % of the time on a CPU.
 SHARE = 24
 NEIGHBOURS, TEMPERATURE = 10, 0.07  # of the k-NN (DINO, appendix F)
 MATCHED_SCALE = (0.3, 0.6)  # areas of the crops that should find each other
@@ -37,24 +37,24 @@ BATCH = 100
 
 @dataclass(frozen=True)
 class Probe:
-    """What is asked: `key`, its name in the log, in percent.
+    """What is measured, in percent; `key` is its name in the log.
 
     pixels: uint8 (V, N, 3, H, W), V = 2 crops of an image or 1; labels: int64 (N,) or None;
-    chance: in percent; asked: in words.
+    chance: in percent; description: in words.
     """
 
     key: str
     pixels: Tensor
     labels: Tensor | None
     chance: float
-    asked: str
+    description: str
 
     def score(self, x: Tensor) -> float:
         """Percent of right answers; x: features (V, N, D)."""
         x = normalize(x, dim=-1)
         if self.labels is None:
-            found = (x[0] @ x[1].T).argmax(1)
-            return 100 * float((found == torch.arange(len(found), device=x.device)).float().mean())
+            match = (x[0] @ x[1].T).argmax(1)
+            return 100 * float((match == torch.arange(len(match), device=x.device)).float().mean())
         labels = self.labels.to(x.device)
         similar = (x[0] @ x[0].T).fill_diagonal_(-torch.inf)
         near, who = similar.topk(min(NEIGHBOURS, len(labels) - 1))
@@ -63,7 +63,7 @@ class Probe:
 
 
 def make_probe(dataset: ImageDataset, size: int, most: int) -> Probe | None:
-    """A probe of at most `most` views of training images, `size` pixels a side; None below two."""
+    """A probe of at most `most` views of size x size pixels; None for fewer than two images."""
     labels, chosen = dataset.labels, np.empty(0, dtype=np.int64)
     if labels is not None:
         chosen = _of_few_classes(labels, most)
@@ -73,21 +73,21 @@ def make_probe(dataset: ImageDataset, size: int, most: int) -> Probe | None:
         classes = len(kept[0])
         if classes < 2:
             return None
-        asked = (
+        description = (
             f"{len(good)} training images of {classes} classes, each asking the nearest "
             f"{min(NEIGHBOURS, len(good) - 1)} others"
         )
-        return Probe("knn_top1", pixels, torch.from_numpy(kept[1]), 100 / classes, asked)
+        return Probe("knn_top1", pixels, torch.from_numpy(kept[1]), 100 / classes, description)
     chosen = order_rng(0, 0).permutation(len(dataset))[: most // 2]  # two views of each
     good, pixels = _read(dataset, chosen, lambda image, index: _crops(image, index, size))
     if len(good) < 2:
         return None
-    asked = f"two crops of {len(good)} training images, each seeking the other"
-    return Probe("views_match", pixels, None, 100 / len(good), asked)
+    description = f"two crops of {len(good)} training images, each seeking the other"
+    return Probe("views_match", pixels, None, 100 / len(good), description)
 
 
 def _of_few_classes(labels: np.ndarray, most: int) -> np.ndarray:
-    """Positions of up to `most` images, as many of each of up to most / PER_CLASS classes."""
+    """Positions of up to `most` images, equally many of up to most / PER_CLASS classes."""
     rng = order_rng(0, 0)
     classes, counts = np.unique(labels[labels >= 0], return_counts=True)
     classes = rng.permutation(classes[counts > 1])[: max(2, most // PER_CLASS)]
@@ -103,15 +103,15 @@ def _read(
     views: Callable[[Image.Image, int], Sequence[Image.Image]],
 ) -> tuple[list[int], Tensor]:
     """Positions of the images that can be read, and their views, uint8 (V, N, 3, H, W)."""
-    good, found = [], []
+    good, arrays = [], []
     for index in chosen.tolist():
         try:
             image = dataset.image(index)
         except BrokenImage:
-            continue  # training counts and names it
-        found.append(np.stack([augment.to_array(view) for view in views(image, index)]))
+            continue  # training reports it
+        arrays.append(np.stack([augment.to_array(view) for view in views(image, index)]))
         good.append(index)
-    return good, torch.from_numpy(np.stack(found, axis=1)) if found else torch.empty(0)
+    return good, torch.from_numpy(np.stack(arrays, axis=1)) if arrays else torch.empty(0)
 
 
 def _centre(image: Image.Image, size: int) -> Image.Image:
@@ -127,10 +127,10 @@ def _crops(image: Image.Image, index: int, size: int) -> list[Image.Image]:
 
 
 class Online:
-    """Asks a method's backbone every `every` steps.
+    """Measures a method's backbone every `every` steps.
 
-    Made before the first step, or before a run's weights are restored: `start` is what untrained
-    weights know. pool: "cls" or "mean", the token that is asked; mean, std: of the pixels.
+    Create it before the first step and before weights are restored: `start` is the value for
+    untrained weights. pool: "cls" or "mean", the token used; mean, std: of the pixels.
     """
 
     def __init__(
@@ -147,16 +147,16 @@ class Online:
         self.start = self._measure(probe) if probe else 0.0
 
     def sentence(self) -> str:
-        """What will be logged, for the person in front of the screen; "" if nothing will."""
+        """A sentence that says what will be logged; "" if nothing will."""
         if self.probe is None:
             return ""
         return (
-            f"{self.probe.key}: {self.probe.asked}, every {self.every} steps: {self.start:.1f} % "
-            f"with untrained weights, {self.probe.chance:.1f} % by chance"
+            f"{self.probe.key}: {self.probe.description}, every {self.every} steps: "
+            f"{self.start:.1f} % with untrained weights, {self.probe.chance:.1f} % by chance"
         )
 
     def values(self, step: int, log_every: int, total_steps: int) -> dict[str, float]:
-        """What to log after `step` steps, where a line of the log is due: {} if it is not time."""
+        """The values to log after `step` steps, when a log line is due; {} if no measurement is."""
         if self.probe is None or (step % self.every >= log_every and step != total_steps):
             return {}
         return {self.probe.key: self._measure(self.probe), self.probe.key + START: self.start}
@@ -176,16 +176,16 @@ class Online:
     def _features(self, backbone: nn.Module, pixels: Tensor) -> Tensor:
         """Float32 (N, D) of uint8 (N, 3, H, W)."""
         device = next(backbone.parameters()).device
-        found = []
+        parts = []
         for batch in pixels.split(BATCH):
             images = (batch.float() / 255 - self.mean) / self.std
             tokens = backbone(images.to(device))
-            found.append(tokens.cls if self.pool == "cls" else tokens.patches.mean(dim=1))
-        return torch.cat(found).float()
+            parts.append(tokens.cls if self.pool == "cls" else tokens.patches.mean(dim=1))
+        return torch.cat(parts).float()
 
 
 def watch(method: Method, recipe: Recipe, dataset: ImageDataset, main: bool) -> Online:
-    """Of a run whose weights are still untrained; it asks nothing where that makes no sense.
+    """The measurement for a run whose weights are untrained; none where it makes no sense.
 
     main: whether this process logs.
     """
@@ -193,19 +193,19 @@ def watch(method: Method, recipe: Recipe, dataset: ImageDataset, main: bool) -> 
     if main and every and isinstance(method.backbone(), Backbone):
         probe = make_probe(dataset, recipe.backbone.image_size, IMAGES)
     if probe:
-        every *= math.ceil(SHARE * _asked(probe, recipe) / (every * _trained(method, recipe)))
+        every *= math.ceil(SHARE * _measured(probe, recipe) / (every * _trained(method, recipe)))
     pool = "mean" if "mean" in method.poolings else "cls"
     return Online(method, probe, pool, recipe.data.mean, recipe.data.std, every)
 
 
-def _asked(probe: Probe, recipe: Recipe) -> int:
-    """Patches of one measurement."""
+def _measured(probe: Probe, recipe: Recipe) -> int:
+    """Patches per measurement."""
     views, images = probe.pixels.shape[:2]
     return views * images * _grid(recipe)
 
 
 def _trained(method: Method, recipe: Recipe) -> int:
-    """Patches of one step; of a method that does not say, those of one full-size view."""
+    """Patches per step; for a method that does not say, those of one full-size view."""
     patches = method.image_tokens(recipe.method, recipe.backbone.stride) or _grid(recipe)
     return recipe.train.batch_size * patches
 

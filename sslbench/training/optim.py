@@ -17,7 +17,8 @@ def make_optimizer(method: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
     """AdamW with group 0 decayed and group 1 exempt.
 
     Exempt: 1-D tensors and biases (dino/utils.py:632-643), and names ending in `no_decay`
-    (beit/optim_factory.py:58-71). Positions and tokens are decayed otherwise (recipe trap T10).
+    (beit/optim_factory.py:58-71). Unless named there,
+    positions and tokens are decayed.
     """
     decayed: list[nn.Parameter] = []
     exempt: list[nn.Parameter] = []
@@ -50,7 +51,7 @@ def set_schedules(
 def clip_gradients(parameters: Sequence[nn.Parameter], config: OptimConfig) -> Tensor:
     """Clips in place and returns the global gradient norm before clipping (0-dim tensor).
 
-    "tensor": every tensor to norm `clip` by itself (dino/utils.py:132-141, epsilon 1e-6);
+    "tensor": each tensor separately to norm `clip` (dino/utils.py:132-141, epsilon 1e-6);
     "global": all together (beit/utils.py:345-351). With clip 0 or None only the
     norm is taken (dino/main_dino.py:327, beit/run_beit_pretraining.py:191).
     """

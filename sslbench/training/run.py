@@ -49,7 +49,7 @@ class Run:
         return Progress(step, self.total_steps, self.steps_per_epoch)
 
     def trained(self, steps: int) -> Trained:
-        """What the method is after `steps` steps."""
+        """The method after `steps` steps, as it is exported."""
         data = self.dataset
         return Trained(
             self.recipe, self.method, steps, self.steps_per_epoch, data.name, data.fingerprint
@@ -57,7 +57,7 @@ class Run:
 
 
 def set_up(recipe: Recipe, out: Path, world: World, group: str = plugins.METHODS) -> Run:
-    """Everything a run needs in memory; touches no file but the data's."""
+    """Everything that a run needs in memory; reads no files but the data."""
     check_installed(recipe.run.tracker)
     limit_threads(recipe.run.threads)
     dataset = open_dataset(recipe.data.source, recipe.data.split)
@@ -81,13 +81,13 @@ def set_up(recipe: Recipe, out: Path, world: World, group: str = plugins.METHODS
 
 
 def length(recipe: Recipe, images: int) -> tuple[int, int]:
-    """Optimiser steps of the whole run and of one pass over `images`, the last few left out."""
+    """Optimiser steps of the whole run and of one epoch, which drops the last incomplete batch."""
     steps_per_epoch = images // recipe.train.batch_size
     return max(1, round(recipe.train.epochs * steps_per_epoch)), steps_per_epoch
 
 
 def images_each(recipe: Recipe, processes: int, method: type[Method]) -> int:
-    """Images of one forward pass of each process; UserError if the batch cannot be shared so."""
+    """Images per forward pass and process; UserError if the batch cannot be divided so."""
     parts = processes * recipe.train.accumulate
     if recipe.train.batch_size % parts:
         raise UserError(
@@ -105,7 +105,7 @@ def images_each(recipe: Recipe, processes: int, method: type[Method]) -> int:
 
 
 def rehearse(recipe: Recipe, processes: int, group: str = plugins.METHODS) -> None:
-    """Raises, once and before they start, the UserError of what `processes` would each refuse."""
+    """Raises the UserError that each of `processes` would raise, once and before they start."""
     run = set_up(recipe, Path(), World(0, 1, torch.device("cpu")), group)
     load_views(replace(run, world=World(0, processes, torch.device("cpu"))), 0)
 
@@ -118,7 +118,7 @@ def _parallel(method: Method, world: World) -> nn.Module:
 
 
 def load_views(run: Run, start: int) -> ViewLoader:
-    """Batches of this process from step `start` on."""
+    """The batches of this process, from step `start` on."""
     recipe, world = run.recipe, run.world
     return make_loader(
         run.dataset,
@@ -132,15 +132,15 @@ def load_views(run: Run, start: int) -> ViewLoader:
         world=world.size,
         accumulate=recipe.train.accumulate,
         start_step=start,
-        workers=min(recipe.run.workers, usable_cores()),  # more would only get in the way
+        workers=min(recipe.run.workers, usable_cores()),  # more would compete for the same cores
     )
 
 
 def begin(run: Run, start: int, resume: bool) -> None:
-    """Writes a first checkpoint and the recipe and reads back: better to fail now than later.
+    """Writes a first checkpoint and the recipe and reads them back, to fail now and not later.
 
-    A run that is resumed has them; only where its data and modules are may have changed. A run that
-    is killed in between has a checkpoint, which holds its recipe, or nothing that is in the way.
+    A resumed run has them; only the places of its data and modules may have changed. A run that is
+    killed in between leaves a checkpoint, which holds its recipe, or nothing that blocks a new run.
     """
     if run.world.main:
         try:
@@ -156,7 +156,7 @@ def begin(run: Run, start: int, resume: bool) -> None:
 
 
 def save(run: Run, step: int) -> None:
-    """A checkpoint after `step` steps."""
+    """Writes a checkpoint after `step` steps."""
     state = {
         "step": step,
         "recipe": run.recipe.to_dict(),
@@ -171,10 +171,10 @@ def save(run: Run, step: int) -> None:
 
 
 def restore(run: Run) -> int:
-    """Loads the newest checkpoint; the number of steps already done."""
+    """Loads the newest checkpoint and returns the number of steps done."""
     parts = ("step", "method", "optimizer")
     state = checkpoint.load_state(run.out, kept_settings(run.recipe), parts)
-    if "content" not in state:  # of an older version, which knew data by names and sizes only
+    if "content" not in state:  # older versions identified data by names and sizes
         logger.warning("%s does not say what its data held, so that is not checked.", run.out)
     elif state["content"] != run.dataset.fingerprint:
         raise UserError(

@@ -8,10 +8,10 @@ import math
 def cosine_schedule(
     step: int, total_steps: int, peak: float, end: float, warmup_steps: int = 0
 ) -> float:
-    """Value at `step`: linear 0 -> peak, then cosine peak -> end.
+    """The value at `step`: linear 0 -> peak, then cosine peak -> end.
 
     As dino/utils.py:187-198: the warm-up is linspace(0, peak, warmup_steps) with both ends, and the
-    cosine uses i / length, so `end` is never quite reached (recipe trap T18).
+    cosine uses i / length, so `end` is never quite reached.
     """
     if step < warmup_steps:
         return peak * step / max(1, warmup_steps - 1)

@@ -78,10 +78,10 @@ def _recipe_to_resume(
     group: str,
 ) -> Recipe:
     if out is None:
-        raise UserError("--resume needs --out DIR, the run to go on with.")
+        raise UserError("--resume needs --out DIR, the run to resume.")
     recipe = runs.resumed_recipe(out, method, data, changes, group)
     if config:
-        raise UserError("--resume goes on with the run's own recipe; drop --config.")
+        raise UserError("--resume uses the run's own recipe; drop --config.")
     return recipe
 
 

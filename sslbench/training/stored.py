@@ -19,9 +19,9 @@ log = logging.getLogger(__name__)
 
 
 def stored_values(out: Path) -> dict[str, Any]:
-    """What config.json holds; where that is damaged or gone, what the checkpoint says it held.
+    """The content of config.json; if it is damaged or missing, that kept in the checkpoint.
 
-    Raises UserError where neither is there.
+    Raises UserError if neither exists.
     """
     path = out / CONFIG
     try:
@@ -30,17 +30,17 @@ def stored_values(out: Path) -> dict[str, Any]:
             raise ValueError("it is not a JSON object")
         return values
     except FileNotFoundError:
-        found, told = "missing", f"{out} holds no run ({CONFIG} is missing)"
+        state, message = "missing", f"{out} holds no run ({CONFIG} is missing)"
     except (OSError, ValueError) as error:
-        found, told = "damaged", f"{path} is damaged ({error})"
+        state, message = "damaged", f"{path} is damaged ({error})"
     if has_state(out) and (values := load_state(out, repair=False).get("recipe")):
-        log.warning("%s is %s; the checkpoint says what it held.", path, found)
+        log.warning("%s is %s; the checkpoint says what it held.", path, state)
         return values
-    raise UserError(f"{told}; name a run directory, or start a run without --resume.")
+    raise UserError(f"{message}; name a run directory, or start a run without --resume.")
 
 
 def stored_recipe(out: Path) -> tuple[Recipe, str]:
-    """The recipe of a run and the group of plugins that its method is of; UserError if unusable."""
+    """The recipe of a run and its method's group of plugins; UserError if it cannot be used."""
     values = stored_values(out)
     section = values.get("method")
     name = section.get("name") if isinstance(section, Mapping) else None
@@ -50,7 +50,7 @@ def stored_recipe(out: Path) -> tuple[Recipe, str]:
 
 
 def checked_recipe(out: Path, values: Mapping[str, Any], group: str) -> Recipe:
-    """`values` as a recipe; UserError that names the run's file."""
+    """`values` as a recipe; a UserError names the run's file."""
     try:
         return recipe_from_dict(values, group)
     except UserError as error:

@@ -142,7 +142,7 @@ def test_a_dry_run_needs_no_data_and_writes_nothing(sslbench, tmp_path, places) 
     ended = sslbench("pretrain", *given, "--set", "about.images=1000", "--nproc", "2")
     assert ended.code == 0, ended.err
     assert re.search(r"^  method\.name +dino$", ended.out, re.MULTILINE)
-    assert re.search(r"^  steps +375 of 8 images, 125 an epoch$", ended.out, re.MULTILINE)
+    assert re.search(r"^  steps +375 of 8 images, 125 per epoch$", ended.out, re.MULTILINE)
     assert re.search(r"^memory of each of 2 processes", ended.out, re.MULTILINE)
     assert list(tmp_path.iterdir()) == []
     assert_one_sentence(sslbench("pretrain", *given, "--resume"), "--resume .* --dry-run")

@@ -24,7 +24,7 @@ NAMES = {"dino": "vit_nano", "ibot": "swin_nano", "beit": "beit_nano"}
 
 
 def recipe_of(method: str):
-    """Masks of every view, so that an image costs what the next one does."""
+    """Masks of every view, so that per image costs what the next one does."""
     name = NAMES[method]
     settings = {"backbone": {"name": name}, "train": {"precision": "fp32"}}
     if name == "swin_nano":
@@ -113,10 +113,10 @@ def test_a_report(images) -> None:
     text = "\n".join(" ".join(line.split()) for line in lines)
     assert "optim.warmup_epochs 1.0" in text
     assert "images 40" in text
-    assert "steps 15 of 8 images, 5 an epoch" in text
+    assert "steps 15 of 8 images, 5 per epoch" in text
     assert "warm-up steps 5 to lr 3.125e-05" in text
     assert "epochs 3, effective 6.75" in text  # two crops of 32 and one of 16 pixels
-    assert "image tokens 36 an image, 4.32e-06 billion in all" in text
+    assert "image tokens 36 per image, 4.32e-06 billion in all" in text
     assert "memory of each of 2 processes, at least" in text
     assert "activations" in text and ": 4 images of" in text
 

@@ -76,7 +76,7 @@ def test_a_folder_of_others_is_left_alone(tmp_path) -> None:
     (tmp_path / "config.json").write_text('{"their": "own"}')
     with pytest.raises(UserError, match=r"holds other files \(config\.json\)"):
         check_free(tmp_path)
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="is not a folder"):
         check_free(tmp_path / "config.json")
 
 
