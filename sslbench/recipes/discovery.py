@@ -1,4 +1,4 @@
-"""Finds the configs of every installed package, and names that more than one of them claims."""
+"""Finds the configs of all installed packages, and names that more than one package claims."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sslbench.errors import UserError
 
 @dataclass(frozen=True)
 class Found:
-    """A config's file and the entry point of the package that it came with."""
+    """A config's file and the entry point of its package."""
 
     path: Path
     entry: EntryPoint
@@ -29,8 +29,8 @@ def all_configs() -> dict[str, Path]:
 
 def check_unclaimed(name: str) -> None:
     """Raises UserError where two packages claim the config `name`."""
-    if said := config_faults().get(name):
-        raise UserError(said)
+    if fault := config_faults().get(name):
+        raise UserError(fault)
 
 
 def config_faults() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What `sslbench settings` prints: each setting of a recipe, what it means and where it is set."""
+"""The output of `sslbench settings`: each setting of a recipe, its meaning and where it is set."""
 
 from __future__ import annotations
 
@@ -27,32 +27,32 @@ def explain(config: str, changes: Sequence[str] = ()) -> list[str]:
 
     Raises UserError for a config that cannot be read and for a change that is refused.
     """
-    given = read_config(config)
-    group = _group(given)
+    values = read_config(config)
+    group = _group(values)
     recipe = load_recipe(config, None, changes, group)
     method_class: type[Method] = plugins.load(group, recipe.method_name)
     known = described(method_class.Config, "method")
     for name, section in SECTIONS.items():
         known |= described(section, name)
-    places = {key: "the config" for key, _ in _leaves(given, "")} | origins(find_config(config))
+    places = {key: "the config" for key, _ in _leaves(values, "")} | origins(find_config(config))
     asked = {change.partition("=")[0] for change in changes}
     places |= dict.fromkeys(asked, "--set")
     fitted = {change.partition("=")[0] for change in fitted_settings(recipe, 1, asked)}
     lines = [f"{recipe.name}: {recipe.method_name}", "each key=value is written as --set takes it"]
     for key, value in _settings(recipe):
-        said, place = known.get(key), _place(key, places)
-        about = "; ".join(filter(None, [said.meaning, said.bounds])) if said else ""
+        setting, place = known.get(key), _place(key, places)
+        about = "; ".join(filter(None, [setting.meaning, setting.bounds])) if setting else ""
         source = f"set by {place}" if place else "default"
         lines += _entry(key, value, about, source, *([FITTED] if key in fitted else []))
     for name, remedy in method_class.needs.items():
         if name not in recipe.needs:
             lines += _entry(f"needs.{name}", "DIR", f"not set; {remedy}")
-    told = (textwrap.wrap(sentence, WIDTH) for sentence in warnings(recipe, group))
-    return [*lines, *(line for sentence in told for line in sentence)]
+    wrapped = (textwrap.wrap(sentence, WIDTH) for sentence in warnings(recipe, group))
+    return [*lines, *(line for sentence in wrapped for line in sentence)]
 
 
 def _group(given: Mapping[str, Any]) -> str:
-    """Where the config's method is: among the methods, else among the tokenizers."""
+    """The plugin group of the config's method: methods, else tokenizers."""
     method = given.get("method")
     name = method.get("name") if isinstance(method, Mapping) else None
     methods = plugins.available(plugins.METHODS)
@@ -76,7 +76,7 @@ def _leaves(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]
 
 
 def _place(key: str, places: Mapping[str, str]) -> str:
-    """Where a key, or the section around it as a whole, is set; "" where it is not."""
+    """Where a key, or the whole section around it, is set; "" if it is not set."""
     while key:
         if key in places:
             return places[key]
@@ -88,5 +88,5 @@ def _entry(key: str, value: Any, *about: str) -> list[str]:
     text = value if isinstance(value, str) and parsed(value) == value else repr(value)
     wrap = textwrap.TextWrapper(WIDTH, break_long_words=False, break_on_hyphens=False)
     wrap.initial_indent, wrap.subsequent_indent = INDENT, f"{INDENT}  "
-    paragraphs = [wrap.wrap(printable(said)) for said in about]
+    paragraphs = [wrap.wrap(printable(text)) for text in about]
     return [shlex.quote(printable(f"{key}={text}")), *(line for p in paragraphs for line in p)]

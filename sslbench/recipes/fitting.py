@@ -1,4 +1,4 @@
-"""Fits a recipe with a budget to the data and the machine it gets: plain settings come out.
+"""Turns a recipe's budget into plain settings that fit its data and this machine.
 
 What is trained depends on the number of images and on whether there is a GPU, never on a clock, so
 that one command trains the same on every machine of a kind.
@@ -16,7 +16,7 @@ from sslbench.recipes.recipe import Budget, Recipe
 def fitted_settings(recipe: Recipe, images: int, given: Collection[str]) -> list[str]:
     """Changes as of --set that fit `recipe` to `images` images; none without a budget.
 
-    given: names of the settings that the user decided: they stay, and the others follow them.
+    given: names of the settings that the user has set; they stay, and the others follow them.
     """
     budget = recipe.budget
     if not budget.images:
@@ -32,13 +32,13 @@ def fitted_settings(recipe: Recipe, images: int, given: Collection[str]) -> list
 
 
 def fitting_batch(largest: int, images: int, batches: int) -> int:
-    """`largest`, or the power of two of which `images` hold `batches`, and never less than 2."""
+    """The largest power of two up to `largest` that leaves `batches` batches; at least 2."""
     most = max(2, images // batches)
     return min(largest, 1 << (most.bit_length() - 1))
 
 
 def fitting_epochs(budget: Budget, images: int) -> float:
-    """Epochs in which `budget.images` are seen, never more than `budget.epochs`."""
+    """Epochs in which `budget.images` images are seen, at most `budget.epochs`."""
     return _rounded(min(budget.epochs, budget.images / max(1, images)))
 
 

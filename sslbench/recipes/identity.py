@@ -1,4 +1,4 @@
-"""What makes two trainings the same training: one digest, and the settings in words.
+"""What makes two trainings the same training: a digest, and the settings that differ.
 
 A number belongs to weights (SHA-256 computed over the tensors), a recipe (here), a protocol
 (`Result.protocol`), data (`data.contents`: what the files hold), a seed and a code version.
@@ -26,7 +26,7 @@ MOVABLE = ("run", "needs", "data.source", "budget")
 
 @dataclass(frozen=True)
 class RecipeIdentity:
-    """digest: of all that can move the weights but the seed; settings: `changed_settings`."""
+    """digest: of all that can change the weights but the seed; settings: `changed_settings`."""
 
     digest: str
     settings: dict[str, Any]
@@ -37,9 +37,9 @@ def identify(
 ) -> RecipeIdentity:
     """The identity of a training.
 
-    data_fingerprint: content of its data; needs: name of each module it was given -> what that
-    module is (its own recipe's digest, or the hash of its weights). Either is "" where unknown,
-    and then the recipe's own word for it counts: two unknown things are not the same.
+    data_fingerprint: content of its data; needs: name of each module it was given -> the digest of
+    that module's recipe, or the hash of its weights. Either is "" if unknown; then the source
+    written in the recipe counts instead, so that two unknown things are not taken to be equal.
     group: of plugins.
     """
     parts = {
@@ -53,27 +53,27 @@ def identify(
 
 
 def kept_settings(recipe: Recipe) -> dict[str, Any]:
-    """Flat settings that no run changes between its first step and its last."""
+    """Flat settings that cannot change between the first step of a run and its last."""
     return _settings_but(MOVABLE, recipe)
 
 
 def changed_settings(recipe: Recipe, group: str) -> dict[str, Any]:
     """Flat settings ("optim.lr" -> 0.1) that differ from the installed config of the recipe's name.
 
-    Where no such config is installed (a user's own file), those that differ from the defaults.
+    If no such config is installed (a user's own file), those that differ from the defaults.
     """
-    found = _deciding(recipe)
-    return {name: found.get(name) for name in differing(recipe, _usual(recipe, group))}
+    settings = _deciding(recipe)
+    return {name: settings.get(name) for name in differing(recipe, _usual(recipe, group))}
 
 
 def differing(first: Recipe, second: Recipe) -> list[str]:
-    """Names of the settings in which two trainings differ, whatever their seeds."""
+    """Names of the settings in which two trainings differ, ignoring their seeds."""
     a, b = _deciding(first), _deciding(second)
     return sorted(n for n in a.keys() | b.keys() if a.get(n) != b.get(n))
 
 
 def _usual(recipe: Recipe, group: str) -> Recipe:
-    """The installed recipe of the same name, else the method's defaults."""
+    """The installed recipe of the same name; if there is none, the method's defaults."""
     if recipe.name in config_files():
         try:
             return load_recipe(recipe.name, recipe.method_name, group=group)
@@ -87,19 +87,19 @@ def _defaults(recipe: Recipe) -> Recipe:
 
 
 def _deciding(recipe: Recipe) -> dict[str, Any]:
-    """Every setting that can move the weights, flat, as JSON gives it back."""
+    """Every setting that can change the weights, flat, as JSON returns it."""
     return _settings_but(INDIFFERENT, recipe)
 
 
 def _settings_but(left_out: Sequence[str], recipe: Recipe) -> dict[str, Any]:
-    """Flat settings as JSON gives them back, less some and those of some sections."""
+    """Flat settings as JSON returns them, without some names and sections."""
     flat = _flat(json.loads(json.dumps(replace(recipe, needs={}).to_dict())))
     sections = tuple(f"{name}." for name in left_out)
     return {n: v for n, v in flat.items() if n not in left_out and not n.startswith(sections)}
 
 
 def _alike(value: Any) -> Any:
-    """`value` with whole numbers as floats: a default of 0 is what a config's 0.0 is."""
+    """`value` with whole numbers as floats, so that a default of 0 equals a config's 0.0."""
     if isinstance(value, dict):
         return {name: _alike(child) for name, child in value.items()}
     if isinstance(value, list):
@@ -109,10 +109,10 @@ def _alike(value: Any) -> Any:
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, dict) and value:
-            found |= _flat(value, f"{prefix}{name}.")
+            flat |= _flat(value, f"{prefix}{name}.")
         else:
-            found[f"{prefix}{name}"] = value
-    return found
+            flat[f"{prefix}{name}"] = value
+    return flat

@@ -85,7 +85,7 @@ def find_config(name: str) -> Path:
 
 
 def read_config(config: str) -> dict[str, Any]:
-    """The nested settings of a config name or file with its bases, unchecked but for `name`."""
+    """The nested settings of a config name or file with its bases; only `name` is checked."""
     from mmengine.config import Config  # takes a moment to import
 
     path = find_config(config)
@@ -105,16 +105,18 @@ def load_recipe(
 ) -> Recipe:
     """The recipe of a config name or file with `--set key=value` changes applied."""
     values = read_config(config)
-    found = _section(values, "method").get("name")
-    if method is not None and found != method:
-        raise UserError(f"config {config!r} is for method {found!r}, not {method!r}; change one.")
+    name = _section(values, "method").get("name")
+    if method is not None and name != method:
+        raise UserError(f"config {config!r} is for method {name!r}, not {method!r}; change one.")
     try:
         return recipe_from_dict(values, group, changes)
     except UserError as error:
         if not changes:
             raise
-        said, quoted = str(error).rstrip("."), shlex.quote(config)
-        raise UserError(f"{said}; `sslbench settings {quoted}` lists what can be set.") from error
+        message, quoted = str(error).rstrip("."), shlex.quote(config)
+        raise UserError(
+            f"{message}; `sslbench settings {quoted}` lists what can be set."
+        ) from error
 
 
 def read_outline(config: str) -> Recipe:
@@ -132,10 +134,10 @@ def recipe_from_dict(
     changes: Sequence[str] = (),
     stored: bool = False,
 ) -> Recipe:
-    """Checks every key, type and bound, and that settings go together; UserError names what not.
+    """The recipe of a nested dict; UserError names a wrong key, type, bound or combination.
 
-    stored: of a run that was trained already, perhaps by an older version, and which is read as it
-    was: whether its settings go together is not asked again.
+    stored: the settings are those of a run, perhaps of an older version; whether they go together
+    is not checked again.
     """
     values = copy.deepcopy(dict(_section({"the recipe": given}, "the recipe")))
     for change in changes:

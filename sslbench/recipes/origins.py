@@ -1,4 +1,4 @@
-"""Where in a config and its bases each setting stands; files are read, nothing in them is run."""
+"""The place of each setting in a config and its bases; files are read, not run."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pathlib import Path
 
 from sslbench.recipes.discovery import all_configs
 
-BASE, DELETE = "_base_", "_delete_"  # mmengine's words: files to start from, forget what they said
+BASE, DELETE = "_base_", "_delete_"  # mmengine's keys: files to start from; drop their settings
 
 
 def origins(path: Path) -> dict[str, str]:
     """Dotted key -> "papers/_dino.py:7 [C]" for what is written out in a config or its bases.
 
     The last file that sets a key counts, with the comment on its line. What a config computes in
-    another way than by `section = dict(key=value)` is not found.
+    another way than `section = dict(key=value)` is not found.
     """
     text = path.read_text(encoding="utf-8")
-    found: dict[str, str] = {}
-    own: dict[str, int] = {}
+    inherited: dict[str, str] = {}
+    lines: dict[str, int] = {}
     for node in ast.parse(text).body:
         if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
             continue
@@ -29,14 +29,14 @@ def origins(path: Path) -> dict[str, str]:
         if name == BASE:
             texts = [n.value for n in ast.walk(node.value) if isinstance(n, ast.Constant)]
             for base in [path.parent / str(text) for text in texts]:
-                found |= origins(base) if base.suffix == ".py" and base.is_file() else {}
+                inherited |= origins(base) if base.suffix == ".py" and base.is_file() else {}
         else:
-            own |= dict(_leaves(name, node.value))
-    for section in [key.removesuffix(f".{DELETE}") for key in own if key.endswith(f".{DELETE}")]:
-        found = {k: v for k, v in found.items() if not k.startswith(f"{section}.")}
+            lines |= dict(_leaves(name, node.value))
+    for section in [key.removesuffix(f".{DELETE}") for key in lines if key.endswith(f".{DELETE}")]:
+        inherited = {k: v for k, v in inherited.items() if not k.startswith(f"{section}.")}
     comments, name = _comments(text), _short(path)
-    places = {key: f"{name}:{line}{comments.get(line, '')}" for key, line in own.items()}
-    return found | places
+    places = {key: f"{name}:{line}{comments.get(line, '')}" for key, line in lines.items()}
+    return inherited | places
 
 
 def _leaves(key: str, value: ast.expr) -> Iterator[tuple[str, int]]:
@@ -60,7 +60,7 @@ def _comments(text: str) -> dict[int, str]:
 
 
 def _short(path: Path) -> str:
-    """The path in the folder of configs that it lies in, else as it was given."""
+    """The path below its folder of configs; for other files, the path as it is."""
     path = path.resolve()
     for name, config in all_configs().items():
         root = config.resolve().parents[name.count("/")]

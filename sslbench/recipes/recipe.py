@@ -1,4 +1,4 @@
-"""What a recipe consists of: every section with its settings, their meanings and bounds.
+"""The sections of a recipe: every setting with its meaning and bounds.
 
 `method`, `backbone`, `data`, `optim` and `train` decide the result; `run` must not; `needs` names
 the frozen modules a method is given; `about` is for readers.
@@ -73,7 +73,7 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """What decides the result besides the method, the backbone and the optimiser."""
+    """Settings that decide the result, besides the method, the backbone and the optimiser."""
 
     epochs: Annotated[float, setting("passes over the data", gt=0, le=1e6)] = 100.0
     batch_size: Annotated[
@@ -90,13 +90,13 @@ class TrainConfig:
 
 
 def peak_lr(optim: OptimConfig, train: TrainConfig) -> float:
-    """The learning rate after warm-up, with linear batch scaling where the recipe asks for it."""
+    """The learning rate after warm-up, scaled linearly with the batch if the recipe says so."""
     return optim.lr * train.batch_size / 256 if optim.scale_lr else optim.lr
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What must not change the result."""
+    """Settings that must not change the result."""
 
     workers: Annotated[
         int, setting("processes that load images, 0: the training one", ge=0, le=4096)
@@ -122,7 +122,7 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class About:
-    """What is known of a recipe; it decides nothing.
+    """Information about a recipe, for readers; it decides nothing.
 
     dataset, images: the data it is made for; paper: where it comes from; expected: published
     figures as (benchmark, metric, value, source), spelt as in results/published.csv.
@@ -137,7 +137,7 @@ class About:
 
 @dataclass(frozen=True)
 class Budget:
-    """What a recipe takes of whatever data it gets; `fitting` turns it into plain settings."""
+    """How a recipe adapts to the size of its data; `fitting` turns this into plain settings."""
 
     images: Annotated[
         int, setting("seen in all, each as often as it is seen; 0: the recipe as it stands", ge=0)

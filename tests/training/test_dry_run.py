@@ -24,7 +24,7 @@ NAMES = {"dino": "vit_nano", "ibot": "swin_nano", "beit": "beit_nano"}
 
 
 def recipe_of(method: str):
-    """Masks of every view, so that per image costs what the next one does."""
+    """Masks of every view, so that an image costs what the next one does."""
     name = NAMES[method]
     settings = {"backbone": {"name": name}, "train": {"precision": "fp32"}}
     if name == "swin_nano":
