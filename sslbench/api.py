@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from sslbench.benchmark import FeatureSpec
 from sslbench.checkpoints.load import load_backbone
 from sslbench.checkpoints.loaded import LoadedModel
 from sslbench.data.dataset import ImageDataset
+from sslbench.data.dense import KINDS
 from sslbench.data.images import open_dataset
-from sslbench.errors import RunError, UserError
+from sslbench.errors import RunError, UserError, nearest
 from sslbench.evaluation import evaluate as evaluation
 from sslbench.evaluation.feature_table import FeatureTable, feature_table
 from sslbench.evaluation.opening import IMAGES
@@ -138,6 +140,9 @@ def evaluate(
     others are in `out`.
     """
     sources = dict(data) if isinstance(data, Mapping) else {IMAGES: data}
+    known = {IMAGES, *KINDS, *plugins.available(plugins.DATA)}
+    if unknown := [str(kind) for kind in sources if kind not in known]:
+        raise UserError(f"data names an unknown kind {unknown[0]!r}: {nearest(unknown[0], known)}.")
     folder = expanded(out)
     try:
         results = evaluation.evaluate(
@@ -204,13 +209,22 @@ def _source(model: Source | LoadedModel) -> str:
             f"a {type(model).__name__} cannot be evaluated; give a run directory, a checkpoint, a "
             "released name or what load_backbone returned."
         )
-    again = load_backbone(model.card.source)
-    if _sha256(again) != _sha256(model):
+    source = next(filter(partial(_holds, model), (model.card.source, model.source)), None)
+    if source is None:
         raise UserError(
-            f"the weights of {model.card.source} were changed after they were read, so no record "
-            "could say what they are; save them to a file and evaluate that."
+            f"the weights of {model.card.source} were changed after they were read, or are no "
+            "longer there, so no record could say what they are; save them to a file and evaluate "
+            "that."
         )
-    return f"{model.card.label}={model.card.source}" if model.card.label else model.card.source
+    return f"{model.card.label}={source}" if model.card.label else source
+
+
+def _holds(model: LoadedModel, source: str) -> bool:
+    """Whether `source` leads to the weights of `model`; as text it may not, in another folder."""
+    try:
+        return _sha256(load_backbone(source)) == _sha256(model)
+    except UserError:
+        return False
 
 
 def _sha256(model: LoadedModel) -> str:

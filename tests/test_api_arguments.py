@@ -131,3 +131,22 @@ def test_an_opened_file_gives_the_pixels_that_training_reads(model, tmp_path, mo
         assert torch.equal(model.transform(image), expected)
         assert torch.equal(model.transform(image), expected)  # the image stays as it is
         assert image.info == info
+
+
+def test_a_loaded_model_is_evaluated_from_another_folder(
+    here, recipe, images, labelled, monkeypatch
+) -> None:
+    public.pretrain(recipe, images, "run", epochs=0.4)
+    model = public.load_backbone("run")
+    monkeypatch.chdir(here.parent)
+    records = public.evaluate(model, labelled, ["knn"])
+    assert {r.model.sha256 for r in records if r.model.method == "dino"} == {model.card.sha256}
+    (here / "run" / "weights.safetensors").unlink()
+    with pytest.raises(public.UserError, match="or are no longer there"):
+        public.evaluate(model, labelled, ["knn"])
+
+
+def test_an_unknown_kind_of_data_is_refused(here) -> None:
+    with pytest.raises(public.UserError, match=r"unknown kind 'image': did you mean 'images'\?"):
+        public.evaluate("pixels:8", {"image": "digits"}, ["knn"])
+    assert list(here.iterdir()) == []
