@@ -5,8 +5,10 @@ They do what the commands of the same names do, with the same progress, errors a
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from numbers import Integral
 from pathlib import Path
@@ -30,6 +32,7 @@ from sslbench.reporting.rendering import write_tables
 from sslbench.storage.home import expanded
 from sslbench.storage.layout import RUNS
 from sslbench.storage.weights import weights_sha256
+from sslbench.system.interrupts import Interrupted
 from sslbench.system.machine import limit_threads
 from sslbench.system.printing import SafeConsole, printable
 from sslbench.training import runs
@@ -59,7 +62,9 @@ def pretrain(
     a new one below runs/. settings: {"optim.lr": 1e-3, ...}, as --set. limit: steps after which
     training ends, for a smoke test. resume: the run in `out` is resumed. processes: on this
     machine, one per GPU.
-    Raises UserError before anything is written, and RunError when the run breaks.
+    Raises UserError before anything is written, and RunError when the run breaks. After a signal
+    the step and its checkpoint are finished; then Ctrl-C raises KeyboardInterrupt, which says how
+    to resume, and the others raise SystemExit with 128 + their number.
     """
     values = dict(settings or {})
     values |= {} if seed is None else {"train.seed": seed}
@@ -68,17 +73,18 @@ def pretrain(
     method, config = None, None if recipe is None else str(recipe)
     if config in plugins.available(plugins.METHODS):
         method, config = config, None
-    folder = start(
-        method,
-        config,
-        None if data is None else _place(data),
-        None if out is None else expanded(out),
-        changes,
-        resume,
-        _count("processes", processes),
-        _console(),
-        limit=None if limit is None else _count("limit", limit),
-    )
+    with _signals():
+        folder = start(
+            method,
+            config,
+            None if data is None else _place(data),
+            None if out is None else expanded(out),
+            changes,
+            resume,
+            _count("processes", processes),
+            _console(),
+            limit=None if limit is None else _count("limit", limit),
+        )
     if folder is None:
         raise RunError("this process is not the first of its run; call pretrain in one process.")
     return folder
@@ -145,25 +151,38 @@ def evaluate(
         raise UserError(f"data names an unknown kind {unknown[0]!r}: {nearest(unknown[0], known)}.")
     folder = expanded(out)
     try:
-        results = evaluation.evaluate(
-            _sources(models),
-            suite,
-            {kind: None if x is None else _place(x) for kind, x in sources.items()},
-            split,
-            folder,
-            force,
-            _console(),
-            None if jobs is None else _count("jobs", jobs),
-            classifier=None if classifier is None else expanded(classifier),
-            data_name=data_name,
-            configs=[str(config) for config in configs],
-            limit=None if limit is None else _count("limit", limit),
-        )
+        with _signals():
+            results = evaluation.evaluate(
+                _sources(models),
+                suite,
+                {kind: None if x is None else _place(x) for kind, x in sources.items()},
+                split,
+                folder,
+                force,
+                _console(),
+                None if jobs is None else _count("jobs", jobs),
+                classifier=None if classifier is None else expanded(classifier),
+                data_name=data_name,
+                configs=[str(config) for config in configs],
+                limit=None if limit is None else _count("limit", limit),
+            )
     except RunError:
         write_tables(folder)
         raise
     write_tables(folder)
     return Records(results)
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Raise for a signal what Python raises for it, and what a shell expects: see `pretrain`."""
+    try:
+        yield
+    except Interrupted as end:
+        if end.number == signal.SIGINT:
+            raise KeyboardInterrupt(end.sentence) from None
+        _console().say(end.sentence)
+        raise SystemExit(end.code) from None
 
 
 def _count(name: str, value: object) -> int:

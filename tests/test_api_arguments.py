@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -150,3 +154,23 @@ def test_an_unknown_kind_of_data_is_refused(here) -> None:
     with pytest.raises(public.UserError, match=r"unknown kind 'image': did you mean 'images'\?"):
         public.evaluate("pixels:8", {"image": "digits"}, ["knn"])
     assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
+)
+def test_a_signal_raises_what_python_raises_for_it(
+    here, recipe, images, number, raised, capsys
+) -> None:
+    def send() -> None:
+        while not (here / "run" / "log.jsonl").exists():
+            time.sleep(0.02)
+        os.kill(os.getpid(), number)
+
+    handler = signal.getsignal(number)
+    threading.Thread(target=send, daemon=True).start()
+    with pytest.raises(raised) as end:
+        public.pretrain(recipe, images, "run", epochs=3000)
+    assert "--resume --out run" in str(end.value) + capsys.readouterr().out
+    assert raised is KeyboardInterrupt or end.value.code == 128 + number
+    assert (here / "run" / "state.pt").exists() and signal.getsignal(number) is handler
