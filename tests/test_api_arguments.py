@@ -174,3 +174,15 @@ def test_a_signal_raises_what_python_raises_for_it(
     assert "--resume --out run" in str(end.value) + capsys.readouterr().out
     assert raised is KeyboardInterrupt or end.value.code == 128 + number
     assert (here / "run" / "state.pt").exists() and signal.getsignal(number) is handler
+
+
+@pytest.mark.parametrize("out", ["file/run", "/proc/none/run", "null\0byte"])
+def test_a_folder_that_cannot_be_made_is_one_sentence(here, recipe, images, out) -> None:
+    (here / "file").touch()
+    with pytest.raises(public.UserError, match=r"cannot be made \(.*\); choose another --out"):
+        public.pretrain(recipe, images, out)
+
+
+@pytest.mark.parametrize("name", ["x\udcff.npz", "x\udcff.parquet"])
+def test_features_are_saved_under_names_that_are_not_utf8(here, images, name) -> None:
+    assert public.features("pixels:8", images).save(name).stat().st_size > 0
