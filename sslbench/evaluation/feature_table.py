@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 FORMATS = (".npz", ".parquet")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FeatureTable:
     """One row per image that can be read, in the order of the dataset.
 

@@ -73,10 +73,9 @@ def _make(folder: Path) -> list[Path]:
     try:
         missing = [p for p in (folder, *folder.parents) if not p.exists()]
         folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:  # ValueError: a null byte
-        reason = getattr(error, "strerror", None) or error
+    except OSError as error:
         raise UserError(
-            f"{printable(folder)} cannot be made ({reason}); choose another --out."
+            f"{printable(folder)} cannot be made ({error.strerror}); choose another --out."
         ) from error
     return missing[::-1]
 
