@@ -5,8 +5,11 @@ They do what the commands of the same names do, with the same progress, errors a
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -18,8 +21,9 @@ from sslbench.benchmark import FeatureSpec
 from sslbench.checkpoints.load import load_backbone
 from sslbench.checkpoints.loaded import LoadedModel
 from sslbench.data.dataset import ImageDataset
+from sslbench.data.dense import KINDS
 from sslbench.data.images import open_dataset
-from sslbench.errors import RunError, UserError
+from sslbench.errors import RunError, UserError, nearest
 from sslbench.evaluation import evaluate as evaluation
 from sslbench.evaluation.feature_table import FeatureTable, feature_table
 from sslbench.evaluation.opening import IMAGES
@@ -28,6 +32,7 @@ from sslbench.reporting.rendering import write_tables
 from sslbench.storage.home import expanded
 from sslbench.storage.layout import RUNS
 from sslbench.storage.weights import weights_sha256
+from sslbench.system.interrupts import Interrupted
 from sslbench.system.machine import limit_threads
 from sslbench.system.printing import SafeConsole, printable
 from sslbench.training import runs
@@ -57,7 +62,9 @@ def pretrain(
     a new one below runs/. settings: {"optim.lr": 1e-3, ...}, as --set. limit: steps after which
     training ends, for a smoke test. resume: the run in `out` is resumed. processes: on this
     machine, one per GPU.
-    Raises UserError before anything is written, and RunError when the run breaks.
+    Raises UserError before anything is written, and RunError when the run breaks. After a signal
+    the step and its checkpoint are finished; then Ctrl-C raises KeyboardInterrupt, which says how
+    to resume, and the others raise SystemExit with 128 + their number.
     """
     values = dict(settings or {})
     values |= {} if seed is None else {"train.seed": seed}
@@ -66,17 +73,18 @@ def pretrain(
     method, config = None, None if recipe is None else str(recipe)
     if config in plugins.available(plugins.METHODS):
         method, config = config, None
-    folder = start(
-        method,
-        config,
-        None if data is None else _place(data),
-        None if out is None else expanded(out),
-        changes,
-        resume,
-        _count("processes", processes),
-        _console(),
-        limit=None if limit is None else _count("limit", limit),
-    )
+    with _signals():
+        folder = start(
+            method,
+            config,
+            None if data is None else _place(data),
+            None if out is None else expanded(out),
+            changes,
+            resume,
+            _count("processes", processes),
+            _console(),
+            limit=None if limit is None else _count("limit", limit),
+        )
     if folder is None:
         raise RunError("this process is not the first of its run; call pretrain in one process.")
     return folder
@@ -138,27 +146,43 @@ def evaluate(
     others are in `out`.
     """
     sources = dict(data) if isinstance(data, Mapping) else {IMAGES: data}
+    known = {IMAGES, *KINDS, *plugins.available(plugins.DATA)}
+    if unknown := [str(kind) for kind in sources if kind not in known]:
+        raise UserError(f"data names an unknown kind {unknown[0]!r}: {nearest(unknown[0], known)}.")
     folder = expanded(out)
     try:
-        results = evaluation.evaluate(
-            _sources(models),
-            suite,
-            {kind: None if x is None else _place(x) for kind, x in sources.items()},
-            split,
-            folder,
-            force,
-            _console(),
-            None if jobs is None else _count("jobs", jobs),
-            classifier=None if classifier is None else expanded(classifier),
-            data_name=data_name,
-            configs=[str(config) for config in configs],
-            limit=None if limit is None else _count("limit", limit),
-        )
+        with _signals():
+            results = evaluation.evaluate(
+                _sources(models),
+                suite,
+                {kind: None if x is None else _place(x) for kind, x in sources.items()},
+                split,
+                folder,
+                force,
+                _console(),
+                None if jobs is None else _count("jobs", jobs),
+                classifier=None if classifier is None else expanded(classifier),
+                data_name=data_name,
+                configs=[str(config) for config in configs],
+                limit=None if limit is None else _count("limit", limit),
+            )
     except RunError:
         write_tables(folder)
         raise
     write_tables(folder)
     return Records(results)
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Raise for a signal what Python raises for it, and what a shell expects: see `pretrain`."""
+    try:
+        yield
+    except Interrupted as end:
+        if end.number == signal.SIGINT:
+            raise KeyboardInterrupt(end.sentence) from None
+        _console().say(end.sentence)
+        raise SystemExit(end.code) from None
 
 
 def _count(name: str, value: object) -> int:
@@ -204,13 +228,22 @@ def _source(model: Source | LoadedModel) -> str:
             f"a {type(model).__name__} cannot be evaluated; give a run directory, a checkpoint, a "
             "released name or what load_backbone returned."
         )
-    again = load_backbone(model.card.source)
-    if _sha256(again) != _sha256(model):
+    source = next(filter(partial(_holds, model), (model.card.source, model.source)), None)
+    if source is None:
         raise UserError(
-            f"the weights of {model.card.source} were changed after they were read, so no record "
-            "could say what they are; save them to a file and evaluate that."
+            f"the weights of {model.card.source} were changed after they were read, or are no "
+            "longer there, so no record could say what they are; save them to a file and evaluate "
+            "that."
         )
-    return f"{model.card.label}={model.card.source}" if model.card.label else model.card.source
+    return f"{model.card.label}={source}" if model.card.label else source
+
+
+def _holds(model: LoadedModel, source: str) -> bool:
+    """Whether `source` leads to the weights of `model`; as text it may not, in another folder."""
+    try:
+        return _sha256(load_backbone(source)) == _sha256(model)
+    except UserError:
+        return False
 
 
 def _sha256(model: LoadedModel) -> str:

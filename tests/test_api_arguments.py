@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -131,3 +135,74 @@ def test_an_opened_file_gives_the_pixels_that_training_reads(model, tmp_path, mo
         assert torch.equal(model.transform(image), expected)
         assert torch.equal(model.transform(image), expected)  # the image stays as it is
         assert image.info == info
+
+
+def test_a_loaded_model_is_evaluated_from_another_folder(
+    here, recipe, images, labelled, monkeypatch
+) -> None:
+    public.pretrain(recipe, images, "run", epochs=0.4)
+    model = public.load_backbone("run")
+    monkeypatch.chdir(here.parent)
+    records = public.evaluate(model, labelled, ["knn"])
+    assert {r.model.sha256 for r in records if r.model.method == "dino"} == {model.card.sha256}
+    (here / "run" / "weights.safetensors").unlink()
+    with pytest.raises(public.UserError, match="or are no longer there"):
+        public.evaluate(model, labelled, ["knn"])
+
+
+def test_an_unknown_kind_of_data_is_refused(here) -> None:
+    with pytest.raises(public.UserError, match=r"unknown kind 'image': did you mean 'images'\?"):
+        public.evaluate("pixels:8", {"image": "digits"}, ["knn"])
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
+)
+def test_a_signal_raises_what_python_raises_for_it(
+    here, recipe, images, number, raised, capsys
+) -> None:
+    def send() -> None:
+        while not (here / "run" / "log.jsonl").exists():
+            time.sleep(0.02)
+        os.kill(os.getpid(), number)
+
+    handler = signal.getsignal(number)
+    threading.Thread(target=send, daemon=True).start()
+    with pytest.raises(raised) as end:
+        public.pretrain(recipe, images, "run", epochs=3000)
+    assert "--resume --out run" in str(end.value) + capsys.readouterr().out
+    assert raised is KeyboardInterrupt or end.value.code == 128 + number
+    assert (here / "run" / "state.pt").exists() and signal.getsignal(number) is handler
+
+
+@pytest.mark.parametrize("out", ["file/run", "/proc/none/run"])
+def test_a_folder_that_cannot_be_made_is_one_sentence(here, recipe, images, out) -> None:
+    (here / "file").touch()
+    with pytest.raises(public.UserError, match=r"cannot be made \(.*\); choose another --out"):
+        public.pretrain(recipe, images, out)
+
+
+@pytest.mark.parametrize("name", ["x\udcff.npz", "x\udcff.parquet"])
+def test_features_are_saved_under_names_that_are_not_utf8(here, images, name) -> None:
+    assert public.features("pixels:8", images).save(name).stat().st_size > 0
+
+
+def test_a_null_byte_is_in_no_path(here, recipe, images) -> None:
+    table = public.features("pixels:8", images)
+    for call in (
+        lambda: public.pretrain(recipe, images, "a\0b"),
+        lambda: public.evaluate("pixels:8", images, ["knn"], out="a\0b"),
+        lambda: public.load_records("a\0b"),
+        lambda: public.open_dataset("a\0b"),
+        lambda: public.load_backbone("a\0b"),
+        lambda: table.save("a\0b.npz"),
+    ):
+        with pytest.raises(public.UserError, match=r"a\\x00b.* contains a null byte"):
+            call()
+    assert list(here.iterdir()) == []
+
+
+def test_tables_of_features_can_be_compared_and_kept_in_sets(images) -> None:
+    table, same = public.features("pixels:8", images), public.features("pixels:8", images)
+    assert table != same and len({table, same, table}) == 2

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
 FORMATS = (".npz", ".parquet")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FeatureTable:
     """One row per image that can be read, in the order of the dataset.
 
@@ -66,11 +64,12 @@ class FeatureTable:
         """
         path = expanded(path)
         check_format(path)
-        write: Callable[[Path], None] = self._write_npz
-        if path.suffix == ".parquet":
-            write = partial(self.to_frame().to_parquet, index=False)
-        write_atomically(path, write)
+        write_atomically(path, self._write_npz if path.suffix == ".npz" else self._write_parquet)
         return path
+
+    def _write_parquet(self, path: Path) -> None:
+        with path.open("wb") as file:  # pyarrow opens no path that is not UTF-8
+            self.to_frame().to_parquet(file, index=False)
 
     def _write_npz(self, path: Path) -> None:
         arrays: dict[str, Any] = {"x": self.x, "names": np.array(self.names, dtype=str)}

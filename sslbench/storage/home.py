@@ -27,7 +27,12 @@ def home() -> Path:
 
 
 def expanded(source: str | Path) -> Path:
-    """Return `source` as a path with "~" resolved; UserError if that user is unknown."""
+    """Return `source` as a path with "~" resolved; UserError if that user is unknown.
+
+    UserError for a null byte too, which no path has.
+    """
+    if "\0" in str(source):
+        raise UserError(f"{printable(source)} contains a null byte, which no path has.")
     try:
         return Path(source).expanduser()
     except RuntimeError as error:

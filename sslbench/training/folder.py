@@ -19,6 +19,7 @@ from sslbench.errors import UserError
 from sslbench.recipes.recipe import Recipe
 from sslbench.storage.files import parse_json, remove
 from sslbench.storage.layout import WEIGHTS, has_state
+from sslbench.system.printing import printable
 
 LOCK = ".lock"
 LEFT_OVER = (LOCK, "console.log", "tensorboard")  # may remain of a run that never began
@@ -68,9 +69,17 @@ def reserved(out: Path | None, parent: Path, recipe: Recipe) -> Iterator[Path]:
 
 
 def _make(folder: Path) -> list[Path]:
-    """Makes a folder and returns those that did not exist, the outermost first."""
-    missing = [p for p in (folder, *folder.parents) if not p.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+    """Makes a folder and returns those that did not exist, the outermost first.
+
+    Raises UserError if it cannot be made.
+    """
+    try:
+        missing = [p for p in (folder, *folder.parents) if not p.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{printable(folder)} cannot be made ({error.strerror}); choose another --out."
+        ) from error
     return missing[::-1]
 
 
