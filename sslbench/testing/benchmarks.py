@@ -27,6 +27,7 @@ MODEL = f"random-init:vit_nano/8@{SIDE}"
 CPU = torch.device("cpu")
 
 
+@promised("all that the contract names can be used")
 def check_benchmark(
     benchmark_class: type[Benchmark], protocol: Any = None, data: Data | None = None
 ) -> None:
@@ -59,6 +60,7 @@ def check_benchmark(
             check_small(benchmark, Path(folder))
 
 
+@promised("class attributes have the types of the contract")
 def check_class(benchmark_class: type[Benchmark]) -> None:
     """What the class says of itself."""
     promise(

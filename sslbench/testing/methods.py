@@ -34,6 +34,7 @@ BACKBONE = {"name": "vit_nano", "patch_size": 8, "image_size": SIDE, "drop_path"
 UNBOUNDED = ("a number", "a whole number")  # what `described` says of a number without bounds
 
 
+@promised("all that the contract names can be used")
 def check_method(
     method_class: type[Method],
     config: Any = None,
@@ -57,6 +58,7 @@ def check_method(
         check_run(recipe, Path(folder))
 
 
+@promised("class attributes have the types of the contract")
 def check_class(method_class: type[Method]) -> None:
     """What the class says of itself: Config, poolings, order, needs."""
     promise(

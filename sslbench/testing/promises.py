@@ -36,6 +36,7 @@ def promised(sentence: str) -> Iterator[None]:
 def check_registered(plugin: type, group: str) -> None:
     """The class is what the entry point of its name loads."""
     kind, name = plugins.kind_of(group), getattr(plugin, "name", None)
+    promise(isinstance(plugin, type), f"a {kind} is a class, not {plugin!r}")
     promise(
         isinstance(name, str) and name,
         f"a {kind} has a `name`, a text that is not empty; {plugin.__name__} has {name!r}",
