@@ -81,12 +81,12 @@ def _adapter(cls: type) -> TypeAdapter[Any]:
     """A list of `cls`, since pydantic takes no configuration for a dataclass alone."""
     try:
         adapter = TypeAdapter(list[cls], config=CONFIG)  # type: ignore[valid-type]
-        adapter.rebuild(raise_errors=True)  # a name that is not known yet is found out here
+        adapter.rebuild(raise_errors=True)  # raises for a name that is not known yet
         return adapter
     except (PydanticUserError, PydanticUndefinedAnnotation) as error:
-        said = str(error).splitlines()[0].rstrip(".")
+        reason = str(error).splitlines()[0].rstrip(".")
         raise UserError(
-            f"the settings of {cls.__module__}.{cls.__qualname__} cannot be read ({said}); mend "
+            f"the settings of {cls.__module__}.{cls.__qualname__} cannot be read ({reason}); mend "
             "their types."
         ) from error
 
@@ -112,8 +112,8 @@ def _sentence(cls: type, where: str, error: Mapping[str, Any]) -> str:
         choices = re.findall(r"'([^']*)'", context["expected"])
         return f"{key}={shown}: {nearest(str(value), choices)}{meaning}."
     if kind == "value_error":
-        said = context["error"]
-        return f"{key}: {said}." if info is None else f"{key}={shown}: {said}{meaning}."
+        reason = context["error"]
+        return f"{key}: {reason}." if info is None else f"{key}={shown}: {reason}{meaning}."
     return f"{key}={shown}: {_must(kind, error['msg'], context)}{meaning}."
 
 

@@ -22,10 +22,10 @@ def _run() -> int:
     except Interrupted as end:
         return _tell(type(end).__name__, end.message, end.code, end.sentence)
     except Exception as error:
-        told = _told(error)
-        if told is None or "--debug" in sys.argv:
+        ending = _sentence_and_code(error)
+        if ending is None or "--debug" in sys.argv:
             raise
-        return _tell(type(error).__name__, *told, f"error: {' '.join(told[0].split())}")
+        return _tell(type(error).__name__, *ending, f"error: {' '.join(ending[0].split())}")
 
 
 def _command() -> int:
@@ -46,7 +46,7 @@ def _command() -> int:
 
 
 def _tell(kind: str, sentence: str, code: int, shown: str) -> int:
-    """Tells the process that launched this one, which says it, or else whoever looks."""
+    """Reports to the process that launched this one, which prints it; else prints it here."""
     from sslbench.system.printing import printable
 
     if not report(kind, sentence, code):
@@ -54,8 +54,8 @@ def _tell(kind: str, sentence: str, code: int, shown: str) -> int:
     return code
 
 
-def _told(error: Exception) -> tuple[str, int] | None:
-    """Sentence and exit code of an error that somebody can do something about, else None."""
+def _sentence_and_code(error: Exception) -> tuple[str, int] | None:
+    """The sentence and exit code of an error that the user can act on; None for any other."""
     if isinstance(error, UserError | RunError):
         return str(error), 2 if isinstance(error, UserError) else 1
     if isinstance(error, OSError):

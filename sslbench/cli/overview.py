@@ -122,8 +122,8 @@ def _recipe_line(name: str, path: Path) -> str:
     about = outline.about
     facts = f"{about.dataset or outline.data.source}, {outline.train.epochs:g} epochs"
     expected = [f"{b.removeprefix('imagenet_')} {v:.1f}" for b, _, v, _ in about.expected]
-    said = ", expected " + ", ".join(expected) if expected else ""
-    return f"{_config_line(path)} [{facts}{said}]"
+    figures = ", expected " + ", ".join(expected) if expected else ""
+    return f"{_config_line(path)} [{facts}{figures}]"
 
 
 def _config_line(path: Path) -> str:
@@ -176,7 +176,7 @@ def _multiplies_bf16() -> bool:
 
 
 def diagnosis() -> dict[str, tuple[bool, str]]:
-    """name -> (fine, what was found)."""
+    """name -> (whether it is fine, a description)."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     found = {
         "python": (sys.version_info >= (3, 11), platform.python_version()),
@@ -201,5 +201,5 @@ def diagnosis() -> dict[str, tuple[bool, str]]:
                 continue
             if group == plugins.BENCHMARKS:
                 found |= plugin.diagnosis()
-    told = {sentence: name for name, sentence in reversed(config_faults().items())}
-    return found | {name: (False, sentence) for sentence, name in told.items()}
+    names = {sentence: name for name, sentence in reversed(config_faults().items())}
+    return found | {name: (False, sentence) for sentence, name in names.items()}

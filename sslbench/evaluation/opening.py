@@ -20,42 +20,41 @@ from sslbench.storage.home import expanded
 from sslbench.system.printing import printable
 
 EMBEDDED = "shapes"
-IMAGES = "images"  # the kind of data that is no dense kind
+IMAGES = "images"  # the kind of data of most benchmarks
 
 
 def pretraining_data(sources: Sequence[str]) -> str:
-    """The data that the runs among `sources` were trained on; embedded where none is a run.
+    """The data that the runs among `sources` were trained on; the embedded set if none is a run.
 
-    Raises UserError where they were trained on different data, as nobody says which is meant, and
-    where the data is no longer there.
+    Raises UserError if they were trained on different data, because the choice is unclear, and if
+    the data no longer exists.
     """
-    found: dict[str, list[str]] = {}  # what tells data apart -> its sources
+    by_content: dict[str, list[str]] = {}  # content, or one spelling of its path -> sources
     stored = [place for _, place in map(named, sources) if place.partition(":")[0] not in FLOORS]
     places = [split_source(place)[0] for place in stored]
     for run in (place for place in places if expanded(place).exists()):
         card = read_card(run)
         if source := card.get("recipe", {}).get("data", {}).get("source"):
-            found.setdefault(card.get("data_fingerprint") or _one_spelling(source), []).append(
-                source
-            )
-    several = list(dict.fromkeys(_one_spelling(same[0]) for same in found.values()))
-    if len(found) > 1 and len(several) > 1:
+            content = card.get("data_fingerprint") or _one_spelling(source)
+            by_content.setdefault(content, []).append(source)
+    several = list(dict.fromkeys(_one_spelling(same[0]) for same in by_content.values()))
+    if len(by_content) > 1 and len(several) > 1:
         raise UserError(
             f"the runs were trained on different data ({' and '.join(several)}); name what to "
             "evaluate on with --data."
         )
-    told = next(iter(found.values()), [EMBEDDED])
-    there = [source for source in told if is_named(source) or expanded(source).exists()]
+    same = next(iter(by_content.values()), [EMBEDDED])
+    there = [source for source in same if is_named(source) or expanded(source).exists()]
     if not there:
         raise UserError(
-            f"the runs were trained on {printable(told[0])!r}, which is not there; name what to "
+            f"the runs were trained on {printable(same[0])!r}, which is not there; name what to "
             "evaluate on with --data."
         )
     return there[0]
 
 
 def _one_spelling(source: str) -> str:
-    """An existing folder by its absolute path, whatever way it was written."""
+    """The absolute path of an existing folder, so that every spelling of it is equal."""
     path = expanded(source)
     return str(path.resolve()) if path.exists() else source
 
@@ -141,15 +140,15 @@ def by_kind(items: Sequence[str]) -> dict[str, str]:
 
     Raises UserError where two items give the same kind.
     """
-    known, found = {IMAGES, *KINDS, *plugins.available(plugins.DATA)}, dict[str, str]()
+    known, sources = {IMAGES, *KINDS, *plugins.available(plugins.DATA)}, dict[str, str]()
     for item in items:
         kind, equals, source = item.partition("=")
         if not equals or kind not in known:  # a folder's name may hold "="
             kind, source = IMAGES, item
-        if kind in found:
+        if kind in sources:
             raise UserError(
-                f"--data gives {kind} twice, {printable(found[kind])} and {printable(source)}; "
+                f"--data gives {kind} twice, {printable(sources[kind])} and {printable(source)}; "
                 "drop one."
             )
-        found[kind] = source
-    return found
+        sources[kind] = source
+    return sources

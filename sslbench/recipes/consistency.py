@@ -47,10 +47,10 @@ def check(recipe: Recipe, method_class: type[Any]) -> None:
 
 
 def warnings(recipe: Recipe, group: str = plugins.METHODS) -> list[str]:
-    """Sentences on what a run will not reach or do, though its settings ask for it."""
+    """Warnings about settings that the run will not reach."""
     method_class: type[Method] = plugins.load(group, recipe.method_name)
-    found = [*_schedules(recipe), *method_class.unreached(recipe.method, recipe.train.epochs)]
-    return [f"warning: {sentence}." for sentence in found]
+    sentences = [*_schedules(recipe), *method_class.unreached(recipe.method, recipe.train.epochs)]
+    return [f"warning: {sentence}." for sentence in sentences]
 
 
 def _schedules(recipe: Recipe) -> Iterator[str]:

@@ -67,8 +67,8 @@ def config_files() -> dict[str, Path]:
 def benchmark_configs(benchmark: str) -> dict[str, Path]:
     """name ("coco_vits16") -> file of the configs in the folder named like a benchmark."""
     prefix = f"{benchmark}/"
-    found = all_configs().items()
-    return {name.removeprefix(prefix): path for name, path in found if name.startswith(prefix)}
+    configs = all_configs().items()
+    return {name.removeprefix(prefix): path for name, path in configs if name.startswith(prefix)}
 
 
 def find_config(name: str) -> Path:

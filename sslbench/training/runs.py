@@ -49,14 +49,14 @@ def choose_recipe(
         changes = [f"data.source={data!r}", *changes]  # quoted: a folder may be called 2012
     recipe = load_recipe(config, method, changes, group)
     chosen = chosen and bool(data)
-    said = config if chosen else ""
+    remark = config if chosen else ""
     if recipe.budget.images:
         recipe, how = _fitted(recipe, config, changes, group)
-        said = f"{config}, {how}"
-    said = f"No --config given: {said}" if chosen else said
+        remark = f"{config}, {how}"
+    remark = f"No --config given: {remark}" if chosen else remark
     if chosen and (paper := _paper(recipe.method_name, config)):
-        said += f". The paper's recipe: --config {paper}"
-    return absolute(recipe), said and f"{said}."
+        remark += f". The paper's recipe: --config {paper}"
+    return absolute(recipe), remark and f"{remark}."
 
 
 def ended_after(steps: int, recipe: Recipe, changes: Sequence[str]) -> str:
@@ -84,8 +84,8 @@ def _patterns(data: str | None) -> Sequence[str]:
 
 def _paper(method: str, config: str) -> str:
     """The paper's config of the method; "" if there is none or `config` is that config."""
-    found = _first_fitting(method, PAPER)
-    return "" if found is None or found == config else found
+    paper = _first_fitting(method, PAPER)
+    return "" if paper is None or paper == config else paper
 
 
 def _fitted(recipe: Recipe, config: str, changes: Sequence[str], group: str) -> tuple[Recipe, str]:
@@ -107,12 +107,12 @@ def _fitted(recipe: Recipe, config: str, changes: Sequence[str], group: str) -> 
 
 def _choose_config(method: str, patterns: Sequence[str]) -> str:
     """The first config that matches the earliest possible pattern; UserError if none does."""
-    if found := _first_fitting(method, patterns):
-        return found
-    own = _configs_of(method)
+    if config := _first_fitting(method, patterns):
+        return config
+    configs = _configs_of(method)
     raise UserError(
         f"method {method!r} has no config {patterns[0].format(method)!r}; pass --config with "
-        f"{'one of ' + ', '.join(own) if own else 'a file of yours'}."
+        f"{'one of ' + ', '.join(configs) if configs else 'a file of yours'}."
     )
 
 
