@@ -190,6 +190,15 @@ def test_features_are_saved_under_names_that_are_not_utf8(here, images, name) ->
     assert public.features("pixels:8", images).save(name).stat().st_size > 0
 
 
+def test_a_run_is_resumed_as_it_began(here, images) -> None:
+    with pytest.raises(public.UserError, match="--limit is for new runs"):
+        public.pretrain(out="run", resume=True, limit=3)
+    with pytest.raises(public.UserError, match="--resume needs --out"):
+        public.pretrain(resume=True)
+    with pytest.raises(public.UserError, match="nothing says what to train"):
+        public.pretrain(data=images)
+
+
 def test_a_null_byte_is_in_no_path(here, recipe, images) -> None:
     table = public.features("pixels:8", images)
     for call in (

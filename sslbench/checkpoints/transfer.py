@@ -1,8 +1,7 @@
 """Downloads one file over HTTP, resumes what was cut off and shows progress on a terminal.
 
-By hand, since no maintained library does all of it: torch.hub and pooch never resume, and
-huggingface_hub's `http_get` is no public function and raises what its HTTP client of the day
-raises.
+Written here because torch.hub does not resume, and huggingface_hub's `http_get`, which does, is not
+a public function.
 """
 
 from __future__ import annotations

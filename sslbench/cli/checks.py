@@ -10,9 +10,9 @@ from sslbench.cli import names
 from sslbench.data.places import check_place
 from sslbench.data.splits import split_named
 from sslbench.errors import UserError, nearest
-from sslbench.recipes.load import find_config, key_and_value
 from sslbench.storage.home import expanded
 from sslbench.system.printing import printable
+from sslbench.training.options import check_folder
 
 
 def check_evaluation(
@@ -53,40 +53,6 @@ def check_data(item: str) -> None:
         check_place(item)
     elif kind == "images":
         check_place(source)
-
-
-def check_folder(out: Path | None) -> None:
-    """Raises UserError for an --out that is there and is no folder."""
-    if out is not None and out.exists() and not out.is_dir():
-        raise UserError(f"--out {out} is a file; name a folder.")
-
-
-def check_training(
-    group: str,
-    method: str | None,
-    config: str | None,
-    out: Path | None,
-    changes: Sequence[str],
-    resume: bool,
-    limit: int | None = None,
-    data: str | None = None,
-) -> None:
-    """Raises UserError for options of a training command that are wrong whatever the data is."""
-    if method is not None:
-        plugins.check_known(group, method)
-    if config is not None:
-        find_config(config)
-    if method is None and config is None and not resume:
-        raise UserError("nothing says what to train; pass --method NAME or --config NAME.")
-    for change in changes:
-        key_and_value(change)
-    if resume and out is None:
-        raise UserError("--resume needs --out DIR, the run to resume.")
-    if resume and limit:
-        raise UserError("--limit is for new runs: one that is resumed ends where it was to end.")
-    check_folder(out)
-    if data is not None:
-        check_place(data)
 
 
 def with_shortcuts(changes: Sequence[str], seed: int | None, epochs: float | None) -> list[str]:

@@ -14,6 +14,7 @@ import typer
 from sslbench import plugins
 from sslbench.cli.app import app, say
 from sslbench.errors import UserError
+from sslbench.storage.files import draft
 from sslbench.system.printing import printable
 
 TEMPLATES = files("sslbench.cli") / "templates"
@@ -34,7 +35,9 @@ def new(
     check_name(name)
     if folder.exists():
         raise UserError(f"{printable(folder)} exists already; choose another --out.")
-    write_package(kind, name, folder)
+    with draft(folder) as package:
+        write_package(kind, name, package)
+        package.replace(folder)
     say(f"written: {folder}; {folder / 'README.md'} says how to install and test it")
 
 

@@ -9,9 +9,10 @@ import typer
 
 from sslbench.cli import names
 from sslbench.cli.app import app, console, say
-from sslbench.cli.checks import check_training, with_shortcuts
+from sslbench.cli.checks import with_shortcuts
 from sslbench.cli.train import Config, Data, Epochs, Limit, Out, Processes, Resume, Seed, Set
 from sslbench.plugins import TOKENIZERS
+from sslbench.training.options import check_training
 
 tokenizer_app = typer.Typer(help="Train, convert and look at the image tokenizers of BEiT.")
 app.add_typer(tokenizer_app, name="tokenizer")
@@ -47,7 +48,7 @@ def tokenizer_train(
 ) -> None:
     """Train a tokenizer; reports reconstruction error and codebook usage on held-out images."""
     changes = with_shortcuts(set_ or [], seed, epochs)
-    check_training(TOKENIZERS, kind, config, out, changes, resume, limit, data)
+    check_training(TOKENIZERS, kind, config, data, out, changes, resume, limit)
     from sslbench.evaluation.reconstruction import evaluate_tokenizer
     from sslbench.training.start import start
 

@@ -9,9 +9,10 @@ import typer
 
 from sslbench.cli import names
 from sslbench.cli.app import app, console, say
-from sslbench.cli.checks import check_training, with_shortcuts
+from sslbench.cli.checks import with_shortcuts
 from sslbench.errors import UserError
 from sslbench.plugins import METHODS
+from sslbench.training.options import check_training
 
 Config = Annotated[
     str | None,
@@ -80,7 +81,8 @@ def pretrain(
         raise UserError("--resume continues a run and --dry-run only reports; drop one.")
     if dry_run and limit:
         raise UserError("--limit trains a few steps and --dry-run trains none; drop one.")
-    check_training(METHODS, method, config, out, changes, resume, limit, None if dry_run else data)
+    asked = None if dry_run else data  # a dry run needs no data
+    check_training(METHODS, method, config, asked, out, changes, resume, limit)
     if dry_run:
         from sslbench.training import runs
         from sslbench.training.dry_run import report

@@ -17,6 +17,7 @@ from sslbench.recipes.recipe import Recipe
 from sslbench.storage.files import parse_json, read_small
 from sslbench.storage.home import expanded
 from sslbench.storage.layout import CONFIG, WEIGHTS
+from sslbench.training.options import method_to_train
 from sslbench.training.stored import checked_recipe, stored_values
 
 # patterns of config names, the best first
@@ -42,9 +43,7 @@ def choose_recipe(
         plugins.load(group, method)  # an unknown method is reported first
     chosen = config is None
     if config is None:
-        if method is None:
-            raise UserError("nothing says what to train; pass --method NAME or --config NAME.")
-        config = _choose_config(method, _patterns(data))
+        config = _choose_config(method_to_train(method), _patterns(data))
     if data:
         changes = [f"data.source={data!r}", *changes]  # quoted: a folder may be called 2012
     recipe = load_recipe(config, method, changes, group)

@@ -17,6 +17,7 @@ from sslbench.system.launch import launch
 from sslbench.system.printing import SafeConsole
 from sslbench.system.processes import is_launched
 from sslbench.training import folder, runs
+from sslbench.training.options import check_training, run_to_resume
 from sslbench.training.run import rehearse
 from sslbench.training.train import pretrain
 
@@ -40,8 +41,12 @@ def start(
     after which training ends, for a smoke test.
     Raises UserError before anything is written, and RunError when the run breaks.
     """
+    check_training(group, method, config, data, out, changes, resume, limit)
     if resume:
-        recipe, remark = _recipe_to_resume(method, config, data, out, changes, group), ""
+        place = run_to_resume(out)
+        recipe, remark = runs.resumed_recipe(place, method, data, changes, group), ""
+        if config:
+            raise UserError("--resume uses the run's own recipe; drop --config.")
     else:
         recipe, remark = runs.choose_recipe(method, config, data, changes, group)
         if limit:
@@ -67,22 +72,6 @@ def start(
             console.say(*lines, f"{recipe.name} -> {place}")
             pretrain(recipe, place, world, resume, console, group)
             return None if is_launched() else place
-
-
-def _recipe_to_resume(
-    method: str | None,
-    config: str | None,
-    data: str | None,
-    out: Path | None,
-    changes: Sequence[str],
-    group: str,
-) -> Recipe:
-    if out is None:
-        raise UserError("--resume needs --out DIR, the run to resume.")
-    recipe = runs.resumed_recipe(out, method, data, changes, group)
-    if config:
-        raise UserError("--resume uses the run's own recipe; drop --config.")
-    return recipe
 
 
 def _train_needs(recipe: Recipe, out: Path, console: SafeConsole, limit: int | None) -> list[str]:

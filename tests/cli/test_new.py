@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import os
 import subprocess
 import sys
@@ -44,6 +45,21 @@ def test_a_new_package_is_complete(sslbench, tmp_path) -> None:
 def test_a_name_that_cannot_be_taken_is_refused(sslbench, tmp_path, name, message) -> None:
     ended = sslbench("new", "method", name)
     assert ended.code == 2 and message in ended.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_package_is_written_whole_or_not_at_all(sslbench, tmp_path, monkeypatch) -> None:
+    write, written = Path.write_text, []
+
+    def full_after_two(path: Path, text: str, **options: object) -> int:
+        if len(written) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        written.append(path)
+        return write(path, text, **options)
+
+    monkeypatch.setattr(Path, "write_text", full_after_two)
+    ended = sslbench("new", "method", "mine")
+    assert ended.code == 2 and "No space left on device" in ended.err
     assert not list(tmp_path.iterdir())
 
 

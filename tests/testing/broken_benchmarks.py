@@ -115,7 +115,19 @@ class Fragile(Sound):
         return 1 / (len(data.classes) - 1)
 
 
+@dataclass(frozen=True)
+class DriftingProtocol:
+    """Each instance has a value of its own."""
+
+    began: float = field(default_factory=time.perf_counter)
+
+
+class Drifting(Sound):
+    name, Protocol = "Drifting", DriftingProtocol
+
+
 BROKEN = {
+    "Drifting": "two default protocols are equal",
     "Versionless": "a benchmark has a `version`",
     "Open": "Protocol is a frozen dataclass",
     "Unwritable": "JSON can hold every value of Protocol",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib.metadata import EntryPoint
 from typing import Any
 
 import pytest
@@ -29,20 +28,6 @@ def shortened(protocol: Any) -> Any:
     if not hasattr(protocol, "online"):
         return protocol
     return replace(protocol, online=replace(protocol.online, epochs=2))
-
-
-@pytest.fixture
-def registered(monkeypatch) -> None:
-    """Entry points for the benchmarks of `broken_benchmarks`."""
-    original = plugins.registered
-
-    def more(group: str) -> dict[str, list[EntryPoint]]:
-        entries = original(group)
-        for name in broken_benchmarks.NAMES if group == plugins.BENCHMARKS else ():
-            entries[name] = [EntryPoint(name, f"{broken_benchmarks.__name__}:{name}", group)]
-        return entries
-
-    monkeypatch.setattr(plugins, "registered", more)
 
 
 def test_a_sound_benchmark_keeps_its_promises(registered) -> None:

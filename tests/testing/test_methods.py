@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint
 from typing import Any
 
 import pytest
@@ -19,20 +18,6 @@ def test_every_installed_method_keeps_its_promises(name: str, tokenizer) -> None
     method = plugins.load(plugins.METHODS, name)
     config = typed(method.Config, small.METHODS[name], "method")
     check_method(method, config, needs={need: str(tokenizer) for need in method.needs})
-
-
-@pytest.fixture
-def registered(monkeypatch) -> None:
-    """Entry points for the methods of `broken_methods`."""
-    original = plugins.registered
-
-    def more(group: str) -> dict[str, list[EntryPoint]]:
-        entries = original(group)
-        for name in broken_methods.NAMES if group == plugins.METHODS else ():
-            entries[name] = [EntryPoint(name, f"{broken_methods.__name__}:{name}", group)]
-        return entries
-
-    monkeypatch.setattr(plugins, "registered", more)
 
 
 def test_a_sound_method_keeps_its_promises(registered) -> None:
