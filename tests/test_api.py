@@ -247,3 +247,6 @@ def test_a_smoke_test_ends_after_its_steps_and_says_so(here, recipe, labelled, c
         "left out: detection: --limit is for images, not for coco data" in capsys.readouterr().out
     )
     assert [r.value for r in public.evaluate(run, labelled, ["knn"])] == [r.value for r in whole]
+    assert {r.dataset for r in public.evaluate(run, labelled, ["knn"], limit=999)} == {
+        whole[0].dataset
+    }  # no image is left out

@@ -69,7 +69,8 @@ def open_splits(
     """
     train, test = open_dataset(source, "train"), open_dataset(source, split)
     if limit:
-        name = f"{name or train.name} ({limit} images per split)"
+        if max(len(train), len(test)) > limit:
+            name = f"{name or train.name} ({limit} images per split)"
         train, test = train.limited(limit), test.limited(limit)
     for part in (train, test):
         if part.labels is None:
