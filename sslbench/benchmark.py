@@ -69,7 +69,8 @@ class Splits:
     """A labelled dataset as a benchmark sees it: a bank to learn from and a split to evaluate.
 
     train and test are map-style datasets of (PIL image, label); `split` names the evaluated one;
-    `fingerprint` covers both.
+    `fingerprint` covers both. source, limit: what `open_splits` opened, so that another process can
+    open it too; a path is absolute.
     """
 
     name: str
@@ -78,6 +79,8 @@ class Splits:
     train: ImageDataset
     test: ImageDataset
     split: str = "test"
+    source: str = ""
+    limit: int | None = None
 
 
 Data: TypeAlias = "Splits | DenseData"  # what benchmarks read, by their kind

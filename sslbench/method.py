@@ -88,6 +88,14 @@ class Sample:
     masks: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Start:
+    backbone: Mapping[str, Tensor]
+    head: nn.Module | None = None
+    others: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    method: str = ""
+
+
 class Views(Protocol):
     """Turns one image into the views of a method; must be picklable and free of global state."""
 
@@ -131,6 +139,11 @@ class Method(nn.Module):
         return ""
 
     @classmethod
+    def stays_together(cls, config: Any) -> tuple[int, str]:
+        """Images that a micro-batch holds a multiple of, and the setting that wants it, if any."""
+        return 1, ""
+
+    @classmethod
     def effective_epochs(cls, config: Any, epochs: float) -> float:
         """`epochs` times the images seen per epoch in units of the first crop's area."""
         return epochs
@@ -171,6 +184,10 @@ class Method(nn.Module):
 
     def head(self) -> nn.Module | None:
         """A (B, D) [CLS] -> (B, K) head whose arg-max is a cluster assignment, if there is one."""
+        return None
+
+    def classifier(self) -> nn.Module | None:
+        """What makes class scores (B, K) of the backbone's tokens, if it was trained to."""
         return None
 
     @classmethod

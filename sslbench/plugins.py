@@ -14,6 +14,7 @@ from sslbench.errors import UserError, nearest
 
 METHODS = "sslbench.methods"
 TOKENIZERS = "sslbench.tokenizers"
+CLASSIFIERS = "sslbench.classifiers"  # methods that learn from labels; benchmarks train them
 BENCHMARKS = "sslbench.benchmarks"
 CONFIGS = "sslbench.configs"
 DATA = "sslbench.data"  # kinds of data besides images, see `evaluation.opening.open_kind`
@@ -42,6 +43,12 @@ PUBLIC = (
 def group_of(kind: str) -> str:
     """Return the entry-point group of a kind of plugin: "tokenizer" -> "sslbench.tokenizers"."""
     return f"sslbench.{kind}s"
+
+
+def group_with(name: object) -> str:
+    """Return the group in which `name` is trained: methods, else tokenizers, else classifiers."""
+    groups = (METHODS, TOKENIZERS, CLASSIFIERS)
+    return next((group for group in groups if name in available(group)), METHODS)
 
 
 def available(group: str) -> dict[str, EntryPoint]:

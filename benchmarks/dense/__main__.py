@@ -20,12 +20,10 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
+from sslbench.benchmarks.apart import carry_out
 from sslbench.benchmarks.dense import install
-from sslbench.errors import RunError, UserError, nearest
-from sslbench.system.distributed import LostPeers
-from sslbench.system.interrupts import Interrupted, raised
-from sslbench.system.printing import printable, speak_safely
-from sslbench.system.processes import end_with_parent, leave, report
+from sslbench.errors import UserError, nearest
+from sslbench.system.processes import leave
 
 TOOLS = ("test", "train")
 
@@ -66,26 +64,15 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs one command; the exit code: 2 for wrong use and 1 for a failed run, in one sentence."""
-    speak_safely()
+    """Runs one command; the exit code is that of `carry_out`."""
     name, *rest = arguments or ("",)
-    end_with_parent()
-    try:
+
+    def command() -> None:
         if name not in COMMANDS:
             raise UserError(f"unknown command {name!r}: {nearest(name, COMMANDS)}.")
-        with raised():
-            COMMANDS[name](rest)
-    except Interrupted as end:
-        report(type(end).__name__, end.message, end.code)
-        print(printable(end.sentence), file=sys.stderr)
-        return end.code
-    except (UserError, RunError) as error:
-        code, sentence = 2 if isinstance(error, UserError) else 1, " ".join(str(error).split())
-        # one that lost the others leaves the last word to them
-        if not report(type(error).__name__, sentence, code) or not isinstance(error, LostPeers):
-            print(f"error: {printable(sentence)}", file=sys.stderr)
-        return code
-    return 0
+        COMMANDS[name](rest)
+
+    return carry_out(command)
 
 
 if __name__ == "__main__":

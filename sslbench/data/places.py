@@ -45,3 +45,12 @@ def check_place(source: str) -> None:
         f"Unknown dataset {source!r}, which is neither a path nor embedded: "
         f"{nearest(source, [*EMBEDDED, TORCHVISION + 'NAME'])}."
     )
+
+
+def absolute_place(source: str) -> str:
+    """The absolute path of an existing file or folder; names of datasets as they are."""
+    if is_named(source):
+        return source
+    place, mark, options = source.partition("?")
+    path = expanded(place)
+    return f"{path.absolute()}{mark}{options}" if path.exists() else source

@@ -12,7 +12,7 @@ from sslbench.checkpoints.sources import named
 from sslbench.checkpoints.sources import split as split_source
 from sslbench.data.dense import KINDS, open_dense
 from sslbench.data.images import open_dataset
-from sslbench.data.places import is_named
+from sslbench.data.places import absolute_place, is_named
 from sslbench.data.splits import split_named
 from sslbench.errors import UserError
 from sslbench.result import digest
@@ -80,7 +80,9 @@ def open_splits(
                 "folder with one sub-folder a class."
             )
     fingerprint = digest([train.fingerprint, test.fingerprint])
-    return Splits(name or train.name, fingerprint, train.classes, train, test, split)
+    name = name or train.name
+    place = absolute_place(source)
+    return Splits(name, fingerprint, train.classes, train, test, split, place, limit)
 
 
 def open_data(

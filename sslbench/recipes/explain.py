@@ -52,12 +52,10 @@ def explain(config: str, changes: Sequence[str] = ()) -> list[str]:
 
 
 def _group(given: Mapping[str, Any]) -> str:
-    """The plugin group of the config's method: methods, else tokenizers."""
+    """The plugin group of the config's method."""
     method = given.get("method")
     name = method.get("name") if isinstance(method, Mapping) else None
-    methods = plugins.available(plugins.METHODS)
-    is_tokenizer = name in plugins.available(plugins.TOKENIZERS) and name not in methods
-    return plugins.TOKENIZERS if is_tokenizer else plugins.METHODS
+    return plugins.group_with(name)
 
 
 def _settings(recipe: Recipe) -> Iterator[tuple[str, Any]]:

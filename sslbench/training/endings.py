@@ -16,8 +16,10 @@ from sslbench.training.run import Run
 
 
 def how_to_resume(run: Run) -> str:
-    tokenizer = run.method.name in plugins.available(plugins.TOKENIZERS)
-    command = "tokenizer train" if tokenizer else "pretrain"
+    group = plugins.group_with(run.method.name)
+    if group == plugins.CLASSIFIERS:
+        return "repeat the command to resume it"
+    command = "tokenizer train" if group == plugins.TOKENIZERS else "pretrain"
     return f"resume it with `sslbench {command} --resume --out {shlex.quote(str(run.out))}`"
 
 

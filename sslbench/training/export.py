@@ -32,11 +32,13 @@ class Trained:
 
 
 def export(trained: Trained, path: Path) -> None:
-    """Writes the backbone that is evaluated (the teacher's, if there is one) and its head."""
+    """Writes the backbone that is evaluated (the teacher's, if there is one) and its heads."""
     method = trained.method
     tensors = {f"backbone.{k}": v for k, v in method.backbone().state_dict().items()}
     if (head := method.head()) is not None:
         tensors |= {f"head.{k}": v for k, v in head.state_dict().items()}
+    if (classifier := method.classifier()) is not None:
+        tensors |= {f"classifier.{k}": v for k, v in classifier.state_dict().items()}
     weights.save_weights(path, tensors, card(trained))
 
 

@@ -23,7 +23,7 @@ from sslbench.training.export import at_step, export, export_due
 from sslbench.training.health import Health
 from sslbench.training.log import RunLog
 from sslbench.training.meter import Meter
-from sslbench.training.online import Online
+from sslbench.training.online import Watch
 from sslbench.training.run import Run, save
 
 STOP_AFTER = 3  # non-finite steps in a row
@@ -55,10 +55,10 @@ class Recorder(Protocol):
 
 
 class Journal:
-    """Records the steps of a run: RunLog, Health, Online and Meter fed, checkpoints written."""
+    """Records the steps of a run: RunLog, Health, Watch and Meter fed, checkpoints written."""
 
     def __init__(
-        self, run: Run, loader: ViewLoader, online: Online, log: RunLog, start: int
+        self, run: Run, loader: ViewLoader, online: Watch, log: RunLog, start: int
     ) -> None:
         """start: steps done when training begins."""
         self.run, self.loader, self.online, self.log, self.start = run, loader, online, log, start
@@ -84,7 +84,7 @@ class Journal:
         last = done == run.total_steps
         self._count_skipped(result)
         self.meter.count()
-        if done % recipe.run.log_every == 0 or last:
+        if done % recipe.run.log_every == 0 or last or self.online.due(done):
             self._write(result)
         if done == self.start + ESTIMATE_AFTER:
             self.log.say(self.meter.estimate(run.total_steps, done, run.world.device))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -33,6 +34,22 @@ SHARE = 24
 NEIGHBOURS, TEMPERATURE = 10, 0.07  # of the k-NN (DINO, appendix F)
 MATCHED_SCALE = (0.3, 0.6)  # areas of the crops that should find each other
 BATCH = 100
+
+
+class Watch(Protocol):
+    """What is measured of a run while it trains; all processes call it after the same steps."""
+
+    def sentence(self) -> str:
+        """What will be logged, in words; "" if nothing will."""
+        ...
+
+    def due(self, step: int) -> bool:
+        """Whether a line of the log is written after `step` steps, whatever its interval."""
+        ...
+
+    def values(self, step: int, log_every: int, total_steps: int) -> dict[str, float]:
+        """The values to log after `step` steps, when a log line is due; {} if no measurement is."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -155,8 +172,12 @@ class Online:
             f"{self.start:.1f} % with untrained weights, {self.probe.chance:.1f} % by chance"
         )
 
+    def due(self, step: int) -> bool:
+        """See `Watch.due`: it measures where a line is written anyway."""
+        return False
+
     def values(self, step: int, log_every: int, total_steps: int) -> dict[str, float]:
-        """The values to log after `step` steps, when a log line is due; {} if no measurement is."""
+        """See `Watch.values`."""
         if self.probe is None or (step % self.every >= log_every and step != total_steps):
             return {}
         return {self.probe.key: self._measure(self.probe), self.probe.key + START: self.start}

@@ -101,7 +101,14 @@ def images_each(recipe: Recipe, processes: int, method: type[Method]) -> int:
             "whole batch at once: set train.accumulate=1 and take more processes or a smaller "
             "train.batch_size, or change that setting."
         )
-    return recipe.train.batch_size // parts
+    images = recipe.train.batch_size // parts
+    group, setting = method.stays_together(recipe.method)
+    if images % group:
+        raise UserError(
+            f"train.batch_size={recipe.train.batch_size} leaves {images} images to each of {parts} "
+            f"micro-batches, which is no multiple of {setting}; change one of them."
+        )
+    return images
 
 
 def rehearse(recipe: Recipe, processes: int, group: str = plugins.METHODS) -> None:

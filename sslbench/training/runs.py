@@ -9,13 +9,12 @@ from pathlib import Path
 
 from sslbench import plugins
 from sslbench.data.images import open_dataset
-from sslbench.data.places import is_absent, is_named
+from sslbench.data.places import absolute_place, is_absent
 from sslbench.errors import UserError
 from sslbench.recipes.fitting import fitted_settings
 from sslbench.recipes.load import config_files, load_recipe, recipe_from_dict
 from sslbench.recipes.recipe import Recipe
 from sslbench.storage.files import parse_json, read_small
-from sslbench.storage.home import expanded
 from sslbench.storage.layout import CONFIG, WEIGHTS
 from sslbench.training.options import method_to_train
 from sslbench.training.stored import checked_recipe, stored_values
@@ -129,19 +128,10 @@ def _configs_of(method: str) -> list[str]:
 
 def absolute(recipe: Recipe) -> Recipe:
     """The recipe with absolute paths of its data and modules, valid in any working folder."""
-    needs = {name: _absolute(source) for name, source in recipe.needs.items()}
+    needs = {name: absolute_place(source) for name, source in recipe.needs.items()}
     return replace(
-        recipe, data=replace(recipe.data, source=_absolute(recipe.data.source)), needs=needs
+        recipe, data=replace(recipe.data, source=absolute_place(recipe.data.source)), needs=needs
     )
-
-
-def _absolute(source: str) -> str:
-    """The absolute path of an existing file or folder; names of datasets as they are."""
-    if is_named(source):
-        return source
-    place, mark, options = source.partition("?")
-    path = expanded(place)
-    return f"{path.absolute()}{mark}{options}" if path.exists() else source
 
 
 def resumed_recipe(

@@ -44,8 +44,7 @@ def stored_recipe(out: Path) -> tuple[Recipe, str]:
     values = stored_values(out)
     section = values.get("method")
     name = section.get("name") if isinstance(section, Mapping) else None
-    tokenizer = name in plugins.available(plugins.TOKENIZERS)
-    group = plugins.TOKENIZERS if tokenizer else plugins.METHODS
+    group = plugins.group_with(name)
     return checked_recipe(out, values, group), group
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from pathlib import Path
 
@@ -23,10 +23,15 @@ from sslbench.training.endings import resumable, worker_deaths
 from sslbench.training.export import export
 from sslbench.training.journal import Journal, Recorder, StepResult
 from sslbench.training.log import RunLog
-from sslbench.training.online import watch
+from sslbench.training.online import Watch, watch
 from sslbench.training.optim import clip_gradients, set_schedules
 from sslbench.training.precision import use_bf16
 from sslbench.training.run import Run, begin, load_views, restore, set_up
+
+
+def usual(run: Run) -> Watch:
+    """What is measured of a pretraining."""
+    return watch(run.method, run.recipe, run.dataset, run.world.main)
 
 
 def pretrain(
@@ -36,15 +41,17 @@ def pretrain(
     resume: bool = False,
     console: Console | None = None,
     group: str = plugins.METHODS,
+    watching: Callable[[Run], Watch] = usual,
 ) -> Path:
     """Trains `recipe` into the run directory `out` and returns it.
 
+    watching: what is measured meanwhile; it is made while the weights are untrained.
     Raises UserError for a recipe that cannot run and RunError when the run breaks.
     """
     run = set_up(recipe, out, world, group)
     if resume and world.main:
         files.remove_leftovers(out)
-    online = watch(run.method, recipe, run.dataset, world.main)  # while weights are untrained
+    online = watching(run)
     start = restore(run) if resume else 0
     loader = load_views(run, start)  # refuses impossible data before anything is written
     console = (console or Console()) if world.main else Console(quiet=True)
@@ -55,8 +62,8 @@ def pretrain(
         with worker_deaths(run), log:
             if resume:
                 log.say(f"resuming after step {start} of {run.total_steps}")
-            if online.probe:
-                log.say(online.sentence())
+            if sentence := online.sentence():
+                log.say(sentence)
             journal = Journal(run, loader, online, log, start)
             train(run, journal.batches(), range(start, run.total_steps), journal)
             if world.main:

@@ -62,11 +62,13 @@ def schedule(base: float, final: float, warmup: int = 0) -> np.ndarray:
 class Twin:
     """A float64 copy of a method, of which only the backbones' forward passes are used."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, lr_scale: Callable[[str], float] = lambda name: 1.0) -> None:
+        """lr_scale: of a parameter by name, where layers learn at different rates."""
+        self.lr_scale = lr_scale
         optim, scale = run.recipe.optim, run.recipe.train.batch_size / 256
         self.optim, self.config = optim, run.method.config
         self.model = copy.deepcopy(run.method).double()
-        self.student = self.model.student
+        self.student = getattr(self.model, "student", None)
         self.teacher = getattr(self.model, "teacher", None)
         self.trained = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         peak = optim.lr * scale if optim.scale_lr else optim.lr
@@ -107,7 +109,11 @@ class Twin:
             self.moments[name] = (t, m, v)
             exempt = p.ndim == 1 or name.endswith((".bias", *self.optim.no_decay))
             change = m / (1 - 0.9**t) / ((v / (1 - 0.999**t)).sqrt() + 1e-8)
-            p -= self.lr[step] * (change + (0 if exempt else self.decay[step]) * p)
+            p -= (
+                self.lr[step]
+                * self.lr_scale(name)
+                * (change + (0 if exempt else self.decay[step]) * p)
+            )
             p.grad = None
         if self.teacher is None:
             return
@@ -187,9 +193,10 @@ def march(
     run: Run,
     batches: list[ViewBatch],
     step: Callable[[Twin, ViewBatch, int], dict[str, Tensor]],
+    scale: Callable[[str], float] = lambda name: 1.0,
 ) -> dict[str, float]:
     """Steps the trainer and its twin over `batches`; the largest relative error of each kind."""
-    method, twin, errors = run.method, Twin(run), {}
+    method, twin, errors = run.method, Twin(run, scale), {}
     taken: dict[str, Tensor] = {}  # what the optimiser gets
     run.optimizer.register_step_pre_hook(lambda *_: taken.update(slopes(method)))
 

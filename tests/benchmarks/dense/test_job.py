@@ -15,7 +15,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from sslbench.benchmarks.dense import job
+from sslbench.benchmarks import apart
 from sslbench.benchmarks.dense.job import train_and_test
 from sslbench.benchmarks.dense.runner import held, run
 from sslbench.errors import RunError, UserError
@@ -44,7 +44,7 @@ def child(tmp_path: Path, monkeypatch) -> Callable[[str], None]:
     """child("exit 1"): what the started processes do, as a shell script; $dir is their folder."""
     script = tmp_path / "child"
     monkeypatch.setattr(processes.sys, "executable", str(script))
-    monkeypatch.setattr(job, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(apart, "POLL_SECONDS", 0.01)
 
     def set_up(does: str) -> None:
         script.write_text(f'#!/bin/sh\nfor dir; do :; done\necho "$@" > "$dir/arguments"\n{does}\n')
@@ -138,7 +138,7 @@ def test_a_folder_belongs_to_one_run(tmp_path: Path):
 @pytest.mark.slow  # two processes import mmseg
 def test_a_killed_process_is_gone_on_with(tmp_path: Path, context, monkeypatch):
     config, started, refused = small_config(tmp_path, *LINEAR, steps=8, save=True), [], []
-    start, folder = job._start, context.work_dir
+    start, folder = apart._start, context.work_dir
 
     def kill(done: int, total: int) -> None:
         assert total == 8
@@ -148,8 +148,8 @@ def test_a_killed_process_is_gone_on_with(tmp_path: Path, context, monkeypatch):
             refused.append(error)
             started[0].members[0].kill()
 
-    monkeypatch.setattr(job, "_start", lambda *a: started.append(start(*a)) or started[-1])
-    monkeypatch.setattr(job, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(apart, "_start", lambda *a: started.append(start(*a)) or started[-1])
+    monkeypatch.setattr(apart, "POLL_SECONDS", 0.01)
     context.progress = kill
     with pytest.raises(RunError, match="was killed by SIGKILL"):
         train_and_test(config, context, processes=1)
