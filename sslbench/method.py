@@ -46,7 +46,8 @@ class ViewBatch:
     """One batch of views.
 
     crops: name -> uint8 (V, B, 3, H, W); masks: name -> bool (V, B, h, w), True = masked;
-    index: (B,) position of each image in the dataset; mean, std: per-channel statistics.
+    index: (B,) position of each image in the dataset; mean, std: per-channel statistics; labels:
+    int64 (B,) class of each image, None if the dataset has none.
     """
 
     crops: Mapping[str, Tensor]
@@ -54,6 +55,7 @@ class ViewBatch:
     index: Tensor
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    labels: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -66,6 +68,7 @@ class ViewBatch:
             self.index,
             self.mean,
             self.std,
+            None if self.labels is None else self.labels.to(device, non_blocking=True),
         )
 
     def pixels(self, name: str) -> Tensor:

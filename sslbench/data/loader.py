@@ -17,7 +17,7 @@ from sslbench.data.rng import order_rng, sample_rng
 from sslbench.errors import UserError
 from sslbench.method import Sample, ViewBatch, Views
 
-Key = tuple[int, int]  # (epoch, index)
+Key = tuple[int, int, int]  # (epoch, index, copy)
 
 # At most a fifth of the files may be broken, so this many broken draws in a row never happen.
 REPLACEMENTS = 64
@@ -30,13 +30,18 @@ def epoch_order(seed: int, epoch: int, n: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Batches:
-    """The micro-batches of one process, each a list of (epoch, index).
+    """The micro-batches of one process, each a list of (epoch, index, copy).
 
     n: images in the dataset; batch_size: images per micro-batch and process; accumulate:
     micro-batches per optimiser step; start_step, total_steps: optimiser steps already done and of
-    the whole run. Global batch s of an epoch is slice s of its order (the rest is dropped). Process
-    `rank` takes contiguous slice `rank` of it and divides that into micro-batches. So the images of
-    an optimiser step depend only on the product of `batch_size`, `accumulate` and `world`.
+    the whole run; repeats: copies of each image, in a row, in an epoch's order. Global batch s of
+    an epoch is slice s of that order (the rest is dropped), sorted by copy, so that neighbours are
+    different images. Process `rank` takes contiguous slice `rank` of it and divides that into
+    micro-batches. So the images of an optimiser step depend only on the product of `batch_size`,
+    `accumulate` and `world`.
+
+    An epoch has as many steps with repeats as without, so it visits n / repeats images. Source of
+    repeated augmentation: `RASampler`, `deit/samplers.py`, `ibot/evaluation/eval_cls.py:348`.
     """
 
     n: int
@@ -47,6 +52,7 @@ class Batches:
     rank: int = 0
     world: int = 1
     accumulate: int = 1
+    repeats: int = 1
 
     @property
     def global_batch(self) -> int:
@@ -67,11 +73,18 @@ class Batches:
             if epoch != step // self.epoch_steps:
                 epoch = step // self.epoch_steps
                 order = epoch_order(self.seed, epoch, self.n)
-            first = step % self.epoch_steps * self.global_batch
-            first += self.rank * self.accumulate * self.batch_size
+            places = self._places(step % self.epoch_steps)
+            first = self.rank * self.accumulate * self.batch_size
             for micro in range(self.accumulate):
                 start = first + micro * self.batch_size
-                yield [(epoch, int(i)) for i in order[start : start + self.batch_size]]
+                chosen = places[start : start + self.batch_size]
+                indices, copies = order[chosen // self.repeats], chosen % self.repeats
+                yield [(epoch, int(i), int(c)) for i, c in zip(indices, copies, strict=True)]
+
+    def _places(self, step: int) -> np.ndarray:
+        """Return the places of a global batch in the repeated order of an epoch, by copy."""
+        places = np.arange(step * self.global_batch, (step + 1) * self.global_batch)
+        return places[np.argsort(places % self.repeats, kind="stable")]
 
 
 @dataclass(frozen=True)
@@ -87,9 +100,9 @@ class Item:
 
 
 class ViewDataset(Dataset[Item]):
-    """Maps (epoch, index) to the views of that image, a pure function of (seed, epoch, index).
+    """Maps (epoch, index, copy) to the views of that image, a pure function of it and the seed.
 
-    A broken image is replaced by another one, drawn from the random stream of (epoch, index).
+    A broken image is replaced by another one, drawn from the random stream of the same key.
     """
 
     def __init__(self, dataset: ImageDataset, views: Views, seed: int) -> None:
@@ -99,8 +112,8 @@ class ViewDataset(Dataset[Item]):
         return len(self.dataset)
 
     def __getitem__(self, key: Key) -> Item:
-        epoch, index = key
-        rng = sample_rng(self.seed, epoch, index)
+        epoch, index, copy = key
+        rng = sample_rng(self.seed, epoch, index, copy)
         broken: dict[int, str] = {}
         for _ in range(REPLACEMENTS):
             try:
@@ -183,6 +196,7 @@ class ViewLoader:
     ) -> None:
         _check(dataset, batches)
         self.dataset, self.batches, self.mean, self.std = dataset, batches, mean, std
+        self._labels = None if dataset.labels is None else torch.from_numpy(dataset.labels)
         self._log, self._count, self._epoch_done = BrokenLog(dataset), 0, False
         # indices and broken files that were read since the last `exchange`
         self._pending: tuple[list[int], dict[int, str]] = [], {}
@@ -213,8 +227,9 @@ class ViewLoader:
             if not batch.complete:
                 self._log.record([], batch.broken)
                 self._log.fail()
+            labels = None if self._labels is None else self._labels[batch.index]
             yield (
-                ViewBatch(batch.crops, batch.masks, batch.index, self.mean, self.std),
+                ViewBatch(batch.crops, batch.masks, batch.index, self.mean, self.std, labels),
                 messages,
             )
 
@@ -230,7 +245,8 @@ class ViewLoader:
             dist.all_gather_object(pending, self._pending)
         self._pending = [], {}
         was_done, epoch = self._epoch_done, self.batches.epoch_steps * self.batches.accumulate
-        self._epoch_done = self._count >= epoch
+        # with repeats an epoch reads a sample of the images, whose broken share stays an estimate
+        self._epoch_done = self._count >= epoch and self.batches.repeats == 1
         seen = [index for indices, _ in pending for index in indices]
         broken = {index: text for _, texts in pending for index, text in texts.items()}
         return self._log.record(seen, broken, complete=self._epoch_done and not was_done)
@@ -248,6 +264,7 @@ def make_loader(
     rank: int = 0,
     world: int = 1,
     accumulate: int = 1,
+    repeats: int = 1,
     start_step: int = 0,
     workers: int = 0,
 ) -> ViewLoader:
@@ -256,6 +273,6 @@ def make_loader(
     Raises `UserError` if the dataset has fewer images than one global batch, or only one.
     """
     batches = Batches(
-        len(dataset), seed, batch_size, total_steps, start_step, rank, world, accumulate
+        len(dataset), seed, batch_size, total_steps, start_step, rank, world, accumulate, repeats
     )
     return ViewLoader(dataset, views, batches, workers, mean, std)

@@ -83,6 +83,12 @@ class TrainConfig:
         ),
     ] = 1024
     accumulate: Annotated[int, setting("micro-batches of an optimiser step", ge=1)] = 1
+    repeats: Annotated[
+        int,
+        setting(
+            "differently augmented copies of each image; the steps of an epoch stay", ge=1, le=1024
+        ),
+    ] = 1
     seed: Annotated[int, setting("seed of weights, order, crops, masks and drop path", ge=0)] = 0
     precision: Annotated[
         Literal["auto", "bf16", "fp32"], setting("auto: bf16 where the hardware multiplies it")

@@ -138,6 +138,7 @@ def load_views(run: Run, start: int) -> ViewLoader:
         rank=world.rank,
         world=world.size,
         accumulate=recipe.train.accumulate,
+        repeats=recipe.train.repeats,
         start_step=start,
         workers=min(recipe.run.workers, usable_cores()),  # more would compete for the same cores
     )

@@ -1,4 +1,5 @@
 import itertools
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def test_an_epoch_meets_every_index_at_most_once_and_drops_the_rest(n, batch, se
     steps = n // batch
     keys = list(itertools.chain(*Batches(n, seed, batch, 2 * steps)))
     for epoch in (0, 1):
-        met = [i for e, i in keys if e == epoch]
+        met = [i for e, i, copy in keys if (e, copy) == (epoch, 0)]
         assert len(met) == len(set(met)) == steps * batch
 
 
@@ -66,6 +67,66 @@ def test_a_resumed_run_is_the_tail_of_the_uninterrupted_one(n, start, accumulate
     tail = Batches(n, 0, 4, 12, start_step=start, accumulate=accumulate)
     assert list(tail) == list(whole)[start * accumulate :]
     assert len(tail) == len(list(tail))
+
+
+def ra_sampler(order, repeats, world, batch_size):
+    """The batches of each process in an epoch: `RASampler`, deit/samplers.py:8-60, drop_last."""
+    indices = [i for i in order for _ in range(repeats)]
+    indices += indices[: -len(indices) % world]
+    selected = len(order) // 256 * 256 // world
+    parts = [indices[rank::world][:selected] for rank in range(world)]
+    starts = range(0, selected - batch_size + 1, batch_size)
+    return [[part[start : start + batch_size] for start in starts] for part in parts]
+
+
+@pytest.mark.parametrize("repeats", [1, 2, 3, 5])
+@pytest.mark.parametrize(("world", "batch_size"), [(1, 128), (4, 32), (8, 32)])
+def test_repeated_images_are_those_of_the_official_sampler(repeats, world, batch_size):
+    n = 1100
+    theirs = ra_sampler(epoch_order(3, 1, n).tolist(), repeats, world, batch_size)
+    steps = n // (world * batch_size)
+    assert [len(part) for part in theirs] == [steps] * world
+    ours = [
+        list(Batches(n, 3, batch_size, 2 * steps, steps, rank, world, repeats=repeats))
+        for rank in range(world)
+    ]
+    for step in range(steps):
+        met = Counter(i for part in ours for _, i, _ in part[step])
+        assert met == Counter(i for part in theirs for i in part[step])
+
+
+@given(
+    st.integers(8, 60),
+    st.integers(2, 9),
+    st.sampled_from([(1, 1, 8), (2, 1, 4), (1, 2, 4), (2, 4, 1)]),
+    st.integers(0, 6),
+)
+@settings(max_examples=40, deadline=None)
+def test_repeated_images_are_the_same_on_any_layout_and_resumed(n, repeats, layout, start):
+    world, accumulate, size = layout
+    whole = list(Batches(n, 0, 8, 7, repeats=repeats))
+    ranks = [
+        list(Batches(n, 0, size, 7, start, r, world, accumulate, repeats)) for r in range(world)
+    ]
+    for step in range(7 - start):
+        parts = [rank[step * accumulate + a] for rank in ranks for a in range(accumulate)]
+        assert list(itertools.chain(*parts)) == whole[start + step]
+
+
+@given(st.integers(8, 60), st.integers(2, 9))
+@settings(max_examples=30, deadline=None)
+def test_every_copy_of_an_image_is_met_at_most_once_and_neighbours_differ(n, repeats):
+    steps = n // 8
+    batches = list(Batches(n, 0, 8, steps, repeats=repeats))
+    keys = list(itertools.chain(*batches))
+    assert len(keys) == len(set(keys)) == steps * 8
+    assert len({i for _, i, _ in keys}) == -(-steps * 8 // repeats)
+    for batch in batches:
+        copies = [copy for *_, copy in batch]
+        assert copies == sorted(copies)
+        for copy in set(copies):
+            same_copy = [i for _, i, c in batch if c == copy]
+            assert len(same_copy) == len(set(same_copy))
 
 
 def contents(batches):
@@ -102,6 +163,41 @@ def test_any_number_of_workers_gives_the_same_bits(make_folder):
     assert same([(*r[:2], []) for r in resumed], [(*r[:2], []) for r in runs[0][5:]])
 
 
+def test_copies_of_an_image_get_views_of_their_own_on_any_number_of_workers():
+    repeated = {"batch_size": 6, "total_steps": 6, "repeats": 3}
+    once, again = (
+        contents(loader(images(12), VIEWS, workers=workers, **repeated)) for workers in (0, 2)
+    )
+    assert same(once, again)
+    resumed = contents(loader(images(12), VIEWS, start_step=3, **repeated))
+    assert same(resumed, once[3:])
+    index, arrays, _ = once[0]
+    first, second, third = (arrays["global"][:, k] for k in (0, 2, 4))
+    assert index[::2] == [index[0]] * 3 and index[1::2] == [index[1]] * 3
+    assert not torch.equal(first, second) and not torch.equal(second, third)
+    single = contents(loader(images(12), VIEWS, batch_size=6, total_steps=1))[0]
+    assert torch.equal(single[1]["global"][:, single[0].index(index[0])], first)  # copy 0 as ever
+
+
+def test_a_batch_has_the_labels_of_the_images_that_were_used(make_folder):
+    names = [f"{c}/{k:02d}.png" for c in "abc" for k in range(10)]
+    dataset = open_dataset(make_folder(names, broken=[names[3], names[17]]))
+    replaced = 0
+    for workers in (0, 1):
+        for batch, broken in loader(dataset, total_steps=14, workers=workers):
+            replaced += len(broken)
+            assert batch.labels.dtype == torch.int64
+            assert batch.labels.tolist() == [dataset.labels[i] for i in batch.index]
+            moved = batch.to(torch.device("meta"))
+            assert moved.labels.device == moved.crops["image"].device == torch.device("meta")
+    assert replaced == 4
+
+
+def test_a_batch_of_unlabelled_images_has_no_labels():
+    batch, _ = next(iter(loader(images(10))))
+    assert batch.labels is None and batch.to(torch.device("cpu")).labels is None
+
+
 def test_the_loader_leaves_torchs_random_state_alone():
     state = torch.get_rng_state()
     list(loader(images(10)))
@@ -122,6 +218,15 @@ def test_too_many_broken_files_stop_the_run_within_an_epoch(make_folder):
     dataset = open_dataset(make_folder(names, broken=names[:10]))
     with pytest.raises(UserError, match=r"10 of the 40 images .*cannot be decoded"):
         list(loader(dataset, total_steps=10))
+
+
+def test_the_broken_share_of_repeated_images_stays_an_estimate(make_folder):
+    """An epoch of three copies reads a third of the images, by chance more than a fifth broken."""
+    names = [f"{k:02d}.png" for k in range(36)]
+    order = epoch_order(0, 0, 36)
+    dataset = open_dataset(make_folder(names, broken=[names[k] for k in order[:4]]))
+    reports = [text for _, broken in loader(dataset, total_steps=9, repeats=3) for text in broken]
+    assert len(reports) == 4
 
 
 def test_a_folder_of_broken_files_stops_at_once(make_folder):

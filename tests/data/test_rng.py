@@ -18,6 +18,23 @@ def test_neighbouring_streams_are_different_and_uncorrelated():
     assert abs(draws.mean() - 0.5) < 0.01
 
 
+def test_copies_have_streams_of_their_own_and_copy_0_is_the_image():
+    assert np.array_equal(sample_rng(3, 2, 5, 0).random(9), sample_rng(3, 2, 5).random(9))
+    draws = np.array([sample_rng(3, 2, i, copy).random(200) for i in range(9) for copy in range(9)])
+    assert len(np.unique(draws)) == draws.size
+    assert np.abs(np.corrcoef(draws) - np.eye(len(draws))).max() < 0.4
+
+
+def test_the_streams_of_runs_of_before_stay():
+    """Drawn before streams had copies."""
+    assert sample_rng(3, 2, 5).integers(2**32, size=3).tolist() == [
+        1254859905,
+        3063994381,
+        705991467,
+    ]
+    assert order_rng(3, 2).permutation(8).tolist() == [0, 5, 7, 3, 4, 2, 1, 6]
+
+
 def test_order_and_samples_do_not_share_a_stream():
     assert not np.array_equal(order_rng(0, 0).random(4), sample_rng(0, 0, 0).random(4))
 
