@@ -56,11 +56,20 @@ class Run:
         )
 
 
-def set_up(recipe: Recipe, out: Path, world: World, group: str = plugins.METHODS) -> Run:
-    """Everything that a run needs in memory; reads no files but the data."""
+def set_up(
+    recipe: Recipe,
+    out: Path,
+    world: World,
+    group: str = plugins.METHODS,
+    dataset: ImageDataset | None = None,
+) -> Run:
+    """Everything that a run needs in memory; reads no files but the data.
+
+    dataset: instead of the one that the recipe names.
+    """
     check_installed(recipe.run.tracker)
     limit_threads(recipe.run.threads)
-    dataset = open_dataset(recipe.data.source, recipe.data.split)
+    dataset = dataset or open_dataset(recipe.data.source, recipe.data.split)
     total_steps, steps_per_epoch = length(recipe, len(dataset))
     method = build_method(recipe, group).to(world.device)
     return Run(

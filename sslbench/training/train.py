@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sslbench import plugins
 from sslbench.backbones.sampling import Place, set_place, step_seed
+from sslbench.data.dataset import ImageDataset
 from sslbench.method import ViewBatch
 from sslbench.recipes.recipe import Recipe
 from sslbench.storage import files, layout
@@ -42,13 +43,15 @@ def pretrain(
     console: Console | None = None,
     group: str = plugins.METHODS,
     watching: Callable[[Run], Watch] = usual,
+    dataset: ImageDataset | None = None,
 ) -> Path:
     """Trains `recipe` into the run directory `out` and returns it.
 
-    watching: what is measured meanwhile; it is made while the weights are untrained.
+    watching: what is measured meanwhile; it is made while the weights are untrained. dataset:
+    instead of the one that the recipe names, where that was opened in another way.
     Raises UserError for a recipe that cannot run and RunError when the run breaks.
     """
-    run = set_up(recipe, out, world, group)
+    run = set_up(recipe, out, world, group, dataset)
     if resume and world.main:
         files.remove_leftovers(out)
     online = watching(run)
