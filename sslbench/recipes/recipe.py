@@ -44,7 +44,7 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW with per-step cosine schedules.
+    """AdamW with cosine schedules.
 
     scale_lr: as DINO and iBOT, BEiT's is absolute. clip_by: "tensor" as DINO and iBOT, "global" as
     BEiT.
@@ -56,6 +56,15 @@ class OptimConfig:
     warmup_epochs: Annotated[
         Epochs, setting("linear rise of the learning rate from 0", "epochs")
     ] = 10.0
+    warmup_lr: Annotated[
+        float, setting("learning rate where the warm-up begins, never scaled", ge=0, le=1e3)
+    ] = 0.0
+    schedule: Annotated[
+        Literal["step", "epoch"], setting("when the learning rate changes; epoch: as in DeiT")
+    ] = "step"
+    layer_decay: Annotated[
+        float, setting("learning rate of each layer over that of the next", gt=0, le=1)
+    ] = 1.0
     weight_decay: Annotated[float, setting("weight decay at the start", ge=0, le=1e6)] = 0.04
     weight_decay_end: Annotated[float, setting("weight decay at the end", ge=0, le=1e6)] = 0.4
     no_decay: Annotated[
