@@ -154,7 +154,7 @@ def scales(method, **settings) -> dict[str, tuple[float, bool]]:
 
 @pytest.mark.parametrize("decay", [0.65, 0.9])
 def test_layers_learn_as_timm_groups_them(decay: float, monkeypatch):
-    """timm's groups of timm's own ViT, for the parameters that both have."""
+    """timm's groups of timm's own ViT; its final norm learns with the last block, ours as a head."""
     theirs = VisionTransformer(16, 4, embed_dim=16, depth=3, num_heads=2, num_classes=5)
     groups = param_groups_layer_decay(theirs, 0.05, ("pos_embed", "cls_token"), layer_decay=decay)
     names = {p: n for n, p in theirs.named_parameters()}
@@ -171,6 +171,8 @@ def test_layers_learn_as_timm_groups_them(decay: float, monkeypatch):
     ours = {n.removeprefix("backbone.").replace("patch_embed", "patch_embed.proj"): v
             for n, v in ours.items()}  # fmt: skip
     assert ours.keys() == expected.keys()
+    assert expected.pop("norm.weight")[0] == expected.pop("norm.bias")[0] == pytest.approx(decay)
+    assert ours["norm.weight"] == ours["norm.bias"] == (1.0, False)
     for name, (scale, decayed) in expected.items():
         assert ours[name] == (pytest.approx(scale), decayed), name
 
