@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from sslbench.benchmark import Benchmark, Context, Splits
 from sslbench.benchmarks.blanks import one_class
@@ -26,15 +26,21 @@ if TYPE_CHECKING:
     from sslbench.checkpoints.load import LoadedModel
 
 BEST, LAST = "best epoch", "last epoch"
-Epochs = Sequence[Mapping[str, float]]  # hits by name, one for each epoch
+SCRATCH = "from scratch, "  # begins the settings of a model that was not pretrained
+Epochs = Sequence[Mapping[str, float]]  # hits by name, one for each evaluated epoch
 
 
 @dataclass(frozen=True)
 class FinetuneProtocol:
-    """config: name below configs/finetune or a .py file; config_hash: of its values."""
+    """config: name below configs/finetune or a .py file; config_hash: of its values.
+
+    share: of the labels; start: what is pretrained beside the new classifier.
+    """
 
     config: str = ""
     config_hash: str = ""
+    share: float = 1.0
+    start: str = "backbone"
     selection: str = field(default="best epoch and lr on the judged split", init=False)
 
 
@@ -46,11 +52,12 @@ class Finetune(Benchmark):
     apart = True
     suites = ("full",)
     Protocol = FinetuneProtocol
-    main = ((BEST, "top1"),)
+    main = ((BEST, "top1"), (f"{SCRATCH}{BEST}", "top1"))
     directions = {"top1": "higher", "top5": "higher"}
-    headings = {main[0]: "fine-tuned"}
+    headings = {main[0]: "fine-tuned", main[1]: "from scratch"}
+    shares: ClassVar[tuple[float, ...]] = (1.0,)
 
-    def configured(self, config: str) -> Finetune | None:
+    def configured(self, config: str) -> Self | None:
         """This benchmark set to a config of configs/finetune or a .py file in such a folder."""
         from sslbench.benchmarks.finetuning.recipes import is_config
 
@@ -65,41 +72,46 @@ class Finetune(Benchmark):
             raise UserError(reason.rstrip("."))
         if not data.source:
             raise UserError("its data cannot be opened again by the process that trains")
-        names = [self.protocol.config] if self.protocol.config else configs_for(model, data)
+        named = self.protocol.config
         found = []
-        for name in names:
-            values = recipes.read(name)
-            recipes.recipe_for(values, model, data.source, len(data.classes), len(data.train), 0)
-            digest = recipes.config_hash(values)
-            found.append(replace(self.protocol, config=name, config_hash=digest))
+        for share in self.shares:
+            for name in [named] if named else configs_for(model, data, share):
+                values = recipes.read(name)
+                recipes.recipe_for(values, model, data, 0, share=share)
+                layer = recipes.projection_of(values, model)
+                protocol = FinetuneProtocol(
+                    name,
+                    recipes.config_hash(values),
+                    share,
+                    "first projection layer" if layer else "backbone",
+                )
+                found.append(protocol)
         return found
 
     @property
     def variant(self) -> str:
         return self.protocol.config
 
+    def prefix(self) -> str:
+        """How the settings of this protocol begin."""
+        from sslbench.benchmarks.finetuning.choice import is_scratch
+
+        return SCRATCH if is_scratch(self.protocol.config) else ""
+
     def run(self, backbone: Backbone, data: Splits, context: Context) -> list[Result]:
         from sslbench.benchmarks.finetuning import recipes
-        from sslbench.benchmarks.finetuning.job import Data, finetuned
+        from sslbench.benchmarks.finetuning.job import finetuned
 
         values = recipes.read(self.protocol.config)
-        rates = recipes.rates_of(values) or (None,)
-        opened = Data(data.source, data.split, data.name, data.limit)
         trained = {}
-        for rate in rates:
+        for rate in recipes.rates_of(values) or (None,):
             recipe = recipes.recipe_for(
-                values,
-                context.model,
-                data.source,
-                len(data.classes),
-                len(data.train),
-                context.seed,
-                rate,
+                values, context.model, data, context.seed, rate, self.protocol.share
             )
             folder = context.work_dir if rate is None else context.work_dir / f"lr-{rate:g}"
-            run = finetuned(recipe, opened, len(data.train), folder, context)
+            run = finetuned(recipe, data, recipes.every(values), folder, context)
             trained[recipe.optim.lr] = run["epochs"]
-        return chosen_results(self, data, context, trained)
+        return chosen_results(self, data, context, trained, self.prefix())
 
 
 def chosen_results(
@@ -107,7 +119,7 @@ def chosen_results(
     data: Splits,
     context: Context,
     trained: Mapping[float, Epochs],
-    prefix: str = "",
+    prefix: str,
 ) -> list[Result]:
     """Accuracies of the best epoch and rate and of the last epoch of that rate's training.
 

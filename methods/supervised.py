@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from sslbench.backbones.base import Backbone
 from sslbench.data.recognition import Recognition, RecognitionConfig
 from sslbench.errors import UserError
-from sslbench.method import Method, Progress, Start, ViewBatch
+from sslbench.method import Method, Progress, Start, ViewBatch, load_backbone_weights
 from sslbench.methods.mixing import Erasing, Mixing
 from sslbench.settings import Factor, Probability, Width, setting
 
@@ -170,7 +170,7 @@ class Supervised(Method):
 
     def start_from(self, start: Start) -> list[str]:
         """Loads the backbone and, where it is used, the first layer of its projection head."""
-        self.network.backbone.load_state_dict(start.backbone)
+        load_backbone_weights(self.network.backbone, start.backbone)
         kept = ["the backbone"]
         layer = self.network.classifier.projection
         if layer is not None:

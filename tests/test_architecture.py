@@ -57,6 +57,18 @@ ROOMS = {
 ROOMS -= {"__init__"}
 # Files of the wings that use more of the engine than packages outside may -> the rooms they use.
 BEYOND = {
+    "benchmarks/apart.py": {"storage", "system", "training"},
+    "benchmarks/finetuning/": {
+        "backbones",
+        "checkpoints",
+        "data",
+        "evaluation",
+        "plugins",
+        "recipes",
+        "storage",
+        "system",
+        "training",
+    },
     "benchmarks/dense/": {
         "backbones",
         "data",
@@ -73,6 +85,8 @@ BEYOND = {
     "benchmarks/subsets.py": {"data", "system"},
     "benchmarks/taps.py": {"plugins"},
     "methods/beit.py": {"backbones"},
+    "methods/mixing.py": {"data"},
+    "methods/supervised.py": {"data"},
     "methods/tokenizers/dalle.py": {"checkpoints", "storage"},
 }
 FACE = ""  # sslbench itself: its version for all, its API for nobody inside

@@ -12,7 +12,7 @@ from mmengine.optim import DefaultOptimWrapperConstructor
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
 
-from sslbench.backbones.layers import Layers
+from sslbench.backbones.base import Backbone
 from sslbench.errors import UserError, nearest
 
 POSITIONS = ("pos_embed", "cls_token")
@@ -44,30 +44,25 @@ class SSLLayerDecay(DefaultOptimWrapperConstructor):
 
     def add_params(self, params: list[dict[str, Any]], module: nn.Module, **kwargs: Any) -> None:
         """Appends the groups of `module`, embeddings first; frozen parameters are in none."""
-        layers = Layers.of(module)
-        if layers is None:
-            raise UserError(
-                f"SSLLayerDecay finds no backbone of sslbench in {type(module).__name__}; set "
-                "model.backbone.type='SSLBackbone' or use another optimiser constructor."
-            )
+        prefix, backbone = _find_backbone(module)
         groups: dict[tuple[int, bool], dict[str, Any]] = {}
         for name, parameter in module.named_parameters():
             if not parameter.requires_grad:
                 continue
-            layer = layers.layer(name)
+            inside = name.startswith(prefix)
+            own = name.removeprefix(prefix) if inside else ""
+            layer = backbone.layer_of(own) if inside else backbone.depth + 1
             decayed = parameter.ndim > 1 and not name.endswith(".bias")
-            if layers.own(name) in POSITIONS and not self.paramwise_cfg["decay_positions"]:
+            if own in POSITIONS and not self.paramwise_cfg["decay_positions"]:
                 decayed = False
             if (layer, decayed) not in groups:
-                groups[layer, decayed] = self._group(layer, layers, decayed)
+                groups[layer, decayed] = self._group(layer, backbone.depth, decayed)
             groups[layer, decayed]["params"].append(parameter)
         params.extend(groups[key] for key in sorted(groups))
 
-    def _group(self, layer: int, layers: Layers, decayed: bool) -> dict[str, Any]:
-        scale = layers.scale(layer, self.paramwise_cfg["layer_decay"])
-        place = {0: "embeddings", layers.backbone.depth + 1: "rest"}.get(
-            layer, f"block {layer - 1}"
-        )
+    def _group(self, layer: int, depth: int, decayed: bool) -> dict[str, Any]:
+        scale = self.paramwise_cfg["layer_decay"] ** (depth + 1 - layer)
+        place = {0: "embeddings", depth + 1: "rest"}.get(layer, f"block {layer - 1}")
         return {
             "params": [],
             "group_name": f"{place}, {'decay' if decayed else 'no decay'}",
@@ -75,3 +70,14 @@ class SSLLayerDecay(DefaultOptimWrapperConstructor):
             "lr": scale * self.base_lr,
             "weight_decay": self.base_wd if decayed else 0.0,
         }
+
+
+def _find_backbone(module: nn.Module) -> tuple[str, Backbone]:
+    """The backbone of ours inside `module` and the prefix of its parameters' names."""
+    for name, child in module.named_modules():
+        if isinstance(child, Backbone):
+            return f"{name}.", child
+    raise UserError(
+        f"SSLLayerDecay finds no backbone of sslbench in {type(module).__name__}; set "
+        "model.backbone.type='SSLBackbone' or use another optimiser constructor."
+    )

@@ -10,10 +10,19 @@ EMBEDDED = "shapes"
 SCRATCH = "scratch"  # fresh weights are trained by a recipe of their own, too
 
 
-def configs_for(model: LoadedModel, data: Splits) -> list[str]:
-    """Names of configs: the head is that of the model's method, fresh weights take every head."""
+def configs_for(model: LoadedModel, data: Splits, share: float) -> list[str]:
+    """Names of configs; the classifier reads what the model's authors read.
+
+    share: of the labels.
+    """
     place = EMBEDDED if data.source == EMBEDDED else "folder"
-    if model.card.method == RANDOM:
-        return [f"{place}_cls", f"{place}_{SCRATCH}"]
-    head = "mean" if "mean" in model.poolings else "cls"
-    return [f"{place}_{head}"]
+    token = "mean" if "mean" in model.poolings and model.card.method != RANDOM else "cls"
+    if share < 1:
+        return [f"{place}_few_{token}"]
+    fresh = [f"{place}_{SCRATCH}"] if model.card.method == RANDOM else []
+    return [f"{place}_{token}", *fresh]
+
+
+def is_scratch(config: str) -> bool:
+    """Whether a config trains from scratch."""
+    return config.rpartition("_")[2] == SCRATCH

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,9 @@ from typing import Any
 from rich.console import Console
 
 from sslbench import plugins
-from sslbench.benchmark import Context
+from sslbench.benchmark import Context, Splits
 from sslbench.benchmarks.apart import METRICS, known_metrics, run_apart
 from sslbench.benchmarks.finetuning.judge import Judge
-from sslbench.data.dataset import ImageDataset
 from sslbench.evaluation.opening import open_splits
 from sslbench.recipes.load import recipe_from_dict
 from sslbench.recipes.recipe import Recipe
@@ -25,34 +23,25 @@ from sslbench.storage.sealed import sealed_json
 from sslbench.system.distributed import barrier, join_world
 from sslbench.training.folder import locked
 from sslbench.training.log import read_log
-from sslbench.training.run import Run, length
+from sslbench.training.run import length
 from sslbench.training.train import pretrain
 
 PLAN = "plan.json"
 JUDGED = "judged"
 
 
-@dataclass(frozen=True)
-class Data:
-    """What to open again in another process: arguments of `open_splits`."""
-
-    source: str
-    split: str
-    name: str
-    limit: int | None = None
-
-
-def finetuned(recipe: Recipe, data: Data, images: int, folder: Path, context: Context) -> dict:
+def finetuned(recipe: Recipe, data: Splits, every: int, folder: Path, context: Context) -> dict:
     """Trains `recipe` in processes of its own below `folder`; "epochs", a list of hits by name.
 
-    images: of the training part, for the progress shown. A run that was interrupted resumes; one
+    every: epochs from one evaluation to the next. A run that was interrupted resumes; one
     that ended is not repeated. Errors are those of `run_apart`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if (known := known_metrics(folder)) is not None:
         return known
-    save_json(folder / PLAN, {"recipe": recipe.to_dict(), "data": asdict(data)})
-    steps, _ = length(recipe, images)
+    opened = {"source": data.source, "split": data.split, "name": data.name, "limit": data.limit}
+    save_json(folder / PLAN, {"recipe": recipe.to_dict(), "data": opened, "every": every})
+    steps, _ = length(recipe, round(len(data.train) * recipe.data.share))
     return run_apart(["-m", "sslbench.benchmarks.finetuning", str(folder)], folder, context, steps)
 
 
@@ -69,14 +58,10 @@ def train(folder: Path) -> None:
             has_state(folder),
             Console(),
             plugins.CLASSIFIERS,
-            partial(_judge, parts={JUDGED: splits.test}),
+            partial(Judge, parts={JUDGED: splits.test}, every=plan["every"]),
             splits.train,
         )
         if world.main:
             epochs = [line for line in read_log(folder) if any(JUDGED in key for key in line)]
             save_json(folder / METRICS, sealed_json({"epochs": epochs}))
         barrier(world)
-
-
-def _judge(run: Run, parts: Mapping[str, ImageDataset]) -> Judge:
-    return Judge(run, parts)

@@ -1,4 +1,4 @@
-"""Evaluates a classifier after every epoch of its training, as the official code does.
+"""Evaluates a classifier between the epochs of its training, as the official code does.
 
 Every process evaluates a share of the images; the hits are those of all. What is computed is
 float32, without augmentation: Resize and CenterCrop as the recipe says.
@@ -24,19 +24,21 @@ HITS1, HITS5, COUNT = "top1_hits", "top5_hits", "images"
 
 
 class Judge:
-    """Counts hits on `parts` (name -> labelled images) at the end of every epoch."""
+    """Counts hits on `parts` (name -> labelled images) after every few epochs and the last step."""
 
-    def __init__(self, run: Run, parts: Mapping[str, ImageDataset]) -> None:
-        self.run, self.parts = run, parts
+    def __init__(self, run: Run, parts: Mapping[str, ImageDataset], every: int = 1) -> None:
+        self.run, self.parts, self.steps = run, parts, every * run.steps_per_epoch
 
     def sentence(self) -> str:
         """See `Watch.sentence`."""
         names = " and ".join(f"{len(part)} {name} images" for name, part in self.parts.items())
-        return f"evaluated on {names} after every epoch"
+        epochs = self.steps // self.run.steps_per_epoch
+        often = "every epoch" if epochs == 1 else f"every {epochs} epochs"
+        return f"evaluated on {names} after {often}"
 
     def due(self, step: int) -> bool:
-        """See `Watch.due`: after every epoch, and after the last step."""
-        return step % self.run.steps_per_epoch == 0 or step == self.run.total_steps
+        """See `Watch.due`."""
+        return step % self.steps == 0 or step == self.run.total_steps
 
     def values(self, step: int, log_every: int, total_steps: int) -> dict[str, float]:
         """See `Watch.values`; keys are "PART NAME metric", NAME of the weights (see `logits`)."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from sslbench import plugins
 from sslbench.backbones.config import BackboneConfig
+from sslbench.benchmark import Splits
 from sslbench.checkpoints.load import LoadedModel
 from sslbench.errors import UserError, nearest
 from sslbench.recipes.discovery import check_unclaimed
@@ -23,7 +24,9 @@ from sslbench.recipes.recipe import Recipe
 from sslbench.result import digest
 
 BENCHMARK = "finetune"
-RATES = "rates"  # of a config: learning rates to try, instead of optim.lr
+# What a config may say beside a recipe's sections: learning rates to try instead of `optim.lr`;
+# whether the first layer of the model's projection head is kept; epochs between two evaluations.
+RATES, FROM_HEAD, EVERY = "rates", "from_head", "evaluate_every"
 
 
 def read(name: str) -> dict[str, Any]:
@@ -47,38 +50,60 @@ def config_hash(values: Mapping[str, Any]) -> str:
     return digest({k: v for k, v in values.items() if k not in ("name", "about", "run")})
 
 
+def every(values: Mapping[str, Any]) -> int:
+    """Epochs from one evaluation to the next."""
+    return int(values.get(EVERY, 1))
+
+
+def projection_of(values: Mapping[str, Any], model: LoadedModel) -> int | None:
+    """Width of the projection head's first layer, if the config keeps it and the model has one."""
+    layers = getattr(model.head, "layers", None)
+    return layers[0].out_features if values.get(FROM_HEAD) and layers is not None else None
+
+
 def recipe_for(
     values: Mapping[str, Any],
     model: LoadedModel,
-    source: str,
-    classes: int,
-    images: int,
+    data: Splits,
     seed: int,
     rate: float | None = None,
+    share: float = 1.0,
 ) -> Recipe:
     """The complete recipe; UserError where config, model and data do not go together.
 
-    source, classes, images: of the training data. rate: instead of the config's `optim.lr`.
+    rate: instead of the config's `optim.lr`; share: of the labels of every class.
     """
     config = getattr(model.backbone, "config", None)
     if not isinstance(config, BackboneConfig):
         raise UserError("it has no weights to train")
-    values = deepcopy({k: v for k, v in values.items() if k != RATES})
+    projection = projection_of(values, model)
+    values = deepcopy({k: v for k, v in values.items() if k not in (RATES, FROM_HEAD, EVERY)})
     backbone = {**asdict(config), **values.get("backbone", {})}
     method = dict(values.get("method", {}))
     views = {"size": backbone["image_size"], "fill": _fill(model.mean), **method.get("views", {})}
     backbone["image_size"] = views["size"]
     values |= {
         "backbone": backbone,
-        "method": {**method, "classes": classes, "views": views},
-        "data": {**values.get("data", {}), "source": source, "mean": model.mean, "std": model.std},
+        "method": {
+            **method,
+            "classes": len(data.classes),
+            "projection": projection,
+            "views": views,
+        },
+        "data": {
+            **values.get("data", {}),
+            "source": data.source,
+            "mean": model.mean,
+            "std": model.std,
+            "share": share,
+        },
         "train": {**values.get("train", {}), "seed": seed},
         "init": {"source": model.source},
     }
     if rate is not None:
         values["optim"] = {**values.get("optim", {}), "lr": rate}
     recipe = recipe_from_dict(values, plugins.CLASSIFIERS)
-    changes = fitted_settings(recipe, round(images * recipe.data.share), ())
+    changes = fitted_settings(recipe, round(len(data.train) * share), ())
     return recipe_from_dict(values, plugins.CLASSIFIERS, changes) if changes else recipe
 
 

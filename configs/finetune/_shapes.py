@@ -1,4 +1,4 @@
-"""What the fine-tunings on the embedded set share: 5 epochs, minutes on a CPU core."""
+"""What the fine-tunings on the embedded set share: 3 epochs, minutes on a CPU core."""
 
 method = dict(
     name="supervised",
@@ -21,5 +21,5 @@ optim = dict(
     layer_decay=0.65,
     clip=None,
 )
-train = dict(epochs=5.0, batch_size=64)
+train = dict(epochs=3.0, batch_size=64)
 run = dict(workers=1, log_every=20, save_every=200)

@@ -22,18 +22,6 @@ INDIFFERENT = ("about", "budget", "run", "name", "needs", "data.source", "train.
 # What may change between a run's first step and its last: intervals, where things are, and what has
 # become of plain settings.
 MOVABLE = ("run", "needs", "data.source", "budget")
-# Settings of later versions, each with the value that means what was done before there were any. A
-# digest leaves them out where they have it, so that trainings of before keep theirs.
-LATER: Mapping[str, Any] = {
-    "data.held_out": 0.0,
-    "data.share": 1.0,
-    "init.heads": "keep",
-    "init.source": "",
-    "optim.layer_decay": 1.0,
-    "optim.schedule": "step",
-    "optim.warmup_lr": 0.0,
-    "train.repeats": 1,
-}
 
 
 @dataclass(frozen=True)
@@ -55,9 +43,7 @@ def identify(
     group: of plugins.
     """
     parts = {
-        "settings": _alike(
-            {n: v for n, v in _deciding(recipe).items() if n not in LATER or v != LATER[n]}
-        ),
+        "settings": _alike(_deciding(recipe)),
         "data": data_fingerprint or ["unknown", recipe.data.source],
         "needs": {
             name: what or ["unknown", recipe.needs.get(name)] for name, what in needs.items()

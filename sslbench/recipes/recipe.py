@@ -44,7 +44,7 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW with cosine schedules.
+    """AdamW with per-step cosine schedules.
 
     scale_lr: as DINO and iBOT, BEiT's is absolute. clip_by: "tensor" as DINO and iBOT, "global" as
     BEiT.
@@ -56,15 +56,6 @@ class OptimConfig:
     warmup_epochs: Annotated[
         Epochs, setting("linear rise of the learning rate from 0", "epochs")
     ] = 10.0
-    warmup_lr: Annotated[
-        float, setting("learning rate where the warm-up begins, never scaled", ge=0, le=1e3)
-    ] = 0.0
-    schedule: Annotated[
-        Literal["step", "epoch"], setting("when the learning rate changes; epoch: as in DeiT")
-    ] = "step"
-    layer_decay: Annotated[
-        float, setting("learning rate of each layer over that of the next", gt=0, le=1)
-    ] = 1.0
     weight_decay: Annotated[float, setting("weight decay at the start", ge=0, le=1e6)] = 0.04
     weight_decay_end: Annotated[float, setting("weight decay at the end", ge=0, le=1e6)] = 0.4
     no_decay: Annotated[
@@ -136,6 +127,16 @@ class RunConfig:
 
 
 @dataclass(frozen=True)
+class InitConfig:
+    """What a training starts from; fresh weights where `source` is empty."""
+
+    source: Annotated[str, setting("weights to start from, as of `evaluate --model`")] = ""
+    heads: Annotated[
+        Literal["keep", "new"], setting("whether projection heads are those of the source")
+    ] = "keep"
+
+
+@dataclass(frozen=True)
 class About:
     """Information about a recipe, for readers; it decides nothing.
 
@@ -181,6 +182,7 @@ class Recipe:
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     run: RunConfig = field(default_factory=RunConfig)
+    init: InitConfig = field(default_factory=InitConfig)
     needs: dict[str, str] = field(default_factory=dict)
     about: About = field(default_factory=About)
     budget: Budget = field(default_factory=Budget)
@@ -198,4 +200,10 @@ class Recipe:
 
 
 SECTIONS = {"backbone": BackboneConfig, "data": DataConfig, "optim": OptimConfig}
-SECTIONS |= {"train": TrainConfig, "run": RunConfig, "about": About, "budget": Budget}
+SECTIONS |= {
+    "init": InitConfig,
+    "train": TrainConfig,
+    "run": RunConfig,
+    "about": About,
+    "budget": Budget,
+}

@@ -8,65 +8,43 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sslbench.backbones.layers import Layers
-from sslbench.errors import UserError
 from sslbench.method import Progress
 from sslbench.recipes.recipe import OptimConfig, TrainConfig, peak_lr
-from sslbench.training.schedules import cosine_schedule, epoch_schedule
-
-SCALE, EXEMPT = "lr_scale", "exempt"  # of a group: factor of its lr, and whether it is not decayed
+from sslbench.training.schedules import cosine_schedule
 
 
 def make_optimizer(method: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW with a decayed and an exempt group, of each layer where `layer_decay` is not 1.
+    """AdamW with group 0 decayed and group 1 exempt.
 
     Exempt: 1-D tensors and biases (dino/utils.py:632-643), and names ending in `no_decay`
-    (beit/optim_factory.py:58-71). Unless named there, positions and tokens are decayed.
+    (beit/optim_factory.py:58-71). Unless named there,
+    positions and tokens are decayed.
     """
-    layers = Layers.of(method) if config.layer_decay != 1 else None
-    if layers is None and config.layer_decay != 1:
-        raise UserError(
-            f"optim.layer_decay={config.layer_decay:g} needs a backbone to be trained, and "
-            f"{type(method).__name__} trains none; set optim.layer_decay=1."
-        )
-    keys = [(0, False), (0, True)] if layers is None else []
-    groups: dict[tuple[int, bool], list[nn.Parameter]] = {key: [] for key in keys}
+    decayed: list[nn.Parameter] = []
+    exempt: list[nn.Parameter] = []
     for name, parameter in method.named_parameters():
         if not parameter.requires_grad:
             continue
-        exempt = parameter.ndim <= 1 or name.endswith((".bias", *config.no_decay))
-        layer = layers.layer(name) if layers else 0
-        groups.setdefault((layer, exempt), []).append(parameter)
-    options: list[dict[str, Any]] = [
-        {
-            "params": groups[layer, exempt],
-            **({"weight_decay": 0.0} if exempt else {}),
-            SCALE: layers.scale(layer, config.layer_decay) if layers else 1.0,
-            EXEMPT: exempt,
-        }
-        for layer, exempt in sorted(groups)
+        endings = (".bias", *config.no_decay)
+        (exempt if parameter.ndim <= 1 or name.endswith(endings) else decayed).append(parameter)
+    groups: list[dict[str, Any]] = [
+        {"params": decayed},
+        {"params": exempt, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(options, lr=0.0, betas=config.betas, eps=1e-8, fused=True)
+    return torch.optim.AdamW(groups, lr=0.0, betas=config.betas, eps=1e-8, fused=True)
 
 
 def set_schedules(
     optimizer: torch.optim.Optimizer, progress: Progress, optim: OptimConfig, train: TrainConfig
 ) -> tuple[float, float]:
-    """Writes this step's lr, scaled, and weight decay, where it applies; returns them unscaled."""
-    peak, total, step = peak_lr(optim, train), progress.total_steps, progress.step
-    if optim.schedule == "epoch":
-        lr = epoch_schedule(
-            progress.epoch, train.epochs, peak, optim.min_lr, optim.warmup_epochs, optim.warmup_lr
-        )
-    else:
-        warmup = int(optim.warmup_epochs * progress.steps_per_epoch)
-        lr = cosine_schedule(step, total, peak, optim.min_lr, warmup, optim.warmup_lr)
+    """Writes this step's lr into both groups and its weight decay into group 0; returns them."""
+    warmup = int(optim.warmup_epochs * progress.steps_per_epoch)
+    total, step = progress.total_steps, progress.step
+    lr = cosine_schedule(step, total, peak_lr(optim, train), optim.min_lr, warmup)
     decay = cosine_schedule(step, total, optim.weight_decay, optim.weight_decay_end)
-    for number, group in enumerate(optimizer.param_groups):
-        # a checkpoint of an older version brings two groups without these keys
-        group["lr"] = lr * group.get(SCALE, 1.0)
-        if not group.get(EXEMPT, number > 0):
-            group["weight_decay"] = decay
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    optimizer.param_groups[0]["weight_decay"] = decay
     return lr, decay
 
 

@@ -22,7 +22,7 @@ from sslbench.recipes.recipe import Recipe
 from sslbench.storage import checkpoint, files, layout, weights
 from sslbench.system.distributed import World, barrier
 from sslbench.system.machine import limit_threads, usable_cores
-from sslbench.training.build import build_method, load_needs
+from sslbench.training.build import build_method, load_needs, start_from_weights
 from sslbench.training.export import Trained
 from sslbench.training.optim import make_optimizer
 from sslbench.training.trackers import check_installed
@@ -44,6 +44,7 @@ class Run:
     total_steps: int
     steps_per_epoch: int
     needs: Mapping[str, str] = field(default_factory=dict)  # name -> hash of the frozen weights
+    started: tuple[str, ...] = ()  # sentences on the weights that it starts from
 
     def progress(self, step: int) -> Progress:
         return Progress(step, self.total_steps, self.steps_per_epoch)
@@ -62,16 +63,19 @@ def set_up(
     world: World,
     group: str = plugins.METHODS,
     dataset: ImageDataset | None = None,
+    resume: bool = False,
 ) -> Run:
-    """Everything that a run needs in memory; reads no files but the data.
+    """Everything that a run needs in memory; reads no files but the data and what it starts from.
 
-    dataset: instead of the one that the recipe names.
+    dataset: instead of the one that the recipe names. resume: weights are loaded afterwards.
     """
     check_installed(recipe.run.tracker)
     limit_threads(recipe.run.threads)
     dataset = dataset or open_dataset(recipe.data.source, recipe.data.split)
     total_steps, steps_per_epoch = length(recipe, len(dataset))
-    method = build_method(recipe, group).to(world.device)
+    method = build_method(recipe, group)
+    started = [] if resume else start_from_weights(method, recipe)
+    method = method.to(world.device)
     return Run(
         recipe,
         out,
@@ -86,6 +90,7 @@ def set_up(
             name: weights.weights_sha256(module.state_dict())
             for name, module in load_needs(recipe, type(method)).items()
         },
+        tuple(started),
     )
 
 

@@ -51,7 +51,7 @@ def pretrain(
     instead of the one that the recipe names, where that was opened in another way.
     Raises UserError for a recipe that cannot run and RunError when the run breaks.
     """
-    run = set_up(recipe, out, world, group, dataset)
+    run = set_up(recipe, out, world, group, dataset, resume)
     if resume and world.main:
         files.remove_leftovers(out)
     online = watching(run)
@@ -65,7 +65,7 @@ def pretrain(
         with worker_deaths(run), log:
             if resume:
                 log.say(f"resuming after step {start} of {run.total_steps}")
-            if sentence := online.sentence():
+            for sentence in filter(None, (*run.started, online.sentence())):
                 log.say(sentence)
             journal = Journal(run, loader, online, log, start)
             train(run, journal.batches(), range(start, run.total_steps), journal)

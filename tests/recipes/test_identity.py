@@ -138,19 +138,3 @@ def test_a_moved_tokenizer_stays_the_same_training(
     before = load_backbone(run).card.recipe_digest
     shutil.rmtree(place)
     assert load_backbone(run).card.recipe_digest == before
-
-
-@pytest.mark.parametrize(
-    "config, digest", [("shapes/ibot", "4a615452b6ca"), ("shapes/dino", "18cf357270ee")]
-)
-def test_trainings_of_before_keep_their_digest(config: str, digest: str) -> None:
-    """As version 7c1fce6 computed it, which knew fewer settings."""
-    assert digest_of(config=config) == digest
-
-
-@pytest.mark.parametrize(
-    "change", ["optim.layer_decay=0.75", "optim.warmup_lr=1e-6", "optim.schedule=epoch",
-               "train.repeats=3", "data.share=0.1", "data.held_out=0.1"],
-)  # fmt: skip
-def test_settings_of_later_versions_tell_trainings_apart_too(change: str) -> None:
-    assert digest_of(change) != digest_of()

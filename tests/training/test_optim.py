@@ -2,13 +2,8 @@
 
 import pytest
 import torch
-from timm.models.vision_transformer import VisionTransformer
-from timm.optim import param_groups_layer_decay
 from torch import nn
 
-from sslbench.backbones.build import build_backbone
-from sslbench.backbones.config import SIZES, BackboneConfig
-from sslbench.errors import UserError
 from sslbench.method import Progress
 from sslbench.recipes.recipe import OptimConfig, TrainConfig
 from sslbench.training.optim import clip_gradients, make_optimizer, peak_lr, set_schedules
@@ -135,86 +130,3 @@ def test_clips_each_tensor_or_all_together(settings, expected):
 def test_a_gradient_that_is_not_finite_shows_in_the_norm(clip_by):
     parameters = with_gradients(1.0, float("nan"))
     assert not clip_gradients(parameters, OptimConfig(clip=1.0, clip_by=clip_by)).isfinite()
-
-
-def scales(method, **settings) -> dict[str, tuple[float, bool]]:
-    """Name -> (factor of its learning rate, whether it is decayed) as the optimiser has them."""
-    config = OptimConfig(weight_decay=0.05, weight_decay_end=0.05, scale_lr=False, **settings)
-    optimizer = make_optimizer(method, config)
-    set_schedules(optimizer, Progress(30, 100, 1), config, TrainConfig())
-    plain = make_optimizer(nn.Linear(1, 1), OptimConfig())
-    lr, _ = set_schedules(plain, Progress(30, 100, 1), config, TrainConfig())
-    names = {p: n for n, p in method.named_parameters()}
-    return {
-        names[p]: (group["lr"] / lr, group["weight_decay"] == 0.05)
-        for group in optimizer.param_groups
-        for p in group["params"]
-    }
-
-
-@pytest.mark.parametrize("decay", [0.65, 0.9])
-def test_layers_learn_as_timm_groups_them(decay: float, monkeypatch):
-    """timm's groups of timm's own ViT; its final norm learns with the last block, ours as a head."""
-    theirs = VisionTransformer(16, 4, embed_dim=16, depth=3, num_heads=2, num_classes=5)
-    groups = param_groups_layer_decay(theirs, 0.05, ("pos_embed", "cls_token"), layer_decay=decay)
-    names = {p: n for n, p in theirs.named_parameters()}
-    expected = {
-        names[p]: (g["lr_scale"], g["weight_decay"] == 0.05) for g in groups for p in g["params"]
-    }
-    monkeypatch.setitem(SIZES, "vit_nano", (16, 3, 2, 0.1))
-    config = BackboneConfig("vit_nano", 4, 16)
-    ours = scales(
-        nn.ModuleDict({"backbone": build_backbone(config), "head": nn.Linear(16, 5)}),
-        layer_decay=decay,
-        no_decay=("pos_embed", "cls_token"),
-    )
-    ours = {n.removeprefix("backbone.").replace("patch_embed", "patch_embed.proj"): v
-            for n, v in ours.items()}  # fmt: skip
-    assert ours.keys() == expected.keys()
-    assert expected.pop("norm.weight")[0] == expected.pop("norm.bias")[0] == pytest.approx(decay)
-    assert ours["norm.weight"] == ours["norm.bias"] == (1.0, False)
-    for name, (scale, decayed) in expected.items():
-        assert ours[name] == (pytest.approx(scale), decayed), name
-
-
-@pytest.mark.parametrize("positions", ["relative", "shared relative"])
-def test_bias_tables_learn_with_their_block_or_at_the_top(positions: str):
-    """beit/optim_factory.py:25-40: a shared table is no block's; both kinds are decayed."""
-    config = BackboneConfig("beit_nano", 4, 16, positions=positions, layer_scale=0.1)
-    found = scales(build_backbone(config), layer_decay=0.5)
-    tables = {n: v for n, v in found.items() if n.endswith("bias_table")}
-    blocks = SIZES["beit_nano"][1]
-    if positions == "relative":
-        assert [v for _, v in sorted(tables.items())] == [
-            (pytest.approx(0.5 ** (blocks - i)), True) for i in range(blocks)
-        ]
-    else:
-        assert list(tables.values()) == [(1.0, True)]
-    assert found["blocks.0.gamma_1"][1] is False
-
-
-def test_the_student_alone_learns_by_layers():
-    found = scales(make_ibot(), layer_decay=0.5)
-    assert found["student.backbone.mask_token"][0] == pytest.approx(0.125)
-    assert found["student.backbone.blocks.1.mlp.fc1.weight"][0] == pytest.approx(0.5)
-    assert found["student.head.last_layer.weight_v"][0] == 1.0
-    assert not any(name.startswith("teacher.") for name in found)
-
-
-def test_layers_need_a_backbone():
-    with pytest.raises(UserError, match="needs a backbone"):
-        make_optimizer(nn.Linear(2, 2), OptimConfig(layer_decay=0.5))
-
-
-def test_a_checkpoint_of_before_layers_goes_on():
-    """Its two groups have no scale and do not say whether they are decayed."""
-    method = make_dino()
-    optimizer = make_optimizer(method, OptimConfig())
-    state = optimizer.state_dict()
-    for group in state["param_groups"]:
-        del group["lr_scale"], group["exempt"]
-    optimizer.load_state_dict(state)
-    assert "lr_scale" not in optimizer.param_groups[0]
-    config = OptimConfig(weight_decay=0.05, weight_decay_end=0.05)
-    lr, decay = set_schedules(optimizer, Progress(30, 100, 1), config, TrainConfig())
-    assert [(g["lr"], g["weight_decay"]) for g in optimizer.param_groups] == [(lr, decay), (lr, 0)]

@@ -4,12 +4,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from timm.scheduler import CosineLRScheduler
 
-from sslbench.training.schedules import cosine_schedule, epoch_schedule
+from sslbench.training.schedules import cosine_schedule
 
 runs = st.integers(2, 200).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n - 1)))
 few = settings(max_examples=50, deadline=None, derandomize=True)
@@ -68,23 +66,3 @@ def test_weight_decay_rises_from_the_first_step(total, start, more):
 @pytest.mark.parametrize("total, warmup", [(5, 5), (5, 9), (1, 0), (1, 1), (3, 1)])
 def test_short_runs_stay_within_bounds(total, warmup):
     assert all(0 <= v <= 1 for v in ours(total, 1.0, 0.1, warmup))
-
-
-@pytest.mark.parametrize("peak, end", [(1e-3, 1e-5), (1e-5, 1e-5)])
-def test_epochs_have_the_rates_of_timm_as_deit_steps_it(peak: float, end: float) -> None:
-    """timm's scheduler, made by DeiT's settings and stepped after each epoch with its number."""
-    parameter = torch.nn.Parameter(torch.zeros(1))
-    optimizer = torch.optim.SGD([parameter], lr=peak)
-    scheduler = CosineLRScheduler(
-        optimizer, t_initial=20, lr_min=end, warmup_lr_init=1e-6, warmup_t=5
-    )
-    for epoch in range(20):
-        expected = optimizer.param_groups[0]["lr"]
-        assert epoch_schedule(epoch, 20.0, peak, end, 5.0, 1e-6) == pytest.approx(expected)
-        scheduler.step(epoch)
-    assert epoch_schedule(6, 20.0, 1e-5, 1e-5, 5.0, 1e-6) == 1e-5  # flat after the warm-up
-
-
-def test_a_warmup_begins_where_it_is_asked_to() -> None:
-    values = [cosine_schedule(i, 10, 1.0, 0.0, 4, start=0.25) for i in range(5)]
-    assert values == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
