@@ -70,7 +70,7 @@ BEYOND = {
     "benchmarks/linear_layers.py": {"evaluation"},
     "benchmarks/linear_online.py": {"evaluation"},
     "benchmarks/online.py": {"data", "evaluation", "storage"},
-    "benchmarks/subsets.py": {"data", "system"},
+    "benchmarks/semi_supervised.py": {"data"},
     "benchmarks/taps.py": {"plugins"},
     "methods/beit.py": {"backbones"},
     "methods/tokenizers/dalle.py": {"checkpoints", "storage"},

@@ -13,7 +13,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sslbench import plugins
 from sslbench.data.dataset import ImageDataset
-from sslbench.data.images import open_dataset
 from sslbench.data.loader import ViewLoader, make_loader
 from sslbench.errors import UserError
 from sslbench.method import Method, Progress
@@ -23,6 +22,7 @@ from sslbench.storage import checkpoint, files, layout, weights
 from sslbench.system.distributed import World, barrier
 from sslbench.system.machine import limit_threads, usable_cores
 from sslbench.training.build import build_method, load_needs
+from sslbench.training.data import open_training
 from sslbench.training.export import Trained
 from sslbench.training.optim import make_optimizer
 from sslbench.training.trackers import check_installed
@@ -60,7 +60,7 @@ def set_up(recipe: Recipe, out: Path, world: World, group: str = plugins.METHODS
     """Everything that a run needs in memory; reads no files but the data."""
     check_installed(recipe.run.tracker)
     limit_threads(recipe.run.threads)
-    dataset = open_dataset(recipe.data.source, recipe.data.split)
+    dataset = open_training(recipe.data)
     total_steps, steps_per_epoch = length(recipe, len(dataset))
     method = build_method(recipe, group).to(world.device)
     return Run(
