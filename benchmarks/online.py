@@ -181,7 +181,7 @@ def _crops(
     starts = range(0, len(order), batch)
     loader = DataLoader(
         ViewDataset(dataset, view, seed),
-        batch_sampler=([(epoch, int(i)) for i in order[s : s + batch]] for s in starts),
+        batch_sampler=([(epoch, int(i), 0) for i in order[s : s + batch]] for s in starts),
         collate_fn=collate,
         num_workers=workers_for(dataset),
         pin_memory=torch.cuda.is_available(),

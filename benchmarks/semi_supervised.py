@@ -3,8 +3,8 @@
 Three readers of the same few labels: logistic regression, k-NN and the linear probe.
 Source: iBOT (arXiv:2111.07832) section 4.1 and Table 12,
 `ibot/evaluation/eval_logistic_regression.py:221-246`. The papers use SimCLRv2's lists
-of ImageNet; they are read where they lie beside the images (`subsets`), else lists are drawn from
-the labels, the same for every model.
+of ImageNet; they are read where they lie beside the images (`sslbench/data/subsets.py`), else lists
+are drawn from the labels, the same for every model.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from sslbench.benchmark import Benchmark, Context, Features, FeatureSpec, Splits
 from sslbench.benchmarks.blanks import blanks, one_class
 from sslbench.benchmarks.knn import nearest_votes
 from sslbench.benchmarks.linear import Probe, probe_results
-from sslbench.benchmarks.subsets import find_list, listed, names_in, stratified
 from sslbench.benchmarks.taps import Taps
 from sslbench.benchmarks.topk import accuracy_results, percent, ranked
+from sslbench.data.subsets import find_list, listed, names_in, stratified
 from sslbench.result import Result, digest
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class SemiSupervised(Benchmark):
 
     def protocols(self, model: LoadedModel, data: Splits) -> list[SemiSupervisedProtocol]:
         """One for each pooling, with the lists that come with the dataset."""
-        found = {f: find_list(data, f) for f in self.protocol.fractions}
+        found = {f: find_list(data.train, f) for f in self.protocol.fractions}
         files = {f"{f:.0%}": digest(sorted(names_in(path))) for f, path in found.items() if path}
         return [replace(p, files=files) for p in super().protocols(model, data)]
 
@@ -97,13 +97,16 @@ class SemiSupervised(Benchmark):
 
     def _list(self, data: Splits, train: Features, fraction: float) -> Tensor:
         """Rows of `train` that keep their label: the dataset's own list, or one drawn here."""
+        import torch
+
         own = f"{fraction:.0%}" in self.protocol.files
-        path = find_list(data, fraction) if own else None
-        return (
-            listed(path, data, train)
-            if path
-            else stratified(train.y, fraction, self.protocol.lists)
-        )
+        path = find_list(data.train, fraction) if own else None
+        if path is None:
+            rows = stratified(train.y.numpy(), fraction, self.protocol.lists)
+        else:
+            index = None if train.index is None else train.index.numpy()
+            rows = listed(path, data.train, index)
+        return torch.from_numpy(rows)
 
     def _blanks(self, data: Splits, context: Context, label: str, reason: str) -> list[Result]:
         """Records that say why there is no number for this share of the labels."""

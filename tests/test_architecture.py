@@ -82,7 +82,7 @@ BEYOND = {
     "benchmarks/linear_layers.py": {"evaluation"},
     "benchmarks/linear_online.py": {"evaluation"},
     "benchmarks/online.py": {"data", "evaluation", "storage"},
-    "benchmarks/subsets.py": {"data", "system"},
+    "benchmarks/semi_supervised.py": {"data"},
     "benchmarks/taps.py": {"plugins"},
     "methods/beit.py": {"backbones"},
     "methods/mixing.py": {"data"},

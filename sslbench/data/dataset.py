@@ -92,13 +92,16 @@ class ImageDataset(torch.utils.data.Dataset[Pair]):
         """
         if count >= len(self):
             return self
-        kept = np.arange(count) * len(self) // count
+        return self.subset(np.arange(count) * len(self) // count, f"{self.name} ({count} images)")
+
+    def subset(self, indices: np.ndarray, name: str) -> ImageDataset:
+        """The images at `indices`, int64 (M,), as a dataset `name` with its own fingerprint."""
         return replace(
             self,
-            name=f"{self.name} ({count} images)",
-            names=[self.names[index] for index in kept],
-            labels=None if self.labels is None else self.labels[kept],
-            **self._content_of(kept),
+            name=name,
+            names=[self.names[index] for index in indices],
+            labels=None if self.labels is None else self.labels[indices],
+            **self._content_of(indices),
         )
 
     def _content_of(self, kept: np.ndarray) -> dict[str, Any]:

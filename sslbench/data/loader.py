@@ -41,7 +41,8 @@ class Batches:
     `accumulate` and `world`.
 
     An epoch has as many steps with repeats as without, so it visits n / repeats images. Source of
-    repeated augmentation: `RASampler`, `deit/samplers.py`, `ibot/evaluation/eval_cls.py:348`.
+    repeated augmentation: `RASampler`, `deit/samplers.py`, `ibot/evaluation/eval_cls.py:348`, which
+    leaves out what exceeds a multiple of 256 images too.
     """
 
     n: int
@@ -196,7 +197,7 @@ class ViewLoader:
     ) -> None:
         _check(dataset, batches)
         self.dataset, self.batches, self.mean, self.std = dataset, batches, mean, std
-        self._labels = None if dataset.labels is None else torch.from_numpy(dataset.labels)
+        self._labels = None if dataset.labels is None else torch.tensor(dataset.labels)
         self._log, self._count, self._epoch_done = BrokenLog(dataset), 0, False
         # indices and broken files that were read since the last `exchange`
         self._pending: tuple[list[int], dict[int, str]] = [], {}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol, TypeGuard
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol, TypeGuard
 
 import numpy as np
 import torch
@@ -32,16 +32,18 @@ class Viewer(Protocol):
 
 @dataclass(frozen=True)
 class EvalTransform:
-    """Shorter side to round(size / crop_ratio), bicubic, then the centre crop of size x size.
+    """Shorter side to round(size / crop_ratio), then the centre crop of size x size.
 
     224 px and .875 give the papers' Resize(256) + CenterCrop(224). mean and std are the model's
-    own. Source: `dino/eval_knn.py:30-60`, whose interpolation is bicubic, not bilinear.
+    own. Source: `dino/eval_knn.py:30-60`, bicubic, as BEiT's fine-tuning (`beit/datasets.py:163`);
+    iBOT's is bilinear (`ibot/evaluation/classification_layer_decay/run_class_finetuning.py:288`).
     """
 
     size: int
     crop_ratio: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
 
     @classmethod
     def of(cls, model: Viewer, dataset: ImageDataset) -> EvalTransform:
@@ -52,10 +54,17 @@ class EvalTransform:
         """PIL RGB -> uint8 (3, size, size)."""
         side = round(self.size / self.crop_ratio)
         if min(image.size) != side:
-            image = F.resize(image, [side], InterpolationMode.BICUBIC)
+            image = F.resize(image, [side], InterpolationMode(self.interpolation))
         if image.size != (self.size, self.size):
             image = F.center_crop(image, [self.size, self.size])
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings by name; bicubic, once the only interpolation, is left out."""
+        values = asdict(self)
+        if self.interpolation == "bicubic":
+            del values["interpolation"]
+        return values
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """uint8 (B, 3, H, W) -> float32, on the pixels' device."""

@@ -149,7 +149,7 @@ class EvalContext:
         key = {
             "weights": self.model.card.sha256,
             "backbone": repr(getattr(self.model.backbone, "config", None)),
-            "transform": asdict(transform),
+            "transform": transform.settings(),
             "layers": LAYERS,
             "norm": norm,
             "data": [data.fingerprint, dataset.fingerprint, len(dataset)],

@@ -127,7 +127,7 @@ def feature_table(
         "model": asdict(model.card),
         "data": {"name": dataset.name, "split": dataset.split, "fingerprint": dataset.fingerprint},
         "features": asdict(spec),
-        "transform": asdict(transform),
+        "transform": transform.settings(),
         **asdict(Provenance.here(device)),
     }
     return FeatureTable(

@@ -37,6 +37,13 @@ class DataConfig:
         tuple[Annotated[float, Field(ge=1e-6, le=1e6)], ...],
         setting("what red, green and blue are divided by then", min_length=3, max_length=3),
     ] = IMAGENET_STD
+    share: Annotated[
+        Share,
+        setting("share of each class's images that is used: as listed beside them, else drawn"),
+    ] = 1.0
+    held_out: Annotated[
+        float, setting("share of each class's used images that is not trained on", ge=0, lt=1)
+    ] = 0.0
 
 
 Beta = Annotated[float, Field(ge=0, lt=1)]

@@ -18,7 +18,6 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import flop_registry
 
 from sslbench import plugins
-from sslbench.data.images import open_dataset
 from sslbench.data.places import is_absent
 from sslbench.errors import UserError
 from sslbench.method import Method, Progress, Sample, ViewBatch, Views
@@ -27,6 +26,7 @@ from sslbench.recipes.load import load_recipe
 from sslbench.recipes.recipe import About, Recipe
 from sslbench.storage.home import expanded
 from sslbench.training.build import build_method
+from sslbench.training.data import open_training
 from sslbench.training.optim import peak_lr
 from sslbench.training.precision import use_bf16
 from sslbench.training.run import images_each, length
@@ -198,8 +198,8 @@ def _repeat(views: np.ndarray, count: int) -> Tensor:
 
 def _count_images(recipe: Recipe) -> int:
     if is_absent(recipe.data.source):
-        return recipe.about.images
-    return len(open_dataset(recipe.data.source, recipe.data.split))
+        return round(recipe.about.images * recipe.data.share * (1 - recipe.data.held_out))
+    return len(open_training(recipe.data))
 
 
 def _about(about: About) -> dict[str, str]:

@@ -13,7 +13,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sslbench import plugins
 from sslbench.data.dataset import ImageDataset
-from sslbench.data.images import open_dataset
 from sslbench.data.loader import ViewLoader, make_loader
 from sslbench.errors import UserError
 from sslbench.method import Method, Progress
@@ -23,6 +22,7 @@ from sslbench.storage import checkpoint, files, layout, weights
 from sslbench.system.distributed import World, barrier
 from sslbench.system.machine import limit_threads, usable_cores
 from sslbench.training.build import build_method, load_needs, start_from_weights
+from sslbench.training.data import open_training
 from sslbench.training.export import Trained
 from sslbench.training.optim import make_optimizer
 from sslbench.training.trackers import check_installed
@@ -67,11 +67,11 @@ def set_up(
 ) -> Run:
     """Everything that a run needs in memory; reads no files but the data and what it starts from.
 
-    dataset: instead of the one that the recipe names. resume: weights are loaded afterwards.
+    dataset: instead of the whole one that the recipe names. resume: weights are loaded afterwards.
     """
     check_installed(recipe.run.tracker)
     limit_threads(recipe.run.threads)
-    dataset = dataset or open_dataset(recipe.data.source, recipe.data.split)
+    dataset = open_training(recipe.data, dataset)
     total_steps, steps_per_epoch = length(recipe, len(dataset))
     method = build_method(recipe, group)
     started = [] if resume else start_from_weights(method, recipe)

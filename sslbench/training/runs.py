@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from sslbench import plugins
-from sslbench.data.images import open_dataset
 from sslbench.data.places import absolute_place, is_absent
 from sslbench.errors import UserError
 from sslbench.recipes.fitting import fitted_settings
@@ -16,6 +15,7 @@ from sslbench.recipes.load import config_files, load_recipe, recipe_from_dict
 from sslbench.recipes.recipe import Recipe
 from sslbench.storage.files import parse_json, read_small
 from sslbench.storage.layout import CONFIG, WEIGHTS
+from sslbench.training.data import open_training
 from sslbench.training.options import method_to_train
 from sslbench.training.stored import checked_recipe, stored_values
 
@@ -65,7 +65,7 @@ def ended_after(steps: int, recipe: Recipe, changes: Sequence[str]) -> str:
     """
     if epochs := [change for change in changes if change.startswith("train.epochs=")]:
         raise UserError(f"--limit {steps} contradicts {epochs[0]}; drop one of them.")
-    images = len(open_dataset(recipe.data.source, recipe.data.split))
+    images = len(open_training(recipe.data))
     if not (per_epoch := images // recipe.train.batch_size):
         raise UserError(
             f"train.batch_size={recipe.train.batch_size} is larger than the dataset with {images} "
@@ -93,7 +93,7 @@ def _fitted(recipe: Recipe, config: str, changes: Sequence[str], group: str) -> 
     given = [change.partition("=")[0] for change in changes]
     gpu = [*recipe.budget.gpu] if torch.cuda.is_available() else []
     recipe = load_recipe(config, None, [*gpu, *changes], group)
-    images = len(open_dataset(recipe.data.source, recipe.data.split))
+    images = len(open_training(recipe.data))
     settings = fitted_settings(recipe, images, given)
     recipe = load_recipe(config, None, [*gpu, *settings, *changes], group)
     where = "a GPU" if torch.cuda.is_available() else "a CPU"

@@ -1,4 +1,6 @@
 import math
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,9 +16,34 @@ from sslbench.benchmarks.semi_supervised import (
     SemiSupervised,
     SemiSupervisedProtocol,
     dishonest,
-    stratified,
 )
-from tests.benchmarks.fakes import FakeContext, blobs, figures, splits
+from sslbench.data.dataset import FileImages
+from sslbench.data.subsets import find_list, stratified
+from tests.benchmarks.fakes import FakeContext, blobs, figures, judged, splits
+
+NAMES = [f"n{c}/n{c}_{i}.JPEG" for c in (1, 2) for i in range(100)]
+
+
+@pytest.fixture
+def data(tmp_path) -> SimpleNamespace:
+    """200 training images in an ImageNet-style folder, and lists for 1 % and 10 % of them."""
+    (tmp_path / "train").mkdir()
+    (tmp_path / "subsets").mkdir()
+    labels = np.repeat([0, 1], 100)
+    train = FileImages(
+        root=tmp_path / "train", name="set", split="train", names=NAMES, labels=labels
+    )
+    (tmp_path / "subsets" / "1percent.txt").write_text("n2_7.JPEG\nn1_3.JPEG\n")
+    few = [Path(name).name for name in NAMES[::10]]
+    (tmp_path / "10percent.txt").write_text("\n".join(few))
+    about = {"name": "set", "fingerprint": "f", "split": "test", "classes": ["a", "b"]}
+    return SimpleNamespace(**about, train=train)
+
+
+def protocol_for(data) -> SemiSupervisedProtocol:
+    asked = SemiSupervised(SemiSupervisedProtocol(probe=Probe(epochs=1), k=(1,)))
+    (protocol,) = asked.protocols(judged(), data)
+    return protocol
 
 
 @pytest.mark.parametrize("strength", [0.01, 0.1, 1.0])
@@ -30,23 +57,6 @@ def test_logistic_regression_equals_scikit_learn(monkeypatch, strength, chunk):
     peer = LogisticRegression(C=c, fit_intercept=False, tol=1e-10, max_iter=2000)
     peer.fit(x.double().numpy(), few.y.numpy())
     np.testing.assert_allclose(ours.numpy().T, peer.coef_, atol=2e-5)
-
-
-def test_lists_are_fixed_stratified_and_nested():
-    y = torch.randint(7, (2000,), generator=torch.Generator().manual_seed(0))
-    one, ten = (stratified(y, fraction, 0) for fraction in (0.01, 0.1))
-    assert torch.equal(one, stratified(y.clone(), 0.01, 0))
-    assert not torch.equal(one, stratified(y, 0.01, 1))
-    assert set(one.tolist()) < set(ten.tolist())
-    for c in range(7):
-        members = int((y == c).sum())
-        assert int((y[one] == c).sum()) == max(1, round(members * 0.01))
-        assert int((y[ten] == c).sum()) == round(members * 0.1)
-
-
-def test_every_class_keeps_an_image():
-    y = torch.arange(5).repeat(3)
-    assert stratified(y, 0.01, 0).shape == (5,)
 
 
 def test_settings():
@@ -102,3 +112,39 @@ def test_a_list_of_its_own_is_the_share_that_it_is_named_for(held, right):
     reason = dishonest(0.1, {0.1: torch.arange(held)}, 200, own=True)
     share = f"holds {held} of 200 images, {held / 2:.1f}% of them"
     assert reason == ("" if right else f"the dataset's own list for 10% {share}.")
+
+
+def test_the_record_says_which_lists_were_used(data):
+    first = protocol_for(data)
+    assert set(first.files) == {"1%", "10%"}
+    assert protocol_for(data) == first
+    find_list(data.train, 0.01).write_text("n1_4.JPEG\nn2_7.JPEG\n")
+    assert protocol_for(data).files["1%"] != first.files["1%"]
+    assert protocol_for(data).files["10%"] == first.files["10%"]
+    find_list(data.train, 0.1).unlink()
+    assert set(protocol_for(data).files) == {"1%"}
+
+
+def test_the_benchmark_learns_from_the_listed_images(data):
+    features = blobs(200, 2, 4, 1, 0.1)
+    train = Features(features.x, torch.from_numpy(data.train.labels.copy()))
+    test = Features(train.x[[3, 107]], 1 - train.y[[3, 107]])  # the listed images, labels swapped
+    context = FakeContext(train, test)
+    found = figures(SemiSupervised(protocol_for(data)).run(None, data, context))
+    assert found["1% knn k=1", "top1"] == 0
+    drawn = SemiSupervised(SemiSupervisedProtocol(probe=Probe(epochs=1), k=(1,)))
+    assert not {3, 107} & set(stratified(train.y.numpy(), 0.01, 0).tolist())
+    assert figures(drawn.run(None, data, context)) != found
+
+
+def test_a_list_that_comes_in_another_encoding_is_the_same_protocol(data):
+    before, path = protocol_for(data).files, find_list(data.train, 0.01)
+    path.write_bytes("n1_3.JPEG\r\nn2_7.JPEG\r\n".encode("utf-16"))
+    assert protocol_for(data).files == before
+
+
+def test_the_list_is_of_the_images_that_could_be_read(data):
+    kept = torch.tensor([i for i in range(200) if i not in (0, 3)])
+    features = Features(torch.zeros(198, 1), torch.zeros(198, dtype=torch.int64), kept)
+    rows = SemiSupervised(protocol_for(data))._list(data, features, 0.01)
+    assert rows.tolist() == [105]  # image 107

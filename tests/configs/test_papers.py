@@ -25,7 +25,7 @@ FILES = sorted((ROOT / "configs" / "papers").glob("*.py"))
 TAG = re.compile(r"# (\[(C|P|I|S|s)\]|ours\b)")
 NAMES = {"beit": "BEiT", "dino": "DINO", "ibot": "iBOT"}  # as results/published.csv spells them
 UNDECIDED = {"data.split", "train.accumulate", "train.seed", "train.precision", "about.paper"}
-UNDECIDED |= {"train.repeats"}  # of fine-tuning
+UNDECIDED |= {"train.repeats", "data.share", "data.held_out"}  # of fine-tuning
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
