@@ -7,6 +7,7 @@ fifth of what Swin's authors give for mmdet's Cascade Mask R-CNN (745 billion mu
 
 from __future__ import annotations
 
+import torch
 from mmengine.config import Config
 
 from sslbench.benchmark import Cost
@@ -18,19 +19,21 @@ START = 12.0  # seconds in which a process imports the libraries and builds the 
 
 
 def run_cost(config: Config, model: LoadedModel, data: DenseData) -> Cost:
-    """Training, backward passes included, and one test pass over the evaluated split."""
-    epochs = config.train_cfg.get("max_epochs")
-    steps = config.train_cfg.get("max_iters", 0)
-    trained = (epochs or 0) * data.train.count or steps * config.auto_scale_lr.base_batch_size
+    """Training, backward passes included, and a test on the evaluated split: one GPU's share."""
+    epochs, steps = config.train_cfg.get("max_epochs", 0), config.train_cfg.get("max_iters", 0)
+    tested, gpus = data.test.count, max(1, torch.cuda.device_count())
+    trained = epochs * data.train.count or steps * config.auto_scale_lr.base_batch_size
     pixels = _pixels(config)
-    passes = pixels / model.image_size**2  # that cost as much, attention aside
-    head = detector_flops if data.kind == "coco" else segmenter_flops
     cells = pixels / min(4.0, model.backbone.patch_size / 4) ** 2  # of the finest map
-    flops = 3 * trained * head(config, cells, True) + data.test.count * head(config, cells, False)
+    passes = pixels / model.image_size**2 / gpus  # images of the model's size, attention aside
+    head = detector_flops if data.kind == "coco" else segmenter_flops
+    flops = 3 * trained * head(config, cells, True) + tested * head(config, cells, False)
     frozen = config.model.backbone.get("frozen", False)
-    forward = (data.test.count + frozen * trained) * passes
     return Cost(
-        forward=forward, trained=(not frozen) * trained * passes, flops=flops, seconds=START
+        forward=(tested + frozen * trained) * passes,
+        trained=(not frozen) * trained * passes,
+        flops=flops / gpus,
+        seconds=START,
     )
 
 

@@ -7,6 +7,7 @@ and hardware; where there are none, its benchmark's `cost` at the speed of this 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,7 +15,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from statistics import median
-from typing import NamedTuple
 
 import torch
 
@@ -32,21 +32,13 @@ FEATURES = "features"
 QUICK = 2e11  # FLOPs that any machine does in seconds: not worth a measurement
 RATE = 5e10  # FLOPs per second of a machine that is not measured
 TRAINED = 3  # a forward and backward pass, in forward passes
-ENOUGH = 0.2  # seconds after which a measurement ends
+ENOUGH = 1.0  # seconds after which no larger batch is measured
 SHORT = 10  # seconds below which no number is printed
 SAMPLE = 8  # images read to measure how long one takes
 SIDE = 1024  # of the square matrices whose product gives the speed of other operations
 Kind = tuple[Work, str, str]  # of jobs that take equally long, see `_kind`
+Item = tuple[str, Cost, Data]  # work that no record times: the part's name, its cost, what it reads
 log = logging.getLogger(__name__)
-
-
-class Item(NamedTuple):
-    """A part of the work that no record times; it is shared by `devices`."""
-
-    name: str
-    cost: Cost
-    data: Data
-    devices: int = 1
 
 
 @dataclass
@@ -62,16 +54,16 @@ class Estimate:
     unknown: dict[str, None] = field(default_factory=dict)
 
     def line(self) -> str:
-        """E.g. "time: roughly 12 min in all: features 5 min, detection 7 min (of earlier runs)"."""
+        """E.g. "roughly 12 min in all: features 5 min, detection 7 min (as in earlier runs)"."""
         parts = [
-            f"{name} {duration(seconds)}{' (of earlier runs)' * (name in self.recorded)}"
+            f"{name} {duration(seconds)}{' (as in earlier runs)' * (name in self.recorded)}"
             for name, seconds in sorted(self.seconds.items(), key=lambda part: part[0] != FEATURES)
         ]
         total = sum(self.seconds.values())
         known = f"roughly {duration(total)} in all: {', '.join(parts)}"
-        known = "a few seconds" if total < SHORT else known
-        unknown = f"not known of {', '.join(self.unknown)}"
-        return f"time: {'; '.join([known] * bool(parts) + [unknown] * bool(self.unknown))}"
+        known = "a few seconds in all" if total < SHORT else known
+        unknown = f"the time of {', '.join(self.unknown)} is unknown"
+        return "; ".join([known] * bool(parts) + [unknown] * bool(self.unknown))
 
 
 @dataclass(frozen=True)
@@ -103,15 +95,15 @@ def estimate(jobs: Sequence[Job], records: Iterable[Result], at_once: int) -> Es
         items = _untimed(members, earlier, result)
         context = members[0].context
         nominal = _nominal(context.model)
-        quick = sum(nominal.seconds(item.cost) for item in items) < QUICK / RATE
-        for item in items:
+        quick = sum(nominal.seconds(cost) for _, cost, _ in items) < QUICK / RATE
+        for name, cost, data in items:
             try:
-                speed = nominal if quick else _measured(context, item.data, speeds)
+                speed = nominal if quick else _measured(context, data, speeds)
             except Exception as error:  # of a model; the job itself reports it
-                log.warning("the speed is not known (%s)", unexpected(error))
-                result.unknown.setdefault(item.name)
+                log.warning("the speed of the model cannot be measured (%s)", unexpected(error))
+                result.unknown.setdefault(name)
             else:
-                result.seconds[item.name] += speed.seconds(item.cost) / item.devices
+                result.seconds[name] += speed.seconds(cost)
     return result
 
 
@@ -139,25 +131,24 @@ def _untimed(
     items, features, timed = list[Item](), dict[tuple[str, bool], Splits](), set[tuple[str, bool]]()
     context = jobs[0].context
     for job in jobs:
-        name, apart, cost = job.benchmark.name, job.benchmark.apart, _cost(job)
+        name, cost = job.benchmark.name, _cost(job)
         kind = _kind(job.work, context.model.card, context.provenance.hardware)
         read = cost.features if cost else frozenset()
         if isinstance(job.data, Splits):
             features |= dict.fromkeys(read, job.data)
         if kind in earlier:
             seconds, computed = earlier[kind]
-            result.seconds[name] += seconds / (result.at_once if apart else 1)
+            result.seconds[name] += seconds / (result.at_once if job.benchmark.apart else 1)
             result.recorded.add(name)
             timed |= read if computed else set()
         elif cost is None:
             result.unknown.setdefault(name)
         else:
-            devices = max(1, torch.cuda.device_count()) if apart else 1
-            items.append(Item(name, cost, job.data, devices))
+            items.append((name, cost, job.data))
     for (part, norm), data in features.items():
         if (part, norm) not in timed and not context.has_features(data, part, norm):
             images = len(data.train if part == "train" else data.test)
-            items.append(Item(FEATURES, Cost(forward=images), data))
+            items.append((FEATURES, Cost(forward=images), data))
     return items
 
 
@@ -191,17 +182,21 @@ def _measured(context: EvalContext, data: Data, seconds: dict[str, float]) -> Sp
 
 
 def forward_seconds(model: LoadedModel, device: torch.device) -> float:
-    """Seconds per image of a forward pass, in growing batches until one takes long enough."""
-    backbone, count, seconds = model.backbone.to(device).eval(), 1, 0.0
-    while seconds < ENOUGH and count <= BATCH:
+    """Seconds per image of a forward pass: the fastest of growing batches in about a second.
+
+    One batch alone may be slow, because a device is used for the first time or other processes
+    have its cores.
+    """
+    backbone, count, best = model.backbone.to(device).eval(), 1, math.inf
+    end = time.perf_counter() + ENOUGH
+    while best == math.inf or (count <= BATCH and time.perf_counter() < end):
         images = torch.zeros(count, 3, model.image_size, model.image_size, device=device)
-        if count == 1:  # the first pass on a device is slow
-            pool_tokens(backbone, images, norm=True)
-        start = time.perf_counter()
-        pool_tokens(backbone, images, norm=True)  # ends on the CPU, hence with the computation
-        seconds = time.perf_counter() - start
-        per_image, count = seconds / count, 4 * count
-    return per_image
+        for _ in range(2):
+            start = time.perf_counter()
+            pool_tokens(backbone, images, norm=True)  # its result is on the CPU, hence complete
+            best = min(best, (time.perf_counter() - start) / count)
+        count *= 4
+    return best
 
 
 def reading_seconds(model: LoadedModel, data: Data) -> float:
