@@ -6,6 +6,7 @@ Two runs with equal weights, protocol, data and seed give equal records.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, fields, replace
@@ -106,6 +107,13 @@ class Cost:
     trained: float = 0.0
     flops: float = 0.0
     seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        numbers = (self.forward, self.trained, self.flops, self.seconds)
+        if not all(math.isfinite(number) and number >= 0 for number in numbers):
+            raise ValueError(f"{self} has a number that is negative or not finite")
+        if not {part for part, _ in self.features} <= set(PARTS):
+            raise ValueError(f"{self} names parts that are none of {', '.join(PARTS)}")
 
     @classmethod
     def reading(cls, *specs: FeatureSpec, parts: Sequence[str] = PARTS, flops: float = 0.0) -> Cost:

@@ -153,11 +153,15 @@ def _untimed(
 
 
 def _cost(job: Job) -> Cost | None:
+    """What the job's benchmark says; None, with a warning, for what is no cost."""
     try:
-        return job.benchmark.cost(job.context.model, job.data)
+        cost = job.benchmark.cost(job.context.model, job.data)
+        if cost is not None and not isinstance(cost, Cost):
+            raise TypeError(f"{cost!r} is no Cost")
     except Exception as error:  # a plugin may raise anything
         log.warning("the cost of %s is not known (%s)", job.name, unexpected(error))
         return None
+    return cost
 
 
 def _nominal(model: LoadedModel) -> Speed:

@@ -147,7 +147,7 @@ BROKEN = {
     "Unwritable": "JSON can hold every value of Protocol",
     "Sideways": '`directions` are "higher" or "lower"',
     "Priced": "`cost` returns a Cost, or None where the work is not known; it returned 12.5",
-    "Endless": "the numbers of a Cost are finite and not negative; `flops` is inf",
+    "Endless": "`cost` returns the work of a run",
     "Absent": r"`main` names \(setting, metric\) pairs of records; \('k=20', 'norm'\) has none",
     "Undirected": "the metrics of `main` have a direction",
     "Unmeasured": "`directions` names metrics of records; loss has none",
