@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from sslbench.benchmark import Cost, Splits
+
 
 @dataclass(frozen=True)
 class Online:
@@ -19,3 +21,9 @@ class Online:
     flip: float = 0.5
     init_std: float = 0.01
     interpolation: str = field(default="bilinear", init=False)
+
+    def cost(self, data: Splits, features: int) -> Cost:
+        """Of `online.train`; features: read by all layers together."""
+        seen = self.epochs * len(data.train)
+        images = seen + self.epochs * len(data.test)
+        return Cost(forward=images, flops=6.0 * seen * features * len(data.classes))

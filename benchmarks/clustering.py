@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sslbench.benchmark import Benchmark, Context, Features, FeatureSpec, Splits
+from sslbench.benchmark import Benchmark, Context, Cost, Features, FeatureSpec, Splits
 from sslbench.benchmarks.blanks import blanks
 from sslbench.benchmarks.inference import inference
 from sslbench.data.rng import fitting
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from sslbench.backbones.base import Backbone
+    from sslbench.checkpoints.load import LoadedModel
 
 METRICS = ("ACC", "ARI", "NMI", "FMI")
 SPREAD = "sd of"  # in the setting of a spread
@@ -58,6 +59,14 @@ class Clustering(Benchmark):
     def direction(cls, setting: str, metric: str) -> str:
         """As the metric's; a spread over starts is neither good nor bad."""
         return "" if SPREAD in setting else super().direction(setting, metric)
+
+    def cost(self, model: LoadedModel, data: Splits) -> Cost:
+        """The distances of all iterations: fewer where k-means converges earlier."""
+        p = self.protocol
+        spec = FeatureSpec(p.layers, p.pool, p.norm)
+        distances = p.starts * p.iterations * len(data.test) * len(data.classes)
+        flops = 2.0 * distances * spec.width(model.backbone)
+        return Cost.reading(spec, parts=("test",), flops=flops)
 
     def run(self, backbone: Backbone, data: Splits, context: Context) -> list[Result]:
         from sslbench.benchmarks.partitions import scores

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from sslbench.benchmark import Benchmark, Context
+from sslbench.benchmark import Benchmark, Context, Cost
 from sslbench.benchmarks.dense.installation import LIBRARIES, diagnosis
 from sslbench.result import Result
 
@@ -75,6 +75,13 @@ class Detection(Benchmark):
         name = self.protocol.config or choose_config(data, model.card.arch, "coco", "shapes")
         protocol = replace(self.protocol, config=name)
         return [replace(protocol, config_hash=config_hash(read_config(self.name, name)))]
+
+    def cost(self, model: LoadedModel, data: DenseData) -> Cost:
+        """Training and testing, as long as the config says."""
+        from sslbench.benchmarks.dense.cost import run_cost
+        from sslbench.benchmarks.dense.prepare import read_config
+
+        return run_cost(read_config(self.name, self.protocol.config), model, data)
 
     def run(self, backbone: Backbone, data: DenseData, context: Context) -> list[Result]:
         from sslbench.benchmarks.dense.job import train_and_test

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sslbench.benchmark import Benchmark, Context, Features, FeatureSpec, Splits
+from sslbench.benchmark import Benchmark, Context, Cost, Features, FeatureSpec, Splits
 from sslbench.benchmarks.blanks import blanks, one_class
 from sslbench.benchmarks.inference import inference
 from sslbench.benchmarks.topk import accuracy_results, ranked
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sslbench.backbones.base import Backbone
+    from sslbench.checkpoints.load import LoadedModel
 
 SIMILARITIES = 2**26  # similarities held at once (256 MiB): bounds the memory, not the result
+SORTING = 1000  # FLOPs that take as long as ranking one similarity, on a CPU
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,12 @@ class KNN(Benchmark):
     main = (("k=20", "top1"),)
     directions = {"top1": "higher"}
     headings = {("k=20", "top1"): "k-NN"}
+
+    def cost(self, model: LoadedModel, data: Splits) -> Cost:
+        """The similarities of both splits, each of which is then sorted among the others."""
+        spec = FeatureSpec(self.protocol.layers, self.protocol.pool, self.protocol.norm)
+        pairs = len(data.train) * len(data.test)
+        return Cost.reading(spec, flops=pairs * (2 * spec.width(model.backbone) + SORTING))
 
     def run(self, backbone: Backbone, data: Splits, context: Context) -> list[Result]:
         p = self.protocol

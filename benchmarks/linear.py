@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from sslbench.benchmark import Benchmark, Context, Features, Splits
+from sslbench.benchmark import Benchmark, Context, Cost, Features, Splits
 from sslbench.benchmarks.blanks import blanks, one_class
 from sslbench.benchmarks.inference import inference
 from sslbench.benchmarks.taps import Taps
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 # {1..9} x 10^{-4..0}: ibot/evaluation/eval_linear_multi.py:100-107
 RATES = tuple(float(f"{m}e{e}") for e in range(-4, 1) for m in range(1, 10))
+SOFTMAX = 1600  # FLOPs that take as long as the softmax of one logit and its gradient, on a CPU
 LEAST_STEPS = 10  # a small set is cut into at least this many batches per epoch
 
 
@@ -48,6 +49,10 @@ class Probe:
     batch: int = 1024
     momentum: float = 0.9
     init_std: float = 0.01
+
+    def flops(self, images: float, width: int, classes: int) -> float:
+        """Of `train_grid`: the logits and gradients of all heads."""
+        return self.epochs * images * classes * len(self.rates) * (4.0 * width + SOFTMAX)
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,15 @@ class Linear(Benchmark):
         from sslbench.checkpoints.classifier import RELEASED
 
         return RELEASED if self.protocol.classifier else self.protocol.pool
+
+    def cost(self, model: LoadedModel, data: Splits) -> Cost:
+        """The training of the heads; a released classifier needs none."""
+        p = self.protocol
+        spec = p.taps.spec(model, p.pool)
+        if p.classifier:
+            return Cost.reading(spec, parts=("test",))
+        size = (len(data.train), spec.width(model.backbone), len(data.classes))
+        return Cost.reading(spec, flops=p.probe.flops(*size))
 
     def run(self, backbone: Backbone, data: Splits, context: Context) -> list[Result]:
         p = self.protocol

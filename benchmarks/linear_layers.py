@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sslbench.benchmark import Benchmark, Context, FeatureSpec, Splits
+from sslbench.benchmark import Benchmark, Context, Cost, FeatureSpec, Splits
 from sslbench.benchmarks.augmented import Online
 from sslbench.benchmarks.blanks import blanks, one_class
 from sslbench.result import Result
@@ -50,6 +50,12 @@ class LinearLayers(Benchmark):
     def protocols(self, model: LoadedModel, data: Splits) -> list[LinearLayersProtocol]:
         """One: the features are the protocol's, whatever the method is evaluated with elsewhere."""
         return [self.protocol]
+
+    def cost(self, model: LoadedModel, data: Splits) -> Cost:
+        """Every epoch passes all images through the backbone."""
+        p = self.protocol
+        width = FeatureSpec(1, p.pool, p.norm).width(model.backbone)
+        return p.online.cost(data, width * model.backbone.depth)
 
     def run(self, backbone: Backbone, data: Splits, context: Context) -> list[Result]:
         import torch

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sslbench.benchmark import Benchmark, Context, Splits
+from sslbench.benchmark import Benchmark, Context, Cost, Splits
 from sslbench.benchmarks.augmented import Online
 from sslbench.benchmarks.blanks import blanks, one_class
 from sslbench.benchmarks.linear import RATES
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from sslbench.backbones.base import Backbone
+    from sslbench.checkpoints.load import LoadedModel
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,12 @@ class LinearOnline(Benchmark):
     main = (("best of 45 lr", "top1"),)
     directions = {"top1": "higher", "top5": "higher"}
     headings = {("best of 45 lr", "top1"): "linear, online"}
+
+    def cost(self, model: LoadedModel, data: Splits) -> Cost:
+        """Every epoch passes all images through the backbone."""
+        p = self.protocol
+        width = p.taps.spec(model, p.pool).width(model.backbone)
+        return p.online.cost(data, width * len(p.rates))
 
     def run(self, backbone: Backbone, data: Splits, context: Context) -> list[Result]:
         from torch.optim import SGD

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from sslbench.benchmark import Benchmark, Context
+from sslbench.benchmark import Benchmark, Context, Cost
 from sslbench.benchmarks.dense.installation import LIBRARIES, diagnosis
 from sslbench.result import ModelCard, Result
 
@@ -88,6 +88,13 @@ class Segmentation(Benchmark):
             content_hash = config_hash(read_config(self.name, name))
             chosen.append(replace(self.protocol, head=head, config=name, config_hash=content_hash))
         return chosen
+
+    def cost(self, model: LoadedModel, data: DenseData) -> Cost:
+        """Training and testing, as long as the config says."""
+        from sslbench.benchmarks.dense.cost import run_cost
+        from sslbench.benchmarks.dense.prepare import read_config
+
+        return run_cost(read_config(self.name, self.protocol.config), model, data)
 
     def run(self, backbone: Backbone, data: DenseData, context: Context) -> list[Result]:
         from sslbench.benchmarks.dense.job import train_and_test

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from sslbench.benchmark import Benchmark, Context, Features, FeatureSpec, Splits
+from sslbench.benchmark import Benchmark, Context, Cost, Features, FeatureSpec, Splits
 from sslbench.benchmarks.blanks import blanks, one_class
 from sslbench.benchmarks.knn import nearest_votes
 from sslbench.benchmarks.linear import Probe, probe_results
@@ -70,6 +70,17 @@ class SemiSupervised(Benchmark):
         found = {f: find_list(data.train, f) for f in self.protocol.fractions}
         files = {f"{f:.0%}": digest(sorted(names_in(path))) for f, path in found.items() if path}
         return [replace(p, files=files) for p in super().protocols(model, data)]
+
+    def cost(self, model: LoadedModel, data: Splits) -> Cost:
+        """The regressions and the probes; the k-NN takes far less."""
+        p, classes = self.protocol, len(data.classes)
+        last, deep = FeatureSpec(1, p.pool, p.norm), p.taps.spec(model, p.pool)
+        widths = last.width(model.backbone), deep.width(model.backbone)
+        images = sum(p.fractions) * len(data.train)
+        regressions = len(p.strengths) * regression_flops(images, widths[0], classes)
+        return Cost.reading(
+            last, deep, flops=regressions + p.probe.flops(images, widths[1], classes)
+        )
 
     def run(self, backbone: Backbone, data: Splits, context: Context) -> list[Result]:
         p = self.protocol
@@ -153,6 +164,14 @@ class SemiSupervised(Benchmark):
             for k, ranks in votes.items()
             for record in accuracy_results(self, data, context, f"{label} knn k={k}", ranks, test.y)
         ]
+
+
+def regression_flops(images: float, width: int, classes: int) -> float:
+    """Of `fit_logistic`: 500 passes in double precision, at half the speed of single.
+
+    Memory bounds a pass with few classes: it takes as long as one with 64.
+    """
+    return 500 * 2 * 4.0 * images * width * max(classes, 64)
 
 
 def dishonest(fraction: float, lists: Mapping[float, Tensor], images: int, own: bool) -> str:

@@ -6,6 +6,7 @@ Two runs with equal weights, protocol, data and seed give equal records.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, fields, replace
@@ -25,6 +26,8 @@ if TYPE_CHECKING:  # a benchmark's module is read for its tables, too; without t
     from sslbench.data.dataset import ImageDataset
     from sslbench.data.dense import DenseData
     from sslbench.method import Order
+
+PARTS = ("train", "test")  # of `Splits`
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,12 @@ class FeatureSpec:
     def normed(self) -> bool:
         """Whether the tokens go through the final norm."""
         return self.norm and self.pool != UNNORMED
+
+    def width(self, backbone: Backbone) -> int:
+        """The number D of features, at most: early stages of a Swin have fewer channels."""
+        layers = min(self.layers, backbone.depth)
+        read = {"cls": layers, "cls+mean": layers + 1}.get(self.pool, 1)
+        return read * backbone.embed_dim
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,35 @@ class Splits:
 
 
 Data: TypeAlias = "Splits | DenseData"  # what benchmarks read, by their kind
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The work of one run of a benchmark, in units whose time can be measured on any machine.
+
+    features: (part, whether through the final norm) of the frozen features that it reads, which
+    all benchmarks of a model share; forward, trained: further images of the model's size that pass
+    through the backbone, forward alone, and forward and backward; flops: floating-point operations
+    outside of the backbone; seconds: what takes as long on any machine, e.g. starting processes.
+    """
+
+    features: frozenset[tuple[str, bool]] = frozenset()
+    forward: float = 0.0
+    trained: float = 0.0
+    flops: float = 0.0
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        numbers = (self.forward, self.trained, self.flops, self.seconds)
+        if not all(math.isfinite(number) and number >= 0 for number in numbers):
+            raise ValueError(f"{self} has a number that is negative or not finite")
+        if not {part for part, _ in self.features} <= set(PARTS):
+            raise ValueError(f"{self} names parts that are none of {', '.join(PARTS)}")
+
+    @classmethod
+    def reading(cls, *specs: FeatureSpec, parts: Sequence[str] = PARTS, flops: float = 0.0) -> Cost:
+        """Reading the frozen features of `specs`, and `flops` besides."""
+        return cls(frozenset((part, spec.normed) for part in parts for spec in specs), flops=flops)
 
 
 class Context(Protocol):
@@ -202,6 +240,15 @@ class Benchmark:
     def variant(self) -> str:
         """The part of a job's name that tells its protocols apart: by default the pool."""
         return getattr(self.protocol, "pool", "")
+
+    def cost(self, model: LoadedModel, data: Any) -> Cost | None:
+        """The work of `run`, from which the time of a suite is estimated; None where unknown.
+
+        By default the frozen features of both parts where the protocol has a pool, else None.
+        """
+        pool = getattr(self.protocol, "pool", "")
+        norm = getattr(self.protocol, "norm", True)
+        return Cost.reading(FeatureSpec(pool=pool, norm=norm)) if pool else None
 
     def run(self, backbone: Backbone, data: Any, context: Context) -> list[Result]:
         """The records of the protocol; `data` is of the benchmark's kind."""

@@ -33,6 +33,10 @@ class FeatureCache:
     def __init__(self, directory: str | Path) -> None:
         self.directory = Path(directory)
 
+    def has(self, key: Mapping[str, Any]) -> bool:
+        """Return whether there is a file for `key`, without opening it."""
+        return self._path(key).exists()
+
     def get(self, key: Mapping[str, Any]) -> Bank | None:
         """Return the bank stored under `key`, or None."""
         path = self._path(key)

@@ -70,6 +70,12 @@ class EvalContext:
             self._used[part] = bank.origin
         return bank.select(spec)
 
+    def has_features(self, data: Splits, part: str, norm: bool) -> bool:
+        """Whether `features` need not compute those of `part`."""
+        key = self._key(data, part, norm)
+        cached = self.cache is not None and not self.fresh and self.cache.has(key)
+        return repr(key) in self._banks or cached
+
     def head(self) -> nn.Module | None:
         """See `Context.head`."""
         return self.model.head
@@ -142,11 +148,11 @@ class EvalContext:
             model_input["crop_ratio"] = data.test.crop_ratio
         return json.loads(json.dumps({**asdict(benchmark.protocol), **model_input}))
 
-    def _bank(self, data: Splits, part: str, norm: bool) -> tuple[str, Bank]:
-        """Return the bank of one part and its name: from memory, the cache, or computed."""
+    def _key(self, data: Splits, part: str, norm: bool) -> dict[str, Any]:
+        """Everything that the bank of one part depends on."""
         dataset = {"train": data.train, "test": data.test}[part]
         transform = EvalTransform.of(self.model, dataset)
-        key = {
+        return {
             "weights": self.model.card.sha256,
             "backbone": repr(getattr(self.model.backbone, "config", None)),
             "transform": transform.settings(),
@@ -155,6 +161,12 @@ class EvalContext:
             "data": [data.fingerprint, dataset.fingerprint, len(dataset)],
             "split": data.split if part == "test" else part,
         }
+
+    def _bank(self, data: Splits, part: str, norm: bool) -> tuple[str, Bank]:
+        """Return the bank of one part and its name: from memory, the cache, or computed."""
+        dataset = {"train": data.train, "test": data.test}[part]
+        transform = EvalTransform.of(self.model, dataset)
+        key = self._key(data, part, norm)
         name = repr(key)
         if name in self._failed:  # so that not every job of a model reads a broken set again
             raise self._failed[name]

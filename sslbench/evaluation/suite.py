@@ -16,6 +16,7 @@ from sslbench.errors import RunError, UserError, nearest
 from sslbench.evaluation.cache import FeatureCache
 from sslbench.evaluation.claims import Claims
 from sslbench.evaluation.context import EvalContext
+from sslbench.evaluation.estimate import estimate
 from sslbench.evaluation.jobs import LeftOut, plan, sentence
 from sslbench.evaluation.naming import one_card, redescribed
 from sslbench.evaluation.provenance import Provenance
@@ -98,6 +99,8 @@ def run_suite(
     for line in planned.lines(records.done):
         watcher.say(line)
     todo = [job for job in planned.jobs if job.work not in records.done]
+    if todo:
+        watcher.say(estimate(todo, store.load(), jobs_at_once).line())
     with Claims(Path(store.path).parent) as claims:
         shift = Shift(records, claims, watcher, cancelled, force)
         shift.run(todo, jobs_at_once)

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from sslbench import plugins
-from sslbench.benchmark import Benchmark, Data
-from sslbench.checkpoints.load import load_backbone
+from sslbench.benchmark import Benchmark, Cost, Data
+from sslbench.checkpoints.load import LoadedModel, load_backbone
 from sslbench.errors import UserError
 from sslbench.evaluation.context import EvalContext
 from sslbench.evaluation.provenance import Provenance
@@ -101,6 +101,7 @@ def run(benchmark: Benchmark, data: Data, folder: Path) -> list[Result]:
     records: list[Result] = []
     for protocol in protocols:
         check_protocol(protocol)
+        check_cost(benchmark.under(protocol), context.model, data)
         found = benchmark.under(protocol).run(context.model.backbone, data, context)
         promise(
             isinstance(found, list) and all(isinstance(r, Result) for r in found),
@@ -109,6 +110,16 @@ def run(benchmark: Benchmark, data: Data, folder: Path) -> list[Result]:
         promise(found, "`run` returns one record at least, a blank one where there is no number")
         records += found
     return records
+
+
+def check_cost(benchmark: Benchmark, model: LoadedModel, data: Data) -> None:
+    """The work that the time of a suite is estimated from."""
+    with promised("`cost` returns the work of a run"):
+        cost = benchmark.cost(model, data)
+    promise(
+        cost is None or isinstance(cost, Cost),
+        f"`cost` returns a Cost, or None where the work is not known; it returned {cost!r}",
+    )
 
 
 def check_record(benchmark: Benchmark, data: Data, record: Result) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from sslbench.benchmark import Benchmark, FeatureSpec
+from sslbench.benchmark import Benchmark, Cost, FeatureSpec
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,20 @@ class Unwritable(Sound):
 
 class Sideways(Sound):
     name, directions = "Sideways", {"norm": "up"}
+
+
+class Priced(Sound):
+    name = "Priced"
+
+    def cost(self, model, data):
+        return 12.5
+
+
+class Endless(Sound):
+    name = "Endless"
+
+    def cost(self, model, data):
+        return Cost(flops=float("inf"))
 
 
 class Absent(Sound):
@@ -132,6 +146,8 @@ BROKEN = {
     "Open": "Protocol is a frozen dataclass",
     "Unwritable": "JSON can hold every value of Protocol",
     "Sideways": '`directions` are "higher" or "lower"',
+    "Priced": "`cost` returns a Cost, or None where the work is not known; it returned 12.5",
+    "Endless": "`cost` returns the work of a run",
     "Absent": r"`main` names \(setting, metric\) pairs of records; \('k=20', 'norm'\) has none",
     "Undirected": "the metrics of `main` have a direction",
     "Unmeasured": "`directions` names metrics of records; loss has none",
