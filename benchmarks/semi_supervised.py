@@ -17,6 +17,7 @@ from sslbench.benchmark import Benchmark, Context, Features, FeatureSpec, Splits
 from sslbench.benchmarks.blanks import blanks, one_class
 from sslbench.benchmarks.knn import nearest_votes
 from sslbench.benchmarks.linear import Probe, probe_results
+from sslbench.benchmarks.selection import SHARE, take
 from sslbench.benchmarks.subsets import find_list, listed, names_in, stratified
 from sslbench.benchmarks.taps import Taps
 from sslbench.benchmarks.topk import accuracy_results, percent, ranked
@@ -44,6 +45,7 @@ class SemiSupervisedProtocol:
     strengths: tuple[float, ...] = (0.01, 0.1, 1.0)
     k: tuple[int, ...] = (10, 20, 100, 200)
     temperature: float = 0.07
+    held_out: float = SHARE
     probe: Probe = field(default_factory=Probe)
     taps: Taps = field(default_factory=Taps)
     pool: str = "cls"
@@ -55,7 +57,7 @@ class SemiSupervised(Benchmark):
     """Frozen features, few labels; a k larger than the list is left out."""
 
     name = "semi_supervised"
-    version = "2"
+    version = "3"
     suites = ("frozen", "full")
     Protocol = SemiSupervisedProtocol
     main = (
@@ -89,9 +91,9 @@ class SemiSupervised(Benchmark):
                 continue
             records += self._logistic(data, context, label, take(train, subset), test)
             records += self._neighbours(data, context, label, take(train, subset), test)
-            setting = f"{label} linear, best of {len(p.probe.rates)} lr"
+            prefix, few = f"{label} linear, ", take(wide, subset)
             records += probe_results(
-                self, data, context, setting, take(wide, subset), wide_test, p.probe
+                self, data, context, prefix, few, wide_test, p.probe, p.held_out
             )
         return records
 
@@ -176,8 +178,3 @@ def dishonest(fraction: float, lists: Mapping[float, Tensor], images: int, own: 
     if larger:
         return f"{fraction:.0%} and {larger[0]:.0%} of {images} images are the same images."
     return ""
-
-
-def take(features: Features, index: Tensor) -> Features:
-    """The rows named by `index`."""
-    return Features(features.x[index], features.y[index])

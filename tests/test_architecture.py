@@ -70,6 +70,7 @@ BEYOND = {
     "benchmarks/linear_layers.py": {"evaluation"},
     "benchmarks/linear_online.py": {"evaluation"},
     "benchmarks/online.py": {"data", "evaluation", "storage"},
+    "benchmarks/selection.py": {"data"},
     "benchmarks/subsets.py": {"data", "system"},
     "benchmarks/taps.py": {"plugins"},
     "methods/beit.py": {"backbones"},
