@@ -16,7 +16,7 @@ import numpy as np
 
 from sslbench.benchmark import Benchmark, Context, Features, Splits
 from sslbench.benchmarks.blanks import blanks
-from sslbench.benchmarks.topk import hit_results
+from sslbench.benchmarks.topk import count_hits, hit_results
 from sslbench.data.subsets import held_out
 from sslbench.result import Result
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 CHOSEN = "chosen on held-out labels"  # end of the settings of the second choice
 OPTIMISM = "optimism"
 SHARE = 0.1  # of every class's training images
+Hits = Mapping[float, tuple[int, int]]  # value -> top-1 and top-5 hits with it
 
 
 def unfit(labels: np.ndarray, share: float) -> str:
@@ -50,6 +51,35 @@ def divided(features: Features, share: float) -> tuple[Features, Features]:
 def take(features: Features, index: Tensor) -> Features:
     """Return the rows named by `index`."""
     return Features(features.x[index], features.y[index])
+
+
+def hits_of(ranks: Mapping[float, Tensor], y: Tensor) -> dict[float, tuple[int, int]]:
+    """Return the hits with every value. ranks: value -> best classes (N, <= 5); y: (N,)."""
+    return {value: count_hits(found.cpu(), y) for value, found in ranks.items()}
+
+
+def best_of(hits: Hits) -> float:
+    """Return the value with the most top-1 hits, the smallest of equals."""
+    return max(sorted(hits), key=lambda value: hits[value][0])
+
+
+def value_results(
+    benchmark: Benchmark,
+    data: Splits,
+    context: Context,
+    setting: str,
+    metric: str,
+    on_test: Hits,
+    on_held_out: Hits,
+    n: int,
+) -> list[Result]:
+    """Record the value of `metric`, e.g. "k", that is best on held-out labels.
+
+    on_test: hits on the n judged images.
+    """
+    value, best = best_of(on_held_out), on_test[best_of(on_test)][0]
+    hits, chosen = on_test[value], {metric: value}
+    return chosen_results(benchmark, data, context, setting, hits, n, best, chosen)
 
 
 def chosen_results(

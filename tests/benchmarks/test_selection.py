@@ -7,10 +7,15 @@ from statistics import fmean
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from torch.nn.functional import normalize
 
 from sslbench.benchmark import Features
+from sslbench.benchmarks.knn import KNN, KNNProtocol
 from sslbench.benchmarks.linear import Linear, LinearProtocol, Probe
 from sslbench.benchmarks.selection import unfit
+from sslbench.benchmarks.semi_supervised import SemiSupervised, SemiSupervisedProtocol, stratified
 from sslbench.data.subsets import held_out
 from tests.benchmarks.fakes import FakeContext, blobs, figures, splits
 from tests.benchmarks.test_linear import train_alone
@@ -63,6 +68,70 @@ def test_the_papers_choice_is_too_high_on_noise_and_the_other_is_not() -> None:
         optimism.append(found[LR, "optimism"])
     assert min(optimism) >= 0 and fmean(optimism) > 1
     assert abs(fmean(honest) - 50) < 5
+
+
+def right(peer, train: Features, queries: Features) -> float:
+    """Accuracy of a classifier of scikit-learn on normalised features, in percent."""
+    peer.fit(normalize(train.x.double()).numpy(), train.y.numpy())
+    return 100 * peer.score(normalize(queries.x.double()).numpy(), queries.y.numpy())
+
+
+def neighbours(k: int) -> KNeighborsClassifier:
+    # on the unit sphere |a - b|^2 = 2 - 2 cos
+    return KNeighborsClassifier(k, weights=lambda d: np.exp((1 - d**2 / 2) / 0.07))
+
+
+def logistic(strength: float, n: int) -> LogisticRegression:
+    return LogisticRegression(C=1 / (strength * n), fit_intercept=False, tol=1e-8, max_iter=2000)
+
+
+def plain_choice(make, values, train: Features, test: Features) -> tuple[float, float, float]:
+    """The value that a plain hold-out chooses, its accuracy on `test`, and the best one there."""
+    kept, held = (rows(train, index) for index in held_out(train.y.numpy(), 0.1))
+    scores = [right(make(v, len(kept.y)), kept, held) for v in values]
+    on_test = [right(make(v, len(train.y)), train, test) for v in values]
+    chosen = scores.index(max(scores))
+    return values[chosen], on_test[chosen], max(on_test)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_k_is_the_one_of_a_plain_hold_out(seed: int) -> None:
+    train, test = blobs(150, 4, 6, seed, 3.0), blobs(80, 4, 6, 10 + seed, 3.0)
+    ks = (1, 5, 20, 60)
+    benchmark = KNN(KNNProtocol(k=ks[::-1]))
+    found = figures(benchmark.run(None, splits(4), FakeContext(train, test)))
+    k, value, best = plain_choice(lambda k, n: neighbours(k), ks, train, test)
+    setting = "k chosen on held-out labels"
+    assert found[setting, "k"] == k
+    assert found[setting, "top1"] == pytest.approx(value)
+    assert found["best k", "top1"] == pytest.approx(best)
+    assert found[f"k={found['best k', 'k']}", "top1"] == pytest.approx(best)
+    assert found[setting, "optimism"] == pytest.approx(best - value)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_lambda_is_the_one_of_a_plain_hold_out(seed: int) -> None:
+    train, test = blobs(160, 4, 12, seed, 3.0), blobs(80, 4, 12, 10 + seed, 3.0)
+    strengths = (1e-5, 1e-3, 0.1, 10.0)
+    protocol = SemiSupervisedProtocol(
+        (0.5,), strengths=strengths[::-1], k=(), probe=Probe(epochs=1)
+    )
+    found = figures(SemiSupervised(protocol).run(None, splits(4), FakeContext(train, test)))
+    half = rows(train, stratified(train.y, 0.5, 0).numpy())
+    strength, value, best = plain_choice(logistic, strengths, half, test)
+    setting = "50% logreg, lambda chosen on held-out labels"
+    assert found[setting, "lambda"] == strength
+    assert found[setting, "top1"] == pytest.approx(value)
+    assert found["50% logreg, best of 4 lambda", "top1"] == pytest.approx(best)
+    assert found[setting, "optimism"] == pytest.approx(best - value)
+
+
+def test_a_k_that_only_the_whole_bank_fits_cannot_be_chosen() -> None:
+    train, test = blobs(20, 2, 4, 1), blobs(30, 2, 4, 2)
+    found = KNN(KNNProtocol(k=(20,))).run(None, splits(2), FakeContext(train, test))
+    (reason,) = {r.missing for r in found} - {""}
+    assert reason == "18 images are left to ask, fewer than k."
+    assert {r.setting for r in found if not r.missing} == {"k=20", "best k"}
 
 
 def test_a_rate_that_diverges_on_all_labels_is_not_chosen() -> None:
