@@ -111,14 +111,12 @@ def neighbour_results(
         for record in hit_results(benchmark, data, context, name, found, n)
     ]
     records.append(context.result(benchmark, data, f"{prefix}{BEST}", "k", best, n))
-    reason = unfit(bank.y.numpy(), p.held_out)
-    if not reason:
-        kept, held = divided(bank, p.held_out)
-        ks = [k for k in ks if k <= len(kept.y)]
-        reason = "" if ks else f"{len(kept.y)} images are left to ask, fewer than k."
-    if reason:
+    kept, held = divided(bank, p.held_out)
+    fit = [k for k in ks if k <= len(kept.y)]
+    few = "" if fit else f"{len(kept.y)} images are left to ask, fewer than k."
+    if reason := unfit(bank.y.numpy(), p.held_out) or few:
         return [*records, *no_choice(benchmark, data, context, setting, reason)]
-    held_votes = nearest_votes(kept, held, classes, ks, p.temperature, context.device)
+    held_votes = nearest_votes(kept, held, classes, fit, p.temperature, context.device)
     on_held_out = hits_of(held_votes, held.y)
     return [
         *records,

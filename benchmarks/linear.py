@@ -168,11 +168,9 @@ def probe_results(
     scores = head_hits(*train_grid(kept, classes, probe, context.seed, context.device), held)
     # that a head diverges on all labels is seen without the evaluated split
     chosen = _first_best(scores.masked_fill(on_test < 0, -1))
-    chosen_hits, rate = _ranked_hits(*grid, chosen, test), {"lr": probe.rates[chosen]}
-    return [
-        *records,
-        *chosen_results(benchmark, data, context, chosen_setting, chosen_hits, n, hits[0], rate),
-    ]
+    second, rate = _ranked_hits(*grid, chosen, test), {"lr": probe.rates[chosen]}
+    found = chosen_results(benchmark, data, context, chosen_setting, second, n, hits[0], rate)
+    return [*records, *found]
 
 
 def _ranked_hits(weight: Tensor, bias: Tensor, head: int, test: Features) -> tuple[int, int]:

@@ -83,31 +83,41 @@ def train(
     """
     batch = min(online.batch, max(1, len(data.train) // LEAST_STEPS))
     context.model.backbone.to(context.device).eval()
-
-    def classifiers() -> Classifiers:
-        layers = _fresh_layers(features, len(data.classes), online.init_std, context)
-        return Classifiers(layers, make_optimiser(layers, batch / 256), features)
-
-    first, second = Course(classifiers(), None, data.test), None
-    if held := _held_out(online, data):
-        second = Course(classifiers(), torch.tensor(held), data.train, held)
-    courses = [course for course in (first, second) if course]
+    courses = _courses(features, make_optimiser, online, data, context, batch / 256)
     owner = {"job": context.work_dir.name}
     if has_state(context.work_dir):
-        parts = ("history", "judged", *([HELD_OUT] if second else []))
+        parts = ("history", "judged", *(HELD_OUT for _ in courses[1:]))
         state = load_state(context.work_dir, owner, parts)
-        first.restore(state, online.epochs)
-        if second:
-            second.restore(state[HELD_OUT], online.epochs)
-    for epoch in range(len(first.hits), online.epochs):
+        for course, part in zip(courses, (state, state.get(HELD_OUT)), strict=False):
+            course.restore(part, online.epochs)
+    for epoch in range(len(courses[0].hits), online.epochs):
         _train_epoch(courses, features, online, data, context, epoch, batch)
         for course in courses:
             _evaluate(course, context)
-        ended = epoch + 1 == online.epochs
-        state = first.state(ended) | ({HELD_OUT: second.state(ended)} if second else {})
-        save_state(context.work_dir, state, owner)
+        state, *more = (course.state(epoch + 1 == online.epochs) for course in courses)
+        save_state(context.work_dir, {**state, **({HELD_OUT: more[0]} if more else {})}, owner)
     remove(context.work_dir / PREVIOUS)
     return [course.history() for course in courses]
+
+
+def _courses(
+    features: Features,
+    make_optimiser: Callable[[nn.ModuleList, float], Optimizer],
+    online: Online,
+    data: Splits,
+    context: Context,
+    scale: float,
+) -> list[Course]:
+    """The layers that learn from all images, then those that learn without the held-out ones."""
+
+    def classifiers() -> Classifiers:
+        layers = _fresh_layers(features, len(data.classes), online.init_std, context)
+        return Classifiers(layers, make_optimiser(layers, scale), features)
+
+    courses = [Course(classifiers(), None, data.test)]
+    if held := _held_out(online, data):
+        courses.append(Course(classifiers(), torch.tensor(held), data.train, held))
+    return courses
 
 
 def _held_out(online: Online, data: Splits) -> list[int]:
@@ -214,34 +224,29 @@ def best_results(
     Once chosen on the evaluated split, once on held-out labels. histories: as `train` returns them;
     layers: metric -> its value for every layer, e.g. the learning rate.
     """
-    judged, held = histories[0], histories[1:]
-
-    def values(epoch: int, layer: int) -> dict[str, float]:
-        return {"epoch": epoch + 1, **{metric: of[layer] for metric, of in layers.items()}}
-
-    best = judged.best()
+    judged, *held = histories
+    n, best, second = judged.n, judged.best(), _chosen_setting(layers)
     top1, top5 = judged.hits[best].tolist()
     records = [
-        *hit_results(benchmark, data, context, setting, (top1, top5), judged.n),
-        *(
-            context.result(benchmark, data, setting, metric, value, judged.n)
-            for metric, value in values(*best).items()
-        ),
+        *hit_results(benchmark, data, context, setting, (top1, top5), n),
+        *(context.result(benchmark, data, setting, k, v, n) for k, v in _values(best, layers)),
     ]
-    second = _chosen_setting(layers)
     if not held or not held[0].n:
         assert data.train.labels is not None, "splits have labels"
         reason = unfit(data.train.labels, benchmark.protocol.online.held_out)
         reason = reason or "None of the held-out images can be read."
         return [*records, *no_choice(benchmark, data, context, second, reason)]
-    chosen = held[0].best()
-    first, fifth = judged.hits[chosen].tolist()
-    return [
-        *records,
-        *chosen_results(
-            benchmark, data, context, second, (first, fifth), judged.n, top1, values(*chosen)
-        ),
-    ]
+    first, fifth = judged.hits[held[0].best()].tolist()
+    chosen, hits = dict(_values(held[0].best(), layers)), (first, fifth)
+    return [*records, *chosen_results(benchmark, data, context, second, hits, n, top1, chosen)]
+
+
+def _values(
+    best: tuple[int, int], layers: Mapping[str, Sequence[float]]
+) -> list[tuple[str, float]]:
+    """The metrics that name an epoch and a layer, and their values."""
+    epoch, layer = best
+    return [("epoch", epoch + 1), *((metric, values[layer]) for metric, values in layers.items())]
 
 
 def no_results(
