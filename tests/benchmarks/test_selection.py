@@ -17,8 +17,11 @@ from sslbench.benchmarks.linear import Linear, LinearProtocol, Probe
 from sslbench.benchmarks.selection import unfit
 from sslbench.benchmarks.semi_supervised import SemiSupervised, SemiSupervisedProtocol, stratified
 from sslbench.data.subsets import held_out
+from sslbench.reporting.table import build
+from sslbench.reporting.views import layout_view
 from tests.benchmarks.fakes import FakeContext, blobs, figures, splits
 from tests.benchmarks.test_linear import train_alone
+from tests.benchmarks.test_small_sets import run
 
 RATES = (0.003, 0.03, 0.3, 3.0)
 LR = "lr chosen on held-out labels"
@@ -155,3 +158,18 @@ def test_a_class_with_one_image_is_a_blank_with_a_reason() -> None:
 def test_nothing_held_out_is_a_reason() -> None:
     assert unfit(np.repeat([0, 1], 3), 0.0) == "No training images are held out."
     assert unfit(np.repeat([0, 1], 3), 0.1) == ""
+
+
+def test_the_layout_shows_both_choices_and_their_difference(tmp_path) -> None:
+    """Every column of the layout is one of some benchmark's records, blank ones included."""
+    found = run(tmp_path, "ab", [0, 1] * 40, [0, 1] * 10)
+    (section,) = build(found.values(), "optimism").sections
+    assert len(section.columns) == len(layout_view("optimism").columns) == 18
+    values = {key: found[key].value for key, _ in section.columns}
+    columns = list(values)
+    for papers, honest, difference in zip(*(columns[i::3] for i in range(3)), strict=True):
+        assert difference == (*honest[:2], "optimism") and papers[0] == honest[0]
+        if not found[honest].missing:
+            assert values[difference] == pytest.approx(values[papers] - values[honest])
+    missing = {key[0] for key in columns if found[key].missing}
+    assert missing == {"semi_supervised"}  # 1 % of 80 images are fewer than one of each class
