@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sslbench.benchmark import Cost, Splits
+from sslbench.benchmarks.selection import SHARE
 
 
 @dataclass(frozen=True)
 class Online:
     """scale: of the crops, as shares of an image's area; flip: probability; batch: at most a tenth
-    of the training images; init_std: of the weights, the bias starts at 0.
+    of the training images; init_std: of the weights, the bias starts at 0; held_out: share of every
+    class's training images that choose a second time: a second set of layers learns side by side
+    with the first, from the same crops in the same order without these images, and is evaluated on
+    their centre crops.
 
     The learning rate falls with a cosine, epoch by epoch, to 0. No warm-up.
     """
@@ -20,6 +24,7 @@ class Online:
     scale: tuple[float, float] = (0.08, 1.0)
     flip: float = 0.5
     init_std: float = 0.01
+    held_out: float = SHARE
     interpolation: str = field(default="bilinear", init=False)
 
     def cost(self, data: Splits, features: int) -> Cost:

@@ -5,7 +5,8 @@ With a released linear classifier at hand (`evaluate --classifier`), its accurac
 Source: iBOT (arXiv:2111.07832) section 4.1, `ibot/evaluation/eval_linear_multi.py:100-107,387`;
 the classifier and schedule are DINO's, `dino/eval_linear.py:30-285`. One thing differs from the
 papers and is named in the protocol: features are computed once from the centre crop, so the
-classifier sees no random resized crops and no flips (`linear_online` has them).
+classifier sees no random resized crops and no flips (`linear_online` has them). The papers choose
+the rate on the evaluated split; a second grid chooses it on held-out labels (see `selection`).
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from typing import TYPE_CHECKING
 from sslbench.benchmark import Benchmark, Context, Cost, Features, Splits
 from sslbench.benchmarks.blanks import blanks, one_class
 from sslbench.benchmarks.inference import inference
+from sslbench.benchmarks.selection import CHOSEN, SHARE, chosen_results, divided, no_choice, unfit
 from sslbench.benchmarks.taps import Taps
-from sslbench.benchmarks.topk import accuracy_results, ranked
+from sslbench.benchmarks.topk import accuracy_results, count_hits, hit_results, ranked
 from sslbench.data.rng import fitting
 from sslbench.errors import UserError
 from sslbench.result import Result
@@ -60,6 +62,7 @@ class LinearProtocol:
     """taps: features read for each pooling, not standardised; the rest as named.
 
     classifier: sha256 of the released weights that are evaluated, "" where a grid is trained.
+    held_out: share of every class's training images that a second grid is scored on.
     """
 
     probe: Probe = field(default_factory=Probe)
@@ -67,14 +70,20 @@ class LinearProtocol:
     taps: Taps = field(default_factory=Taps)
     classifier: str = ""
     form: str = field(default="cached, no augmentation", init=False)
-    selection: str = field(default="best lr on the judged split, last epoch", init=False)
+    held_out: float = SHARE
+    selection: str = field(
+        default="last epoch, best lr on the judged split; second, on held-out labels", init=False
+    )
 
 
 class Linear(Benchmark):
-    """Linear probe; "best of 45 lr" picks the rate on the evaluated split, as the papers do."""
+    """Linear probe; "best of 45 lr" picks the rate on the evaluated split, as the papers do.
+
+    "lr chosen on held-out labels" picks it without that split.
+    """
 
     name = "linear"
-    version = "2"
+    version = "3"
     suites = ("frozen", "full")
     Protocol = LinearProtocol
     main = (("best of 45 lr", "top1"),)
@@ -114,8 +123,7 @@ class Linear(Benchmark):
             return self._released(data, context, test)
         train = context.features(backbone, data, "train", spec)
         test = context.features(backbone, data, "test", spec)
-        setting = f"best of {len(p.probe.rates)} lr"
-        return probe_results(self, data, context, setting, train, test, p.probe)
+        return probe_results(self, data, context, "", train, test, p.probe, p.held_out)
 
     @inference
     def _released(self, data: Splits, context: Context, test: Features) -> list[Result]:
@@ -134,27 +142,54 @@ class Linear(Benchmark):
         return accuracy_results(self, data, context, RELEASED, ranked(layer(test.x)), test.y)
 
 
+def probe_settings(prefix: str, probe: Probe) -> tuple[str, str]:
+    """Return the settings of the rate chosen on the evaluated split and on held-out labels."""
+    return f"{prefix}best of {len(probe.rates)} lr", f"{prefix}lr {CHOSEN}"
+
+
 def probe_results(
     benchmark: Benchmark,
     data: Splits,
     context: Context,
-    setting: str,
+    prefix: str,
     train: Features,
     test: Features,
     probe: Probe,
+    share: float,
 ) -> list[Result]:
-    """Trains the grid and records the best head's accuracies and its learning rate ("lr").
+    """Train the grid and record the best head's accuracies and its learning rate ("lr").
 
-    A blank where the data have one class.
+    Once for the head that is best on `test`, once for the one that is best on the `share` of the
+    training labels held out of a second grid. prefix: of the settings. Blanks where the data have
+    one class, or no labels to hold out.
     """
+    best_setting, chosen_setting = probe_settings(prefix, probe)
     if reason := one_class(data):
-        return blanks(benchmark, data, context, [setting], reason)
-    weight, bias = train_grid(train, len(data.classes), probe, context.seed, context.device)
-    best = best_head(weight, bias, test)
-    ranks = ranked(test.x @ weight[:, best].cpu() + bias[best].cpu())
-    records = accuracy_results(benchmark, data, context, setting, ranks, test.y)
-    rate = context.result(benchmark, data, setting, "lr", probe.rates[best], len(test.y))
-    return [*records, rate]
+        blank = blanks(benchmark, data, context, [best_setting], reason)
+        return [*blank, *no_choice(benchmark, data, context, chosen_setting, reason)]
+    classes, n = len(data.classes), len(test.y)
+    grid = train_grid(train, classes, probe, context.seed, context.device)
+    on_test = head_hits(*grid, test)
+    best = _first_best(on_test)
+    hits = _ranked_hits(*grid, best, test)
+    records = [
+        *hit_results(benchmark, data, context, best_setting, hits, n),
+        context.result(benchmark, data, best_setting, "lr", probe.rates[best], n),
+    ]
+    if reason := unfit(train.y.numpy(), share):
+        return [*records, *no_choice(benchmark, data, context, chosen_setting, reason)]
+    kept, held = divided(train, share)
+    scores = head_hits(*train_grid(kept, classes, probe, context.seed, context.device), held)
+    # that a head diverges on all labels is seen without the evaluated split
+    chosen = _first_best(scores.masked_fill(on_test < 0, -1))
+    second, rate = _ranked_hits(*grid, chosen, test), {"lr": probe.rates[chosen]}
+    found = chosen_results(benchmark, data, context, chosen_setting, second, n, hits[0], rate)
+    return [*records, *found]
+
+
+def _ranked_hits(weight: Tensor, bias: Tensor, head: int, test: Features) -> tuple[int, int]:
+    """Top-1 and top-5 hits of one head."""
+    return count_hits(ranked(test.x @ weight[:, head].cpu() + bias[head].cpu()), test.y)
 
 
 @inference
@@ -187,9 +222,18 @@ def train_grid(
     return weight.view(dim, heads, classes), bias.view(heads, classes)
 
 
-@inference
 def best_head(weight: Tensor, bias: Tensor, test: Features) -> int:
     """Index of the head with the most hits on `test`; the smallest rate wins a tie."""
+    return _first_best(head_hits(weight, bias, test))
+
+
+def _first_best(hits: Tensor) -> int:
+    return int(hits.numpy().argmax())  # argmax returns the first maximum
+
+
+@inference
+def head_hits(weight: Tensor, bias: Tensor, test: Features) -> Tensor:
+    """Top-1 hits of every head on `test`, int64 (H,) on the CPU; -1 for one that has diverged."""
     import torch
 
     dim, heads, classes = weight.shape
@@ -199,5 +243,4 @@ def best_head(weight: Tensor, bias: Tensor, test: Features) -> int:
         guess = logits.view(len(x), heads, classes).argmax(dim=2)
         hits += (guess == y.to(weight.device)[:, None]).sum(dim=0)
     diverged = ~weight.isfinite().all(dim=2).all(dim=0)
-    # argmax returns the first maximum
-    return int(hits.masked_fill(diverged, -1).cpu().numpy().argmax())
+    return hits.masked_fill(diverged, -1).cpu()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from sslbench.benchmark import Benchmark, Context, Cost, FeatureSpec, Splits
 from sslbench.benchmarks.augmented import Online
-from sslbench.benchmarks.blanks import blanks, one_class
+from sslbench.benchmarks.blanks import one_class
 from sslbench.result import Result
 
 if TYPE_CHECKING:
@@ -33,14 +33,16 @@ class LinearLayersProtocol:
     weight_decay: float = 1e-4
     pool: str = "cls+mean"
     norm: bool = False
-    selection: str = field(default="best epoch and block on the judged split", init=False)
+    selection: str = field(
+        default="best epoch and block on the judged split; second, on held-out labels", init=False
+    )
 
 
 class LinearLayers(Benchmark):
     """Linear probe of every block; "block" counts from 1."""
 
     name = "linear_layers"
-    version = "1"
+    version = "2"
     suites = ("papers",)
     Protocol = LinearLayersProtocol
     main = (("best block", "top1"),)
@@ -61,13 +63,13 @@ class LinearLayers(Benchmark):
         import torch
         from torch.optim import AdamW
 
-        from sslbench.benchmarks.online import best_results, train
+        from sslbench.benchmarks.online import best_results, no_results, train
         from sslbench.evaluation.features import combine
 
         p = self.protocol
         spec = FeatureSpec(1, p.pool, p.norm)
         if reason := one_class(data):
-            return blanks(self, data, context, ["best block"], reason)
+            return no_results(self, data, context, "best block", ("block",), reason)
 
         @torch.no_grad()
         def features(images: Tensor) -> list[Tensor]:
@@ -77,6 +79,6 @@ class LinearLayers(Benchmark):
         def optimiser(layers: nn.ModuleList, scale: float) -> Optimizer:
             return AdamW(layers.parameters(), p.rate * scale, weight_decay=p.weight_decay)
 
-        history = train(features, optimiser, p.online, data, context)
-        blocks = range(1, history.hits.shape[1] + 1)
-        return best_results(self, data, context, "best block", history, {"block": blocks})
+        histories = train(features, optimiser, p.online, data, context)
+        blocks = range(1, histories[0].hits.shape[1] + 1)
+        return best_results(self, data, context, "best block", histories, {"block": blocks})

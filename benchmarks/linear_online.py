@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sslbench.benchmark import Benchmark, Context, Cost, Splits
 from sslbench.benchmarks.augmented import Online
-from sslbench.benchmarks.blanks import blanks, one_class
+from sslbench.benchmarks.blanks import one_class
 from sslbench.benchmarks.linear import RATES
 from sslbench.benchmarks.taps import Taps
 from sslbench.result import Result
@@ -35,14 +35,16 @@ class LinearOnlineProtocol:
     pool: str = "cls"
     taps: Taps = field(default_factory=Taps)
     form: str = field(default="online, augmented crops", init=False)
-    selection: str = field(default="best epoch and lr on the judged split", init=False)
+    selection: str = field(
+        default="best epoch and lr on the judged split; second, on held-out labels", init=False
+    )
 
 
 class LinearOnline(Benchmark):
     """Linear probe on augmented crops, the frozen backbone in the loop; resumed by epochs."""
 
     name = "linear_online"
-    version = "1"
+    version = "2"
     suites = ("papers",)
     Protocol = LinearOnlineProtocol
     main = (("best of 45 lr", "top1"),)
@@ -58,13 +60,13 @@ class LinearOnline(Benchmark):
     def run(self, backbone: Backbone, data: Splits, context: Context) -> list[Result]:
         from torch.optim import SGD
 
-        from sslbench.benchmarks.online import best_results, train
+        from sslbench.benchmarks.online import best_results, no_results, train
         from sslbench.evaluation.features import tap
 
         p = self.protocol
         spec, setting = p.taps.spec(context.model, p.pool), f"best of {len(p.rates)} lr"
         if reason := one_class(data):
-            return blanks(self, data, context, [setting], reason)
+            return no_results(self, data, context, setting, ("lr",), reason)
 
         def features(images: Tensor) -> list[Tensor]:
             return [tap(backbone, images, spec)] * len(p.rates)
@@ -76,5 +78,5 @@ class LinearOnline(Benchmark):
             ]
             return SGD(groups, momentum=p.momentum)
 
-        history = train(features, optimiser, p.online, data, context)
-        return best_results(self, data, context, setting, history, {"lr": p.rates})
+        histories = train(features, optimiser, p.online, data, context)
+        return best_results(self, data, context, setting, histories, {"lr": p.rates})

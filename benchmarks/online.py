@@ -5,20 +5,23 @@ evaluated on centre crops. Source: `dino/eval_linear.py`, `ibot/evaluation/eval_
 `beit/run_linear_eval.py`, which share this loop. What is random about an image is a function of the
 seed, the epoch and the image, so a run that is cut off resumes with its next epoch as if nothing
 had happened.
+
+Beside the layers that learn from all images, equal ones learn without the held-out images and are
+evaluated on these, to choose without the evaluated split (see `selection`). The backbone, which
+takes most of the time, reads every crop once for both.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.nn.utils import skip_init
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
@@ -26,12 +29,18 @@ from torchvision.transforms import InterpolationMode
 
 from sslbench.benchmark import Benchmark, Context, Splits
 from sslbench.benchmarks.augmented import Online as Online
+from sslbench.benchmarks.blanks import blanks
+from sslbench.benchmarks.courses import Classifiers as Classifiers
+from sslbench.benchmarks.courses import Course, Features
+from sslbench.benchmarks.courses import History as History
 from sslbench.benchmarks.linear import LEAST_STEPS
-from sslbench.benchmarks.topk import count_hits, hit_results, ranked
+from sslbench.benchmarks.selection import CHOSEN, chosen_results, no_choice, unfit
+from sslbench.benchmarks.topk import hit_results
 from sslbench.data import augment
 from sslbench.data.dataset import BrokenLog, ImageDataset
 from sslbench.data.loader import ViewDataset, collate, epoch_order
 from sslbench.data.rng import fitting
+from sslbench.data.subsets import held_out
 from sslbench.data.transform import EvalTransform
 from sslbench.evaluation.features import batches, workers_for
 from sslbench.method import Sample
@@ -41,7 +50,7 @@ from sslbench.storage.files import remove
 from sslbench.storage.layout import PREVIOUS, has_state
 
 log = logging.getLogger(__name__)
-Features = Callable[[Tensor], list[Tensor]]  # images (B, 3, H, W) -> (B, D_i) for every layer
+HELD_OUT = "held_out"  # part of the state: the layers that learn without the held-out images
 
 
 @dataclass(frozen=True)
@@ -58,88 +67,64 @@ class Crop:
         return Sample({"image": np.ascontiguousarray(pixels[None])})
 
 
-@dataclass(frozen=True)
-class History:
-    """hits: int64 (epochs, layers, 2), top-1 and top-5 of the n evaluated images."""
-
-    hits: Tensor
-    n: int
-
-    def best(self) -> tuple[int, int]:
-        """Epoch and layer with the most top-1 hits; the earliest epoch, then layer wins a tie."""
-        first = int(self.hits[..., 0].numpy().argmax())
-        return divmod(first, self.hits.shape[1])
-
-
-@dataclass
-class Classifiers:
-    """Linear layers that learn side by side, each from its own features; they share nothing else.
-
-    The gradient of their summed cross-entropies trains each as if it were alone.
-    """
-
-    layers: nn.ModuleList
-    optimiser: Optimizer
-    features: Features
-
-    def __post_init__(self) -> None:
-        self.rates = [group["lr"] for group in self.optimiser.param_groups]
-
-    def step(self, images: Tensor, y: Tensor, decay: float) -> None:
-        """One optimiser step at `decay` times the peak learning rates."""
-        for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
-            group["lr"] = rate * decay
-        pairs = zip(self.layers, self.features(images), strict=True)
-        self.optimiser.zero_grad()
-        torch.stack([cross_entropy(layer(x), y) for layer, x in pairs]).sum().backward()
-        self.optimiser.step()
-
-    @torch.no_grad()
-    def hits(self, images: Tensor, y: Tensor) -> Tensor:
-        """int64 (layers, 2): top-1 and top-5 hits; a layer that has diverged has none."""
-        logits = [layer(x) for layer, x in zip(self.layers, self.features(images), strict=True)]
-        known = [torch.where(x.isfinite().all(1), y, -1) for x in logits]
-        return torch.tensor([count_hits(ranked(x), k) for x, k in zip(logits, known, strict=True)])
-
-    def state(self) -> dict:
-        return {"layers": self.layers.state_dict(), "optimiser": self.optimiser.state_dict()}
-
-    def restore(self, state: dict) -> None:
-        self.layers.load_state_dict(state["layers"])
-        self.optimiser.load_state_dict(state["optimiser"])
-
-
 def train(
     features: Features,
     make_optimiser: Callable[[nn.ModuleList, float], Optimizer],
     online: Online,
     data: Splits,
     context: Context,
-) -> History:
+) -> list[History]:
     """Trains one layer for each of `features` and evaluates all of them after every epoch.
 
-    make_optimiser(layers, batch / 256) has the peak learning rates. The state after each epoch is
-    kept in context.work_dir; after the last one only the history is.
+    Returns the history on the evaluated split and, where images can be held out, that of the layers
+    which learned without them, on these. make_optimiser(layers, batch / 256) has the peak learning
+    rates. The state after each epoch is kept in context.work_dir; after the last one only the
+    histories are.
     """
     batch = min(online.batch, max(1, len(data.train) // LEAST_STEPS))
     context.model.backbone.to(context.device).eval()
-    layers = _fresh_layers(features, len(data.classes), online.init_std, context)
-    classifiers = Classifiers(layers, make_optimiser(layers, batch / 256), features)
-    history, evaluated, owner = [], 0, {"job": context.work_dir.name}
+    courses = _courses(features, make_optimiser, online, data, context, batch / 256)
+    owner = {"job": context.work_dir.name}
     if has_state(context.work_dir):
-        state = load_state(context.work_dir, owner, ("history", "judged"))
-        history, evaluated = list(state["history"]), state["judged"]
-        if len(history) < online.epochs:
-            classifiers.restore(state)
-    for epoch in range(len(history), online.epochs):
-        _train_epoch(classifiers, online, data, context, epoch, batch)
-        hits, evaluated = _evaluate(classifiers, data, context)
-        history.append(hits)
-        more = classifiers.state() if epoch + 1 < online.epochs else {}
-        state = {"history": torch.stack(history), "judged": evaluated, **more}
-        save_state(context.work_dir, state, owner)
+        parts = ("history", "judged", *(HELD_OUT for _ in courses[1:]))
+        state = load_state(context.work_dir, owner, parts)
+        for course, part in zip(courses, (state, state.get(HELD_OUT)), strict=False):
+            course.restore(part, online.epochs)
+    for epoch in range(len(courses[0].hits), online.epochs):
+        _train_epoch(courses, features, online, data, context, epoch, batch)
+        for course in courses:
+            _evaluate(course, context)
+        state, *more = (course.state(epoch + 1 == online.epochs) for course in courses)
+        save_state(context.work_dir, {**state, **({HELD_OUT: more[0]} if more else {})}, owner)
     remove(context.work_dir / PREVIOUS)
-    return History(torch.stack(history), evaluated)
+    return [course.history() for course in courses]
+
+
+def _courses(
+    features: Features,
+    make_optimiser: Callable[[nn.ModuleList, float], Optimizer],
+    online: Online,
+    data: Splits,
+    context: Context,
+    scale: float,
+) -> list[Course]:
+    """The layers that learn from all images, then those that learn without the held-out ones."""
+
+    def classifiers() -> Classifiers:
+        layers = _fresh_layers(features, len(data.classes), online.init_std, context)
+        return Classifiers(layers, make_optimiser(layers, scale), features)
+
+    courses = [Course(classifiers(), None, data.test)]
+    if held := _held_out(online, data):
+        courses.append(Course(classifiers(), torch.tensor(held), data.train, held))
+    return courses
+
+
+def _held_out(online: Online, data: Splits) -> list[int]:
+    """The training images that are held out, none where one would be the last of its class."""
+    labels = data.train.labels
+    assert labels is not None, "splits have labels"
+    return [] if unfit(labels, online.held_out) else held_out(labels, online.held_out)[1].tolist()
 
 
 def _fresh_layers(features: Features, classes: int, std: float, context: Context) -> nn.ModuleList:
@@ -154,7 +139,13 @@ def _fresh_layers(features: Features, classes: int, std: float, context: Context
 
 
 def _train_epoch(
-    classifiers: Classifiers, online: Online, data: Splits, context: Context, epoch: int, batch: int
+    courses: Sequence[Course],
+    features: Features,
+    online: Online,
+    data: Splits,
+    context: Context,
+    epoch: int,
+    batch: int,
 ) -> None:
     decay = (1 + math.cos(math.pi * epoch / online.epochs)) / 2
     transform = EvalTransform.of(context.model, data.train)
@@ -165,7 +156,9 @@ def _train_epoch(
     crops = _crops(data.train, view, context.seed, epoch, batch)
     for number, (pixels, index) in enumerate(crops, start=epoch * steps + 1):
         images = transform.normalise(pixels.to(context.device, non_blocking=True))
-        classifiers.step(images, labels[index].to(context.device), decay)
+        read = features(images)
+        for course in courses:
+            course.step(read, labels[index], index, decay)
         context.progress(number, online.epochs * steps)
 
 
@@ -197,24 +190,25 @@ def _crops(
         yield loaded.crops["image"][0], loaded.index
 
 
-def _evaluate(classifiers: Classifiers, data: Splits, context: Context) -> tuple[Tensor, int]:
-    """Hits, int64 (layers, 2), and how many images of the evaluated split could be read.
+def _evaluate(course: Course, context: Context) -> None:
+    """Add the hits after an epoch, int64 (layers, 2), and count the images that could be read.
 
     Too many broken ones are a UserError.
     """
-    transform = EvalTransform.of(context.model, data.test)
-    assert data.test.labels is not None, "splits have labels"
-    labels = torch.from_numpy(data.test.labels)
-    hits, evaluated = torch.zeros(len(classifiers.layers), 2, dtype=torch.int64), 0
-    broken, seen = BrokenLog(data.test), 0
-    for pixels, index, bad in batches(data.test, transform):
+    dataset, classifiers = course.dataset, course.classifiers
+    transform = EvalTransform.of(context.model, dataset)
+    assert dataset.labels is not None, "splits have labels"
+    labels = torch.from_numpy(dataset.labels)
+    hits, course.evaluated = torch.zeros(len(classifiers.layers), 2, dtype=torch.int64), 0
+    broken, seen = BrokenLog(dataset), 0
+    for pixels, index, bad in batches(dataset, transform, course.indices):
         seen += len(index) + len(bad)
-        broken.record(index, bad, complete=seen == len(data.test))
+        broken.record(index, bad, complete=seen == len(dataset))
         if index:
             images = transform.normalise(pixels.to(context.device, non_blocking=True))
             hits += classifiers.hits(images, labels[index].to(context.device))
-            evaluated += len(index)
-    return hits, evaluated
+            course.evaluated += len(index)
+    course.hits.append(hits)
 
 
 def best_results(
@@ -222,17 +216,53 @@ def best_results(
     data: Splits,
     context: Context,
     setting: str,
-    history: History,
+    histories: Sequence[History],
     layers: Mapping[str, Sequence[float]],
 ) -> list[Result]:
     """The accuracies of the best layer at its best epoch, and which epoch and layer that is.
 
+    Once chosen on the evaluated split, once on held-out labels. histories: as `train` returns them;
     layers: metric -> its value for every layer, e.g. the learning rate.
     """
-    epoch, layer = history.best()
-    top1, top5 = history.hits[epoch, layer].tolist()
-    found = {"epoch": epoch + 1, **{metric: values[layer] for metric, values in layers.items()}}
-    return [
-        *hit_results(benchmark, data, context, setting, (top1, top5), history.n),
-        *(context.result(benchmark, data, setting, k, v, history.n) for k, v in found.items()),
+    judged, *held = histories
+    n, best, second = judged.n, judged.best(), _chosen_setting(layers)
+    top1, top5 = judged.hits[best].tolist()
+    records = [
+        *hit_results(benchmark, data, context, setting, (top1, top5), n),
+        *(context.result(benchmark, data, setting, k, v, n) for k, v in _values(best, layers)),
     ]
+    if not held or not held[0].n:
+        assert data.train.labels is not None, "splits have labels"
+        reason = unfit(data.train.labels, benchmark.protocol.online.held_out)
+        reason = reason or "None of the held-out images can be read."
+        return [*records, *no_choice(benchmark, data, context, second, reason)]
+    first, fifth = judged.hits[held[0].best()].tolist()
+    chosen, hits = dict(_values(held[0].best(), layers)), (first, fifth)
+    return [*records, *chosen_results(benchmark, data, context, second, hits, n, top1, chosen)]
+
+
+def _values(
+    best: tuple[int, int], layers: Mapping[str, Sequence[float]]
+) -> list[tuple[str, float]]:
+    """The metrics that name an epoch and a layer, and their values."""
+    epoch, layer = best
+    return [("epoch", epoch + 1), *((metric, values[layer]) for metric, values in layers.items())]
+
+
+def no_results(
+    benchmark: Benchmark,
+    data: Splits,
+    context: Context,
+    setting: str,
+    layers: Iterable[str],
+    reason: str,
+) -> list[Result]:
+    """Blanks instead of `best_results`."""
+    return [
+        *blanks(benchmark, data, context, [setting], reason),
+        *no_choice(benchmark, data, context, _chosen_setting(layers), reason),
+    ]
+
+
+def _chosen_setting(layers: Iterable[str]) -> str:
+    return f"{' and '.join(['epoch', *layers])} {CHOSEN}"

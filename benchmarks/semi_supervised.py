@@ -1,6 +1,7 @@
 """Semi-supervised classification with frozen features: 1 % and 10 % of the labels.
 
-Three readers of the same few labels: logistic regression, k-NN and the linear probe.
+Three readers of the same few labels: logistic regression, k-NN and the linear probe, each with the
+setting that is best on the evaluated split and with one chosen on held-out labels (`selection`).
 Source: iBOT (arXiv:2111.07832) section 4.1 and Table 12,
 `ibot/evaluation/eval_logistic_regression.py:221-246`. The papers use SimCLRv2's lists
 of ImageNet; they are read where they lie beside the images (`sslbench/data/subsets.py`), else lists
@@ -15,10 +16,21 @@ from typing import TYPE_CHECKING
 
 from sslbench.benchmark import Benchmark, Context, Cost, Features, FeatureSpec, Splits
 from sslbench.benchmarks.blanks import blanks, one_class
-from sslbench.benchmarks.knn import nearest_votes
-from sslbench.benchmarks.linear import Probe, probe_results
+from sslbench.benchmarks.knn import neighbour_results
+from sslbench.benchmarks.linear import Probe, probe_results, probe_settings
+from sslbench.benchmarks.selection import (
+    CHOSEN,
+    SHARE,
+    best_of,
+    divided,
+    hits_of,
+    no_choice,
+    take,
+    unfit,
+    value_results,
+)
 from sslbench.benchmarks.taps import Taps
-from sslbench.benchmarks.topk import accuracy_results, percent, ranked
+from sslbench.benchmarks.topk import hit_results, ranked
 from sslbench.data.subsets import find_list, listed, names_in, stratified
 from sslbench.result import Result, digest
 
@@ -35,7 +47,8 @@ class SemiSupervisedProtocol:
     the linear probe.
 
     files: fraction ("1%") -> digest of the list that comes with the dataset; a list of any other
-    fraction is drawn with the seed `lists`, never the run's.
+    fraction is drawn with the seed `lists`, never the run's. held_out: share of every class's
+    images in the list that settings are chosen on a second time.
     """
 
     fractions: tuple[float, ...] = (0.01, 0.1)
@@ -44,18 +57,21 @@ class SemiSupervisedProtocol:
     strengths: tuple[float, ...] = (0.01, 0.1, 1.0)
     k: tuple[int, ...] = (10, 20, 100, 200)
     temperature: float = 0.07
+    held_out: float = SHARE
     probe: Probe = field(default_factory=Probe)
     taps: Taps = field(default_factory=Taps)
     pool: str = "cls"
     norm: bool = True
-    selection: str = field(default="best lambda and lr on the judged split", init=False)
+    selection: str = field(
+        default="best lambda, k and lr on the judged split; second, on held-out labels", init=False
+    )
 
 
 class SemiSupervised(Benchmark):
     """Frozen features, few labels; a k larger than the list is left out."""
 
     name = "semi_supervised"
-    version = "2"
+    version = "3"
     suites = ("frozen", "full")
     Protocol = SemiSupervisedProtocol
     main = (
@@ -98,11 +114,12 @@ class SemiSupervised(Benchmark):
             if reason := one_class(data) or dishonest(fraction, lists, len(train.y), own):
                 records += self._blanks(data, context, label, reason)
                 continue
-            records += self._logistic(data, context, label, take(train, subset), test)
-            records += self._neighbours(data, context, label, take(train, subset), test)
-            setting = f"{label} linear, best of {len(p.probe.rates)} lr"
+            few, wide_few = take(train, subset), take(wide, subset)
+            ks = [k for k in p.k if k <= len(subset)]
+            records += self._logistic(data, context, label, few, test)
+            records += neighbour_results(self, data, context, f"{label} knn ", few, test, ks)
             records += probe_results(
-                self, data, context, setting, take(wide, subset), wide_test, p.probe
+                self, data, context, f"{label} linear, ", wide_few, wide_test, p.probe, p.held_out
             )
         return records
 
@@ -121,49 +138,53 @@ class SemiSupervised(Benchmark):
 
     def _blanks(self, data: Splits, context: Context, label: str, reason: str) -> list[Result]:
         """Records that say why there is no number for this share of the labels."""
-        p = self.protocol
-        settings = (
-            f"{label} logreg, best of {len(p.strengths)} lambda",
-            f"{label} linear, best of {len(p.probe.rates)} lr",
-        )
-        return blanks(self, data, context, settings, reason)
+        logistic = f"{label} logreg, best of {len(self.protocol.strengths)} lambda"
+        best, chosen = probe_settings(f"{label} linear, ", self.protocol.probe)
+        return [
+            *blanks(self, data, context, (logistic, best), reason),
+            *no_choice(self, data, context, f"{label} logreg, lambda {CHOSEN}", reason),
+            *no_choice(self, data, context, chosen, reason),
+        ]
 
     def _logistic(
         self, data: Splits, context: Context, label: str, subset: Features, test: Features
     ) -> list[Result]:
+        """Record every lambda, the best of them, and the one that is best on held-out labels."""
+        share, n = self.protocol.held_out, len(test.y)
+        hits = hits_of(self._ranks(data, context, subset, test), test.y)
+        named = {f"{label} logreg, lambda={s:g}": hits[s] for s in sorted(hits)}
+        named[f"{label} logreg, best of {len(hits)} lambda"] = hits[best_of(hits)]
+        records = [
+            record
+            for setting, found in named.items()
+            for record in hit_results(self, data, context, setting, found, n)
+        ]
+        setting = f"{label} logreg, lambda {CHOSEN}"
+        if reason := unfit(subset.y.numpy(), share):
+            return [*records, *no_choice(self, data, context, setting, reason)]
+        kept, held = divided(subset, share)
+        on_held_out = hits_of(self._ranks(data, context, kept, held), held.y)
+        return [
+            *records,
+            *value_results(self, data, context, setting, "lambda", hits, on_held_out, n),
+        ]
+
+    def _ranks(
+        self, data: Splits, context: Context, bank: Features, queries: Features
+    ) -> dict[float, Tensor]:
+        """Return strength -> best classes of `queries` by logistic regression on `bank`."""
         from torch.nn.functional import normalize
 
         from sslbench.benchmarks.logistic import fit_logistic
 
-        x, y = normalize(subset.x).to(context.device), subset.y.to(context.device)
-        queries = normalize(test.x).to(context.device).double()
+        x, y = normalize(bank.x).to(context.device), bank.y.to(context.device)
+        normalised = normalize(queries.x).to(context.device).double()
         weight, ranks = None, {}
         # from strong to weak: each solution is a good start for the next
         for strength in sorted(self.protocol.strengths, reverse=True):
             weight = fit_logistic(x, y, len(data.classes), strength, start=weight)
-            ranks[strength] = ranked(queries @ weight).cpu()
-        best = max(sorted(ranks), key=lambda s: percent(ranks[s][:, 0] == test.y))
-        settings = {f"{label} logreg, lambda={s:g}": ranks[s] for s in sorted(ranks)}
-        settings[f"{label} logreg, best of {len(ranks)} lambda"] = ranks[best]
-        return [
-            record
-            for setting, found in settings.items()
-            for record in accuracy_results(self, data, context, setting, found, test.y)
-        ]
-
-    def _neighbours(
-        self, data: Splits, context: Context, label: str, subset: Features, test: Features
-    ) -> list[Result]:
-        p = self.protocol
-        ks = [k for k in p.k if k <= len(subset.y)]
-        if not ks:
-            return []
-        votes = nearest_votes(subset, test, len(data.classes), ks, p.temperature, context.device)
-        return [
-            record
-            for k, ranks in votes.items()
-            for record in accuracy_results(self, data, context, f"{label} knn k={k}", ranks, test.y)
-        ]
+            ranks[strength] = ranked(normalised @ weight).cpu()
+        return ranks
 
 
 def regression_flops(images: float, width: int, classes: int) -> float:
@@ -198,8 +219,3 @@ def dishonest(fraction: float, lists: Mapping[float, Tensor], images: int, own: 
     if larger:
         return f"{fraction:.0%} and {larger[0]:.0%} of {images} images are the same images."
     return ""
-
-
-def take(features: Features, index: Tensor) -> Features:
-    """The rows named by `index`."""
-    return Features(features.x[index], features.y[index])

@@ -46,10 +46,3 @@ def hit_results(
         context.result(benchmark, data, setting, metric, 100 * count / n, n)
         for metric, count in zip(metrics, hits, strict=False)
     ]
-
-
-def percent(hits: Tensor) -> float:
-    """Share of True in percent; exact for equal counts whatever the summation order."""
-    import torch
-
-    return 100 * int(hits.sum(dtype=torch.int64)) / len(hits)

@@ -82,6 +82,7 @@ BEYOND = {
     "benchmarks/linear_layers.py": {"evaluation"},
     "benchmarks/linear_online.py": {"evaluation"},
     "benchmarks/online.py": {"data", "evaluation", "storage"},
+    "benchmarks/selection.py": {"data"},
     "benchmarks/semi_supervised.py": {"data"},
     "benchmarks/taps.py": {"plugins"},
     "methods/beit.py": {"backbones"},

@@ -126,7 +126,7 @@ def table(
     layout: Annotated[
         str,
         typer.Option(
-            help="frozen, all or a paper's, e.g. ibot-table1.",
+            help="frozen, all, optimism or a paper's, e.g. ibot-table1.",
             autocompletion=names.completing(names.layouts),
         ),
     ] = "frozen",

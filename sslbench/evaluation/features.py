@@ -170,12 +170,15 @@ def workers_for(dataset: ImageDataset) -> int:
     return min(8, usable_cores()) if len(dataset) > 10_000 else 0
 
 
-def batches(dataset: ImageDataset, transform: Transform) -> Iterator[Batch]:
-    """Yield the whole split in order."""
+def batches(
+    dataset: ImageDataset, transform: Transform, indices: Sequence[int] | None = None
+) -> Iterator[Batch]:
+    """Yield the whole split in order, or the images at `indices`."""
     dataset.load()
     yield from DataLoader(
         _Prepared(dataset, transform),
         batch_size=BATCH,
+        sampler=indices,
         num_workers=workers_for(dataset),
         collate_fn=_collate,
         pin_memory=torch.cuda.is_available(),

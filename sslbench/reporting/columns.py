@@ -89,13 +89,18 @@ def choose_columns(
     return list(dict.fromkeys(matches))
 
 
-def check_columns(wanted: Sequence[str], columns: Sequence[ColumnKey], known: Known) -> None:
-    """Raise UserError for an item of `wanted` that matches none of `columns`."""
-    for item in wanted:
-        if not matching_columns(item, columns, columns, known):
-            # without commas, which separate items, so that every name can be used as printed
-            names = dict.fromkeys(full_heading(c).replace(",", "") for c in columns)
-            raise UserError(f"no column matches {item!r}; there are: {', '.join(names) or 'none'}.")
+def check_columns(
+    wanted: Sequence[str], columns: Sequence[ColumnKey], known: Known, partial: bool
+) -> None:
+    """Raise UserError for an item of `wanted` that matches none of `columns`.
+
+    partial: only if all items do not.
+    """
+    unknown = [item for item in wanted if not matching_columns(item, columns, columns, known)]
+    if unknown and not (partial and len(unknown) < len(wanted)):
+        # without commas, which separate items, so that every name can be used as printed
+        names = ", ".join(dict.fromkeys(full_heading(c).replace(",", "") for c in columns))
+        raise UserError(f"no column matches {unknown[0]!r}; there are: {names or 'none'}.")
 
 
 def matching_columns(

@@ -65,7 +65,7 @@ def build(
     view = layout_view(view) if isinstance(view, str) else view
     records = latest(results)
     known = installed_conventions({r.benchmark for r in records}) if known is None else known
-    check_columns(view.columns, choose_columns(records, True, known), known)
+    check_columns(view.columns, choose_columns(records, True, known), known, view.partial)
     parts = partition(records)
     _check_rows(view.rows, [_names(key) for part in parts for key in group_rows(part.records)])
     versions = Counter(source.dataset for part in parts for source in part.sources)

@@ -20,7 +20,8 @@ class View:
     """The content of a table.
 
     everything: all columns, not only the benchmarks' main ones. columns, labels: only these, in
-    this order; see `columns.matching_columns` and `labels.field_of`. rows: patterns of rows, in
+    this order; see `columns.matching_columns` and `labels.field_of`. partial: leaves out columns
+    without records instead of refusing them, unless all are. rows: patterns of rows, in
     this order, see `fits`. sort: label columns to sort rows by. floors: whether to show them.
     names: old name -> new name. caption: replaces the default; {data} and {split} are filled in.
     label: for LaTeX's \\ref. notes: additional remarks.
@@ -28,6 +29,7 @@ class View:
 
     everything: bool = False
     columns: tuple[str, ...] = ()
+    partial: bool = False
     rows: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     sort: tuple[str, ...] = ()
@@ -41,9 +43,14 @@ class View:
         return self.names.get(text, text)
 
     def changed(self, **settings: Any) -> View:
-        """Return a copy with the settings that are not empty; names are added to existing ones."""
+        """Return a copy with the settings that are not empty; names are added to existing ones.
+
+        New columns must all exist, even where those of the layout need not.
+        """
         names = {**self.names, **settings.pop("names", {})}
-        return replace(self, names=names, **{k: v for k, v in settings.items() if v})
+        partial = self.partial and not settings.get("columns")
+        changes = {"partial": partial, **{k: v for k, v in settings.items() if v}}
+        return replace(self, names=names, **changes)
 
 
 def layouts() -> dict[str, dict[str, Any]]:

@@ -40,7 +40,7 @@ def test_a_class_without_votes_is_no_prediction():
 def test_records_every_k_that_fits_and_no_other():
     context = FakeContext(blobs(60, 50, 8, 1), blobs(50, 50, 8, 2))
     records = KNN().run(None, splits(50), context)
-    found = figures([r for r in records if not r.missing])
+    found = figures([r for r in records if not r.missing and r.setting.startswith("k=")])
     assert set(found) == {(f"k={k}", m) for k in (10, 20) for m in ("top1", "top5")}
     assert all(found[k, "top1"] <= found[k, "top5"] for k in ("k=10", "k=20"))
     assert ("k=20", "top1") in KNN.main
@@ -48,14 +48,17 @@ def test_records_every_k_that_fits_and_no_other():
 
 def test_top5_is_left_out_below_fifty_classes():
     context = FakeContext(blobs(60, 4, 8, 1), blobs(40, 4, 8, 2))
-    assert {m for _, m in figures(KNN().run(None, splits(4), context))} == {"top1"}
+    found = figures(KNN().run(None, splits(4), context))
+    assert {m for setting, m in found if setting.startswith("k=")} == {"top1"}
+    assert not any(m == "top5" for _, m in found)
 
 
 def test_a_k_larger_than_the_bank_is_a_blank_with_a_reason():
     context = FakeContext(blobs(9, 2, 4, 1), blobs(5, 2, 4, 2))
     found = KNN().run(None, splits(2), context)
-    assert [r.setting for r in found] == ["k=10", "k=20", "k=100", "k=200"]
+    settings = ["k=10", "k=20", "k=100", "k=200", "best k", *["k chosen on held-out labels"] * 2]
+    assert sorted(r.setting for r in found) == sorted(settings)
     assert {r.missing for r in found} == {"The bank has 9 images, fewer than k."}
     assert all(math.isnan(r.value) for r in found)
-    (number,) = KNN(KNNProtocol(k=(3,))).run(None, splits(2), context)
-    assert number.value >= 0 and not number.missing
+    number = KNN(KNNProtocol(k=(3,))).run(None, splits(2), context)[0]
+    assert number.setting == "k=3" and number.value >= 0 and not number.missing

@@ -62,7 +62,7 @@ def test_records_the_accuracy_and_the_chosen_rate():
     assert found == figures(benchmark.run(None, splits(10), context))
     assert found["best of 45 lr", "top1"] > 95
     assert found["best of 45 lr", "lr"] in RATES
-    assert {metric for _, metric in found} == {"top1", "lr"}
+    assert {m for setting, m in found if setting == "best of 45 lr"} == {"top1", "lr"}
 
 
 @pytest.mark.parametrize(

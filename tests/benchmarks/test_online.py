@@ -18,6 +18,7 @@ from sslbench.benchmarks.linear_online import LinearOnline, LinearOnlineProtocol
 from sslbench.benchmarks.online import Classifiers, Crop, History, Online
 from sslbench.data import augment
 from sslbench.data.rng import order_rng, sample_rng
+from sslbench.data.subsets import held_out
 from sslbench.evaluation.context import EvalContext
 from sslbench.evaluation.provenance import Provenance
 from sslbench.storage.checkpoint import load_state
@@ -29,6 +30,7 @@ CPU = torch.device("cpu")
 TRAIN, TEST, BATCH, EPOCHS = 65, 30, 6, 3  # a tenth of 65 is 6: the last of 11 batches has 5
 RATES = (0.003, 0.1, 9.0)
 DATA = Splits("colours", "f", "abc", Images(TRAIN, 0, "train"), Images(TEST, 1, "test"))
+HELD = held_out(DATA.train.labels, 0.1)[1]
 GRID = LinearOnline(LinearOnlineProtocol(Online(EPOCHS), RATES))
 LAYERS = LinearLayers(LinearLayersProtocol(Online(EPOCHS), rate=0.5))
 
@@ -80,10 +82,16 @@ def crop(index: int, epoch: int) -> Tensor:
     return view.flip(2) if rng.random() < 0.5 else view
 
 
-def plain_loop(taps, make_optimisers, epochs=EPOCHS) -> tuple[list[list[int]], nn.ModuleList]:
-    """Hits of every layer after every epoch, and the layers; taps(blocks) gives their features."""
+def plain_loop(
+    taps, make_optimisers, epochs=EPOCHS, held=()
+) -> tuple[list[list[int]], nn.ModuleList]:
+    """Hits of every layer after every epoch, and the layers; taps(blocks) gives their features.
+
+    held: training images that are evaluated instead of the test ones, and not learned from.
+    """
     backbone = Deep()
-    test = torch.stack([normalised(DATA.test.image(i)) for i in range(TEST)])
+    dataset, evaluated = (DATA.train, held) if len(held) else (DATA.test, range(TEST))
+    test = torch.stack([normalised(dataset.image(int(i))) for i in evaluated])
     with torch.no_grad():
         tested = taps(backbone.intermediate(test, 4))
     rng, layers = torch.Generator().manual_seed(0), nn.ModuleList()
@@ -96,6 +104,7 @@ def plain_loop(taps, make_optimisers, epochs=EPOCHS) -> tuple[list[list[int]], n
     hits = []
     for epoch in range(epochs):
         for index in np.array_split(order_rng(0, epoch).permutation(TRAIN), range(6, 65, 6)):
+            index = np.array([i for i in index if i not in held])
             images = torch.stack([crop(int(i), epoch) for i in index])
             y = torch.from_numpy(DATA.train.labels[index])
             with torch.no_grad():
@@ -108,7 +117,7 @@ def plain_loop(taps, make_optimisers, epochs=EPOCHS) -> tuple[list[list[int]], n
                 optimiser.step()
         for schedule in schedules:
             schedule.step()
-        right = torch.from_numpy(DATA.test.labels)
+        right = torch.from_numpy(dataset.labels[list(evaluated)])
         pairs = zip(layers, tested, strict=True)
         hits.append([int((layer(x).argmax(1) == right).sum()) for layer, x in pairs])
     return hits, layers
@@ -151,18 +160,28 @@ def test_equals_a_plain_loop_on_the_same_crops(
     with pytest.raises(Killed):
         run(benchmark, ours)
     state = load_state(ours.work_dir)  # after the last but one epoch
-    _, layers = plain_loop(taps, optimisers, EPOCHS - 1)
-    for name, tensor in layers.state_dict().items():
-        torch.testing.assert_close(state["layers"][name], tensor, atol=1e-5, rtol=1e-5)
+    for part, held in ((state, ()), (state["held_out"], HELD)):
+        _, layers = plain_loop(taps, optimisers, EPOCHS - 1, held)
+        for name, tensor in layers.state_dict().items():
+            torch.testing.assert_close(part["layers"][name], tensor, atol=1e-5, rtol=1e-5)
     ours.on_progress = lambda *at: None
     found = figures(run(benchmark, ours))
     hits, _ = plain_loop(taps, optimisers)
-    assert load_state(ours.work_dir)["history"][..., 0].tolist() == hits
+    held_hits, _ = plain_loop(taps, optimisers, held=HELD)
+    state = load_state(ours.work_dir)
+    assert state["history"][..., 0].tolist() == hits
+    assert state["held_out"]["history"][..., 0].tolist() == held_hits
     epoch, best = divmod(int(np.argmax(hits)), len(hits[0]))
+    later, chosen = divmod(int(np.argmax(held_hits)), len(hits[0]))
+    honest = f"epoch and {told[0]} chosen on held-out labels"
     assert found == {
         (setting, "top1"): 100 * hits[epoch][best] / TEST,
         (setting, "epoch"): epoch + 1,
         (setting, told[0]): told[1][best],
+        (honest, "top1"): 100 * hits[later][chosen] / TEST,
+        (honest, "epoch"): later + 1,
+        (honest, told[0]): told[1][chosen],
+        (honest, "optimism"): 100 * (hits[epoch][best] - hits[later][chosen]) / TEST,
     }
     assert max(map(max, hits)) > TEST / 2
 
@@ -193,8 +212,9 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path, benchmark):
     again = context(tmp_path / "b", on_progress=lambda *at: steps.append(at))
     assert figures(run(benchmark, again)) == wanted
     assert steps[0] == ("", 12, 33)  # the second epoch, from its start
-    histories = [load_state(c.work_dir)["history"] for c in (whole, again)]
-    assert torch.equal(*histories)
+    states = [load_state(c.work_dir) for c in (whole, again)]
+    assert torch.equal(*(state["history"] for state in states))
+    assert torch.equal(*(state["held_out"]["history"] for state in states))
 
 
 def test_a_finished_run_keeps_its_history_only_and_is_not_repeated(tmp_path):
@@ -203,7 +223,9 @@ def test_a_finished_run_keeps_its_history_only_and_is_not_repeated(tmp_path):
     first = figures(run(GRID, ours))
     assert steps == [("", i, 33) for i in range(1, 34)]
     assert [p.name for p in ours.work_dir.iterdir()] == [STATE]
-    assert set(load_state(ours.work_dir)) == {"history", "judged"}
+    state = load_state(ours.work_dir)
+    assert set(state) == {"history", "judged", "held_out"}
+    assert set(state["held_out"]) == {"history", "judged"}
     assert figures(run(GRID, ours)) == first
     assert len(steps) == 33
 
@@ -213,6 +235,37 @@ def test_broken_images_are_replaced_in_training_and_not_judged(tmp_path, caplog)
     data = replace(DATA, train=Images(TRAIN, 0, "train", (7,)), test=Images(TEST, 1, "test", (2,)))
     assert {r.n for r in run(GRID, ours, data)} == {TEST - 1}
     assert "another image stands in for a broken one: train/7.png" in caplog.text
+
+
+def test_a_held_out_image_that_is_broken_does_not_count(tmp_path):
+    ours = context(tmp_path)
+    data = replace(DATA, train=Images(TRAIN, 0, "train", (int(HELD[0]),)))
+    run(GRID, ours, data)
+    state = load_state(ours.work_dir)
+    assert (state["judged"], state["held_out"]["judged"]) == (TEST, len(HELD) - 1)
+
+
+@pytest.mark.parametrize(
+    ("classes", "broken", "reason"),
+    [
+        (
+            [*range(3), *[0] * 40],
+            (),
+            "2 of 3 classes have one training image only, so that none of theirs can be held out.",
+        ),
+        ([0, 1] * 15, None, "None of the held-out images can be read."),
+    ],
+)
+def test_a_choice_without_held_out_images_is_a_blank(tmp_path, classes, broken, reason):
+    labels = np.array(classes)
+    lost = held_out(labels, 0.1)[1].tolist() if broken is None else broken
+    train = Images(len(labels), 0, "train", tuple(lost))
+    train.labels = labels
+    records = run(GRID, context(tmp_path), replace(DATA, train=train))
+    missing = {(r.setting, r.metric): r.missing for r in records if r.missing}
+    setting = "epoch and lr chosen on held-out labels"
+    assert missing == {(setting, "top1"): reason, (setting, "optimism"): reason}
+    assert figures(records)["best of 3 lr", "top1"] >= 0
 
 
 def test_a_layer_that_diverged_has_no_hits():

@@ -116,7 +116,7 @@ def test_features_of_one_model_are_forgotten_before_the_next(tmp_path):
 
 def test_a_model_asked_for_twice_is_judged_once(tmp_path):
     results = run([model(), model()], Store(tmp_path / "r.jsonl"), [KNN()])
-    assert len({r.setting for r in results}) == len(results)
+    assert len({(r.setting, r.metric) for r in results}) == len(results)
 
 
 def test_a_failing_benchmark_costs_only_its_own_records(tmp_path):

@@ -90,6 +90,25 @@ def test_what_does_not_exist_is_one_sentence(view: dict[str, Any], message: str)
         section(**view)
 
 
+def test_a_partial_view_leaves_out_columns_without_records() -> None:
+    partial = View(columns=("far k=1", "k-NN"), partial=True)
+    (s,) = build(RECORDS, partial, KNOWN).sections
+    assert [key.benchmark for key, _ in s.columns] == ["near"]
+    with pytest.raises(UserError, match="no column matches 'far k=1'"):
+        build(RECORDS, replace(partial, columns=("far k=1", "far k=2")), KNOWN)
+    with pytest.raises(UserError, match="no column matches 'far'"):
+        build(RECORDS, partial.changed(columns=("far", "k-NN")), KNOWN)
+    assert partial.changed(columns=(), caption="x").partial
+
+
+def test_records_of_older_versions_show_the_papers_choice_alone() -> None:
+    linear = {"benchmark": "linear", "setting": "best of 45 lr", "metric": "top1"}
+    older = [record("dino", 77.0, version="2", **linear)]
+    (s,) = build(older, "optimism").sections
+    assert [key for key, _ in s.columns] == [("linear", "best of 45 lr", "top1")]
+    assert "older versions" in s.remarks[-1]
+
+
 def test_a_change_of_name_needs_both() -> None:
     with pytest.raises(UserError, match="--name 'x' is not OLD=NEW"):
         names_of(["x"])
