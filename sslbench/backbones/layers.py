@@ -44,10 +44,11 @@ def find_backbone(module: nn.Module) -> tuple[str, Backbone]:
     reason, where there is none or more than one.
     """
     backbones = [(n, m) for n, m in module.named_modules() if isinstance(m, Backbone)]
+    what = "backbone"
     if len(backbones) > 1:
         backbones = [(n, m) for n, m in backbones if any(p.requires_grad for p in m.parameters())]
+        what = "backbones that train" if backbones else "backbone that trains"
     if len(backbones) != 1:
-        number = f"{len(backbones)} backbones that train" if backbones else "no backbone"
-        raise LookupError(f"{number} of sslbench in {type(module).__name__}")
+        raise LookupError(f"{len(backbones) or 'no'} {what} of sslbench in {type(module).__name__}")
     name, backbone = backbones[0]
     return f"{name}." if name else "", backbone
