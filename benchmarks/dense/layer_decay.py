@@ -13,6 +13,7 @@ from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
 
 from sslbench.backbones.base import Backbone
+from sslbench.backbones.layers import find_backbone, layer_rates
 from sslbench.errors import UserError, nearest
 
 POSITIONS = ("pos_embed", "cls_token")
@@ -23,8 +24,8 @@ DEFAULTS = {"layer_decay": 1.0, "decay_positions": True}
 class SSLLayerDecay(DefaultOptimWrapperConstructor):
     """One parameter group per layer of the backbone and kind of weight decay.
 
-    Learning rate: base x layer_decay ** (depth + 1 - layer), see `Backbone.layer_of`; all that is
-    no block and no embedding (final norm, pyramid, neck, heads) learns at the base rate.
+    Learning rate: base x the scale of `layer_rates`; all that is no block and no embedding (final
+    norm, pyramid, neck, heads) learns at the base rate.
     Weight decay: none for 1-D tensors and biases. decay_positions: whether positions and [CLS]
     are decayed; they are in the papers' dense code, which looks for them under names without the
     prefix "backbone." (T29 in docs/fidelity.md), but not in their classification code.
@@ -45,23 +46,22 @@ class SSLLayerDecay(DefaultOptimWrapperConstructor):
     def add_params(self, params: list[dict[str, Any]], module: nn.Module, **kwargs: Any) -> None:
         """Appends the groups of `module`, embeddings first; frozen parameters are in none."""
         prefix, backbone = _find_backbone(module)
+        rates = layer_rates(module, self.paramwise_cfg["layer_decay"])
+        exempt: set[str] = set()
+        if not self.paramwise_cfg["decay_positions"]:
+            exempt = {f"{prefix}{name}" for name in POSITIONS}
         groups: dict[tuple[int, bool], dict[str, Any]] = {}
         for name, parameter in module.named_parameters():
-            if not parameter.requires_grad:
+            if name not in rates:
                 continue
-            inside = name.startswith(prefix)
-            own = name.removeprefix(prefix) if inside else ""
-            layer = backbone.layer_of(own) if inside else backbone.depth + 1
-            decayed = parameter.ndim > 1 and not name.endswith(".bias")
-            if own in POSITIONS and not self.paramwise_cfg["decay_positions"]:
-                decayed = False
+            layer, scale = rates[name]
+            decayed = parameter.ndim > 1 and not name.endswith(".bias") and name not in exempt
             if (layer, decayed) not in groups:
-                groups[layer, decayed] = self._group(layer, backbone.depth, decayed)
+                groups[layer, decayed] = self._group(layer, backbone.depth, scale, decayed)
             groups[layer, decayed]["params"].append(parameter)
         params.extend(groups[key] for key in sorted(groups))
 
-    def _group(self, layer: int, depth: int, decayed: bool) -> dict[str, Any]:
-        scale = self.paramwise_cfg["layer_decay"] ** (depth + 1 - layer)
+    def _group(self, layer: int, depth: int, scale: float, decayed: bool) -> dict[str, Any]:
         place = {0: "embeddings", depth + 1: "rest"}.get(layer, f"block {layer - 1}")
         return {
             "params": [],
@@ -73,11 +73,10 @@ class SSLLayerDecay(DefaultOptimWrapperConstructor):
 
 
 def _find_backbone(module: nn.Module) -> tuple[str, Backbone]:
-    """The backbone of ours inside `module` and the prefix of its parameters' names."""
-    for name, child in module.named_modules():
-        if isinstance(child, Backbone):
-            return f"{name}.", child
-    raise UserError(
-        f"SSLLayerDecay finds no backbone of sslbench in {type(module).__name__}; set "
-        "model.backbone.type='SSLBackbone' or use another optimiser constructor."
-    )
+    try:
+        return find_backbone(module)
+    except LookupError as error:
+        raise UserError(
+            f"SSLLayerDecay finds {error}; set model.backbone.type='SSLBackbone' or use another "
+            "optimiser constructor."
+        ) from error

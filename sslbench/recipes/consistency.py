@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,20 @@ def _schedules(recipe: Recipe) -> Iterator[str]:
             f"optim.warmup_epochs={optim.warmup_epochs:g} is longer than train.epochs={epochs:g}: "
             f"the learning rate never reaches its peak of {peak:g}"
         )
+    # of the schedule per epoch, the last value is that of two epochs before the end
+    elif optim.schedule == "epoch" and optim.warmup_epochs > max(0.0, math.ceil(epochs) - 2):
+        yield (
+            f"optim.warmup_epochs={optim.warmup_epochs:g} does not end within train.epochs="
+            f"{epochs:g}, since optim.schedule='epoch' is an epoch late: the learning rate never "
+            f"reaches its peak of {peak:g}"
+        )
+    if optim.warmup_lr > peak:
+        yield (
+            f"optim.warmup_lr={optim.warmup_lr:g} is above the peak of {peak:g}: the learning rate "
+            "falls during the warm-up"
+        )
+    if optim.warmup_lr and not optim.warmup_epochs:
+        yield f"optim.warmup_lr={optim.warmup_lr:g} has no effect with optim.warmup_epochs=0"
     if peak < optim.min_lr:
         yield (
             f"optim.min_lr={optim.min_lr:g} is above the peak of {peak:g} that optim.lr="

@@ -22,6 +22,18 @@ INDIFFERENT = ("about", "budget", "run", "name", "needs", "data.source", "train.
 # What may change between a run's first step and its last: intervals, where things are, and what has
 # become of plain settings.
 MOVABLE = ("run", "needs", "data.source", "budget")
+# Settings added since the first published digests -> the value that means "as before". A digest
+# leaves them out there, so that recipes of before keep theirs.
+ADDED = {
+    "optim.layer_decay": 1.0,
+    "optim.warmup_lr": 0.0,
+    "optim.schedule": "step",
+    "train.repeats": 1,
+    "data.share": 1.0,
+    "data.held_out": 0.0,
+    "init.source": "",
+    "init.heads": "keep",
+}
 
 
 @dataclass(frozen=True)
@@ -43,7 +55,7 @@ def identify(
     group: of plugins.
     """
     parts = {
-        "settings": _alike(_deciding(recipe)),
+        "settings": _alike(_without_added(_deciding(recipe))),
         "data": data_fingerprint or ["unknown", recipe.data.source],
         "needs": {
             name: what or ["unknown", recipe.needs.get(name)] for name, what in needs.items()
@@ -96,6 +108,11 @@ def _settings_but(left_out: Sequence[str], recipe: Recipe) -> dict[str, Any]:
     flat = _flat(json.loads(json.dumps(replace(recipe, needs={}).to_dict())))
     sections = tuple(f"{name}." for name in left_out)
     return {n: v for n, v in flat.items() if n not in left_out and not n.startswith(sections)}
+
+
+def _without_added(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """`settings` without those of `ADDED` that have the value which means "as before"."""
+    return {n: v for n, v in settings.items() if n not in ADDED or v != ADDED[n]}
 
 
 def _alike(value: Any) -> Any:

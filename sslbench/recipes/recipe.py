@@ -51,18 +51,28 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW with per-step cosine schedules.
+    """AdamW with cosine schedules.
 
     scale_lr: as DINO and iBOT, BEiT's is absolute. clip_by: "tensor" as DINO and iBOT, "global" as
-    BEiT.
+    BEiT. schedule: of the learning rate; "step" as all three papers' pretraining and BEiT's and
+    iBOT's fine-tuning, "epoch" as DeiT and iBOT's evaluation/eval_cls.py.
     """
 
     lr: Annotated[float, setting("peak learning rate, before scale_lr", gt=0, le=1e3)] = 5e-4
     scale_lr: Annotated[bool, setting("whether lr is multiplied by batch_size / 256")] = True
     min_lr: Annotated[float, setting("final learning rate, never scaled", ge=0, le=1e3)] = 1e-6
     warmup_epochs: Annotated[
-        Epochs, setting("linear rise of the learning rate from 0", "epochs")
+        Epochs, setting("linear rise of the learning rate from warmup_lr", "epochs")
     ] = 10.0
+    warmup_lr: Annotated[
+        float, setting("learning rate at the start of the warm-up, never scaled", ge=0, le=1e3)
+    ] = 0.0
+    schedule: Annotated[
+        Literal["step", "epoch"], setting("how often the learning rate changes")
+    ] = "step"
+    layer_decay: Annotated[
+        Share, setting("factor of the learning rate from each layer to the one before it")
+    ] = 1.0
     weight_decay: Annotated[float, setting("weight decay at the start", ge=0, le=1e6)] = 0.04
     weight_decay_end: Annotated[float, setting("weight decay at the end", ge=0, le=1e6)] = 0.4
     no_decay: Annotated[

@@ -8,44 +8,74 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sslbench.backbones.layers import LayerRate, layer_rates
+from sslbench.errors import UserError
 from sslbench.method import Progress
 from sslbench.recipes.recipe import OptimConfig, TrainConfig, peak_lr
-from sslbench.training.schedules import cosine_schedule
+from sslbench.training.schedules import cosine_schedule, epoch_schedule
+
+ONE = LayerRate(0, 1.0)  # without layer decay all parameters are one layer
 
 
 def make_optimizer(method: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW with group 0 decayed and group 1 exempt.
+    """AdamW with pairs of groups, decayed and exempt: one pair, or one per layer of the backbone.
 
     Exempt: 1-D tensors and biases (dino/utils.py:632-643), and names ending in `no_decay`
-    (beit/optim_factory.py:58-71). Unless named there,
-    positions and tokens are decayed.
+    (beit/optim_factory.py:58-71). Unless named there, positions and tokens are decayed. The groups
+    of a layer carry "lr_scale" (`layer_rates`). UserError for layer decay without a backbone.
     """
-    decayed: list[nn.Parameter] = []
-    exempt: list[nn.Parameter] = []
+    rates = _layer_rates(method, config.layer_decay) if config.layer_decay < 1 else {}
+    pairs: dict[LayerRate, tuple[list[nn.Parameter], list[nn.Parameter]]]
+    pairs = {rate: ([], []) for rate in sorted(set(rates.values()) or {ONE})}
+    endings = (".bias", *config.no_decay)
     for name, parameter in method.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        endings = (".bias", *config.no_decay)
-        (exempt if parameter.ndim <= 1 or name.endswith(endings) else decayed).append(parameter)
-    groups: list[dict[str, Any]] = [
-        {"params": decayed},
-        {"params": exempt, "weight_decay": 0.0},
-    ]
+        if parameter.requires_grad:
+            exempt = parameter.ndim <= 1 or name.endswith(endings)
+            pairs[rates.get(name, ONE)][exempt].append(parameter)
+    groups: list[dict[str, Any]] = []
+    for rate, (decayed, undecayed) in pairs.items():
+        keys = {"lr_scale": rate.scale} if rates else {}  # the checkpoints of one pair have none
+        groups.append({"params": decayed, **keys})
+        groups.append({"params": undecayed, "weight_decay": 0.0, **keys})
     return torch.optim.AdamW(groups, lr=0.0, betas=config.betas, eps=1e-8, fused=True)
 
 
 def set_schedules(
     optimizer: torch.optim.Optimizer, progress: Progress, optim: OptimConfig, train: TrainConfig
 ) -> tuple[float, float]:
-    """Writes this step's lr into both groups and its weight decay into group 0; returns them."""
-    warmup = int(optim.warmup_epochs * progress.steps_per_epoch)
-    total, step = progress.total_steps, progress.step
-    lr = cosine_schedule(step, total, peak_lr(optim, train), optim.min_lr, warmup)
-    decay = cosine_schedule(step, total, optim.weight_decay, optim.weight_decay_end)
+    """Writes this step's lr into all groups and its weight decay into the decayed ones.
+
+    Returns both; the groups of a layer learn at lr times their "lr_scale".
+    """
+    lr = learning_rate(progress, optim, peak_lr(optim, train))
+    decay = cosine_schedule(
+        progress.step, progress.total_steps, optim.weight_decay, optim.weight_decay_end
+    )
     for group in optimizer.param_groups:
-        group["lr"] = lr
-    optimizer.param_groups[0]["weight_decay"] = decay
+        group["lr"] = lr * group.get("lr_scale", 1.0)
+    for group in optimizer.param_groups[::2]:
+        group["weight_decay"] = decay
     return lr, decay
+
+
+def learning_rate(progress: Progress, optim: OptimConfig, peak: float) -> float:
+    """The learning rate of the top layer at this step."""
+    total, per_epoch = progress.total_steps, progress.steps_per_epoch
+    if optim.schedule == "epoch":
+        epochs, warmup = total / per_epoch, optim.warmup_epochs
+        return epoch_schedule(progress.epoch, epochs, peak, optim.min_lr, warmup, optim.warmup_lr)
+    warmup_steps = int(optim.warmup_epochs * per_epoch)
+    return cosine_schedule(progress.step, total, peak, optim.min_lr, warmup_steps, optim.warmup_lr)
+
+
+def _layer_rates(method: nn.Module, decay: float) -> dict[str, LayerRate]:
+    try:
+        return layer_rates(method, decay)
+    except LookupError as error:
+        raise UserError(
+            f"optim.layer_decay={decay:g} needs one backbone that trains, but there is {error}; "
+            "set optim.layer_decay=1."
+        ) from error
 
 
 def clip_gradients(parameters: Sequence[nn.Parameter], config: OptimConfig) -> Tensor:

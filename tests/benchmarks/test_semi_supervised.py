@@ -38,7 +38,7 @@ def data(tmp_path) -> SimpleNamespace:
     few = [Path(name).name for name in NAMES[::10]]
     (tmp_path / "10percent.txt").write_text("\n".join(few))
     about = {"name": "set", "fingerprint": "f", "split": "test", "classes": ["a", "b"]}
-    return SimpleNamespace(**about, train=train)
+    return SimpleNamespace(**about, train=train, test=range(60))
 
 
 def protocol_for(data) -> SemiSupervisedProtocol:

@@ -31,7 +31,11 @@ IN1K = {**IMAGENET, "data.source": "imagenet-1k", "about.dataset": "IN-1K"}
 IN1K |= {"about.images": 1_281_167}
 IN22K = {"data.source": "imagenet-22k", "about.dataset": "IN-22K", "about.images": 14_197_122}
 
+# All three pretrain with one learning rate for all layers, in a cosine over steps from 0.
+PRETRAINED = {"optim.warmup_lr": 0.0, "optim.schedule": "step", "optim.layer_decay": 1.0}
+
 SELF_DISTILLED = {
+    **PRETRAINED,
     **MULTI_CROP,
     "method.hidden_dim": 2048,
     "method.bottleneck_dim": 256,
@@ -163,6 +167,7 @@ BEIT = {
     "backbone.registers": 0,
     "backbone.norm_eps": 1e-6,
     "backbone.resampling": "papers",
+    **PRETRAINED,
     "optim.lr": 1.5e-3,
     "optim.scale_lr": False,
     "optim.min_lr": 1e-5,

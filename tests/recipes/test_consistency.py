@@ -80,6 +80,18 @@ def test_p10_a_warm_up_that_outlasts_the_run_is_told() -> None:
             ["optim.scale_lr=True", "optim.min_lr=1e-4", "optim.lr=5e-4"],
             "optim.min_lr=0.0001 is above the peak of 1.5625e-05",
         ),
+        ("dino", ["optim.warmup_lr=0.1"], "optim.warmup_lr=0.1 is above the peak of 0.001"),
+        (
+            "dino",
+            ["optim.warmup_lr=1e-6", "optim.warmup_epochs=0"],
+            "optim.warmup_lr=1e-06 has no effect with optim.warmup_epochs=0",
+        ),
+        (
+            "dino",
+            ["optim.schedule=epoch", "optim.warmup_epochs=2"],
+            "optim.warmup_epochs=2 does not end within train.epochs=3, since optim.schedule='epoch'"
+            " is an epoch late: the learning rate never reaches its peak of 0.001",
+        ),
     ],
 )
 def test_p10_what_comes_too_late_is_told(method, changes, said) -> None:
@@ -102,6 +114,10 @@ def test_both_temperatures_are_told_of() -> None:
         ["method.freeze_last_layer=2.9"],
         ["method.mask.start_epoch=2"],
         [f"{LONG}=2", "method.mask.start_epoch=1"],
+        ["optim.schedule=epoch", "optim.warmup_epochs=1"],
+        ["optim.schedule=epoch", "optim.warmup_epochs=0", "train.epochs=1"],
+        ["optim.warmup_lr=1e-3", "optim.warmup_epochs=1"],
+        ["optim.min_lr=1e-3"],  # the peak, so that the rate stays where it is
     ],
 )
 def test_what_comes_in_the_last_epoch_is_no_warning(changes) -> None:

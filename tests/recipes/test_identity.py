@@ -11,7 +11,7 @@ import pytest
 from sslbench import plugins
 from sslbench.checkpoints.load import load_backbone
 from sslbench.checkpoints.modules import needed_identity
-from sslbench.recipes.identity import identify
+from sslbench.recipes.identity import ADDED, changed_settings, identify
 from sslbench.recipes.load import load_recipe
 from tests.training import small
 
@@ -45,6 +45,32 @@ def test_any_other_setting_is_another_recipe_and_named(change: str) -> None:
     found = identify(recipe, "d", {}, plugins.METHODS)
     assert found.digest != digest_of()
     assert list(found.settings) == [change.partition("=")[0]]
+
+
+@pytest.mark.parametrize(
+    ("config", "digest"),
+    [
+        ("reference/ibot", "fd1989152518"),
+        ("reference/dino", "18804eda9792"),
+        ("reference/beit", "3f6a9d14b358"),
+        ("papers/ibot_vit-small-p16_16xb64-coslr-800e_in1k", "c3f2daa0044d"),
+    ],
+)
+def test_settings_added_later_leave_the_digests_of_before(config: str, digest: str) -> None:
+    """Digests computed at commit 7c1fce6, which had none of the settings of `ADDED`."""
+    assert digest_of(config=config) == digest
+
+
+@pytest.mark.parametrize(
+    "change", ["optim.layer_decay=0.75", "optim.warmup_lr=1e-6", "optim.schedule=epoch"]
+)
+def test_a_setting_added_later_counts_where_it_is_used(change: str) -> None:
+    name, _, value = change.partition("=")
+    recipe = load_recipe("shapes/ibot", None, [change])
+    assert digest_of(change) != digest_of() == digest_of(f"{name}={ADDED[name]}")
+    assert [str(v) for v in changed_settings(recipe, plugins.METHODS).values()] == [
+        value.replace("1e-6", "1e-06")
+    ]
 
 
 def test_the_installed_config_itself_has_nothing_to_name() -> None:

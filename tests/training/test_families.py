@@ -8,9 +8,11 @@ import torch
 from sslbench.backbones.config import SIZES, SWINS, BackboneConfig
 from sslbench.checkpoints.load import load_backbone
 from sslbench.errors import UserError
+from sslbench.method import Progress
 from sslbench.storage.layout import WEIGHTS
 from sslbench.storage.weights import read_weights
 from sslbench.training.build import build_method
+from sslbench.training.optim import make_optimizer, set_schedules
 from tests.training.small import recipe, train
 
 VIT = {"name": "vit_nano", "patch_size": 8, "image_size": 32, "registers": 2, "layer_scale": 0.1}
@@ -53,6 +55,40 @@ def test_two_steps_change_every_weight(tmp_path, images, tokenizer, method, back
     assert model.card.arch == BackboneConfig(**backbone).arch
     tokens = model.backbone(torch.randn(2, 3, 64, 96))
     assert tokens.cls.isfinite().all() and tokens.patches.isfinite().all()
+
+
+@pytest.mark.parametrize("backbone", [VIT, SHARED, OWN, SWIN])
+def test_layers_learn_at_their_scale_and_resume_from_a_checkpoint(images, backbone):
+    """One step of AdamW on equal gradients moves every weight by its learning rate."""
+    layers = {"layer_decay": 0.5, "lr": 0.01, "warmup_epochs": 0, "weight_decay": 0.0}
+    views = {"method": WIDE} if backbone is SWIN else {}
+    small = recipe("dino", images, backbone=backbone, optim=layers, **views)
+    method, again = build_method(small), build_method(small)
+    optimizer, other = (make_optimizer(m, small.optim) for m in (method, again))
+    step(method, optimizer, small)
+    depth = method.student.backbone.depth
+    for name, weight in build_method(small).student.named_parameters():
+        if not weight.requires_grad:
+            continue
+        inside = name.startswith("backbone.")
+        layer = method.student.backbone.layer_of(name.removeprefix("backbone.")) if inside else None
+        scale = 0.5 ** (depth + 1 - layer) if inside else 1.0
+        moved = weight - method.student.get_parameter(name)
+        torch.testing.assert_close(moved, torch.full_like(moved, 0.01 * scale), rtol=1e-3, atol=0)
+    again.load_state_dict(method.state_dict())
+    other.load_state_dict(optimizer.state_dict())
+    for pair in ((method, optimizer), (again, other)):
+        step(*pair, small)
+    for name, weight in method.named_parameters():
+        assert torch.equal(weight, again.get_parameter(name)), name
+
+
+def step(method, optimizer, small):
+    """One step with the learning rate of the first and gradients of 1."""
+    set_schedules(optimizer, Progress(0, 10, 1), small.optim, small.train)
+    for parameter in method.parameters():
+        parameter.grad = torch.ones_like(parameter) if parameter.requires_grad else None
+    optimizer.step()
 
 
 def test_beit_initialises_its_own_vit_as_published(images, tokenizer):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from sslbench.errors import UserError
 from sslbench.method import Progress
 from sslbench.recipes.recipe import OptimConfig, TrainConfig
 from sslbench.training.optim import clip_gradients, make_optimizer, peak_lr, set_schedules
@@ -93,6 +94,55 @@ def test_decay_pulls_the_first_group_alone():
     optimizer.step()
     torch.testing.assert_close(layer.weight.detach(), start["weight"] * (1 - 0.1 * 0.5))
     assert torch.equal(layer.bias, start["bias"])
+
+
+def layered(**settings):
+    """An iBOT of two blocks, its optimiser with layer decay 0.5, and names by group."""
+    method = make_ibot()
+    optimizer = make_optimizer(method, OptimConfig(layer_decay=0.5, **settings))
+    names = {p: n.removeprefix("student.") for n, p in method.named_parameters()}
+    return method, optimizer, [{names[p] for p in g["params"]} for g in optimizer.param_groups]
+
+
+def test_every_layer_has_a_decayed_and_an_exempt_group():
+    """Embeddings, two blocks, and the rest: the final norm and the head."""
+    _, optimizer, names = layered(no_decay=("pos_embed", "cls_token"))
+    assert [g["lr_scale"] for g in optimizer.param_groups[::2]] == [0.125, 0.25, 0.5, 1.0]
+    assert [g["lr_scale"] for g in optimizer.param_groups[1::2]] == [0.125, 0.25, 0.5, 1.0]
+    assert names[0] == {"backbone.mask_token", "backbone.patch_embed.weight"}
+    tokens = {"backbone.pos_embed", "backbone.cls_token", "backbone.patch_embed.bias"}
+    assert names[1] == tokens
+    for i in range(2):
+        assert all(n.startswith(f"backbone.blocks.{i}.") for n in names[2 + 2 * i])
+        assert "backbone.blocks.0.norm1.weight".replace("0", str(i), 1) in names[3 + 2 * i]
+    assert "head.last_layer.weight_v" in names[6] and "backbone.norm.weight" in names[7]
+    assert all(map(is_exempt, set.union(*names[3::2])))
+    assert not any(map(is_exempt, set.union(*names[::2])))
+
+
+def test_layers_learn_at_their_scale_and_only_decayed_groups_decay():
+    _, optimizer, _ = layered()
+    optim = OptimConfig(lr=1e-3, scale_lr=False, warmup_epochs=0, weight_decay=0.3)
+    assert set_schedules(optimizer, Progress(0, 10, 1), optim, TrainConfig()) == (1e-3, 0.3)
+    for i, group in enumerate(optimizer.param_groups):
+        assert group["lr"] == 1e-3 * 0.5 ** (3 - i // 2)
+        assert group["weight_decay"] == (0.0 if i % 2 else 0.3)
+
+
+def test_without_layer_decay_the_state_is_that_of_older_checkpoints():
+    method = make_ibot()
+    optimizer = make_optimizer(method, OptimConfig())
+    plain = torch.optim.AdamW([nn.Parameter(torch.zeros(1))])
+    groups = optimizer.state_dict()["param_groups"]
+    assert len(groups) == 2
+    assert all(group.keys() == plain.state_dict()["param_groups"][0].keys() for group in groups)
+
+
+def test_layer_decay_needs_a_backbone():
+    with pytest.raises(
+        UserError, match=r"^optim\.layer_decay=0\.5 needs .* no backbone of sslbench"
+    ):
+        make_optimizer(nn.Linear(2, 2), OptimConfig(layer_decay=0.5))
 
 
 def with_gradients(*norms):

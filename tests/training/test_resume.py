@@ -21,6 +21,7 @@ from . import small
 
 STEPS = 15
 BF16 = {"train": {"precision": "bf16"}}
+LAYERS = {"layer_decay": 0.5, "schedule": "epoch", "warmup_epochs": 1.0, "warmup_lr": 1e-5}
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,7 @@ def sha_of(out: Path) -> str:
         ("dino", small.kill_points(1, STEPS, 1)[0], "log", {}),
         ("dino", small.kill_points(2, STEPS, 1)[0], "log", BF16),
         ("beit", small.kill_points(3, STEPS, 1)[0], "log", {}),
+        ("ibot", 8, "log", {"optim": LAYERS}),  # in the middle of an epoch
         ("ibot", 9, "half", {}),
         ("ibot", 6, "between", {}),
     ],

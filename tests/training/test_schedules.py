@@ -7,17 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sslbench.training.schedules import cosine_schedule
+from sslbench.training.schedules import cosine_schedule, epoch_schedule
 
 runs = st.integers(2, 200).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n - 1)))
 few = settings(max_examples=50, deadline=None, derandomize=True)
 
 
-def published(total, peak, end, warmup):
+def published(total, peak, end, warmup, start=0.0):
     """linspace with both ends, then the cosine at i / length."""
     steps = np.arange(total - warmup)
     cosine = end + 0.5 * (peak - end) * (1 + np.cos(np.pi * steps / len(steps)))
-    return np.concatenate([np.linspace(0, peak, warmup), cosine])
+    return np.concatenate([np.linspace(start, peak, warmup), cosine])
 
 
 def ours(total, peak, end, warmup):
@@ -66,3 +66,36 @@ def test_weight_decay_rises_from_the_first_step(total, start, more):
 @pytest.mark.parametrize("total, warmup", [(5, 5), (5, 9), (1, 0), (1, 1), (3, 1)])
 def test_short_runs_stay_within_bounds(total, warmup):
     assert all(0 <= v <= 1 for v in ours(total, 1.0, 0.1, warmup))
+
+
+@few
+@given(runs, st.floats(1e-5, 1), st.floats(0, 1))
+def test_the_warmup_may_start_above_0(run, peak, start):
+    """`start_warmup_value` of the published function."""
+    total, warmup = run
+    values = [cosine_schedule(step, total, peak, 0.0, warmup, start) for step in range(total)]
+    expected = published(total, peak, 0.0, warmup, start)
+    np.testing.assert_allclose(values, expected, rtol=1e-9, atol=1e-15)
+
+
+def test_deit_s_schedule_is_an_epoch_late():
+    """`lr_scheduler.step(epoch)` after the epoch: the first value is used twice."""
+    values = [epoch_schedule(epoch, 10, 1.0, 0.0, 2, 0.2) for epoch in range(10)]
+    assert values[:3] == [0.2, 0.2, pytest.approx(0.6)]
+    # the cosine began with the first epoch, so the peak itself is never reached
+    assert values[3] == pytest.approx(0.5 * (1 + np.cos(0.2 * np.pi)))
+    assert values[-1] == pytest.approx(0.5 * (1 + np.cos(0.8 * np.pi)))
+
+
+def test_an_end_at_the_peak_is_flat_after_the_warmup():
+    """iBOT's semi-supervised fine-tuning: trap T36."""
+    values = [epoch_schedule(epoch, 1000, 1e-5, 1e-5, 5, 1e-6) for epoch in range(1000)]
+    assert values[0] == values[1] == 1e-6 and set(values[6:]) == {1e-5}
+    rising = values[1:7]
+    assert all(a < b for a, b in pairwise(rising))
+
+
+@pytest.mark.parametrize("epochs, warmup", [(0.5, 0), (1, 0), (1, 5), (2.5, 0.5), (3, 3)])
+def test_short_runs_of_epochs_stay_within_bounds(epochs, warmup):
+    values = [epoch_schedule(e, epochs, 1.0, 0.1, warmup, 0.05) for e in range(-int(-epochs // 1))]
+    assert all(0.05 <= v <= 1 for v in values)
