@@ -11,11 +11,12 @@ is chosen on the judged split; the last epoch, which nobody chose, is recorded b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from sslbench.benchmark import Benchmark, Context, Splits
+from sslbench.benchmark import Benchmark, Context, Cost, Splits
 from sslbench.benchmarks.blanks import one_class
 from sslbench.benchmarks.topk import hit_results
 from sslbench.errors import UserError
@@ -91,6 +92,19 @@ class Finetune(Benchmark):
     @property
     def variant(self) -> str:
         return self.protocol.config
+
+    def cost(self, model: LoadedModel, data: Splits) -> Cost:
+        """Training by each rate, and an evaluation after every few epochs."""
+        from sslbench.benchmarks.finetuning import recipes
+
+        values = recipes.read(self.protocol.config)
+        recipe = recipes.recipe_for(values, model, data, 0, share=self.protocol.share)
+        area = (recipe.backbone.image_size / model.image_size) ** 2
+        runs = area * max(1, len(recipes.rates_of(values)))
+        epochs, every = recipe.train.epochs, recipes.every(values)
+        judged = math.ceil(epochs / every) * len(data.test)
+        seen = epochs * len(data.train) * self.protocol.share
+        return Cost(trained=runs * seen, forward=runs * judged)
 
     def prefix(self) -> str:
         """How the settings of this protocol begin."""

@@ -15,7 +15,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from sslbench.benchmark import Benchmark, Context, Cost, Features, Splits
+from sslbench.benchmark import Benchmark, Context, Cost, Features, FeatureSpec, Splits
 from sslbench.benchmarks.blanks import blanks, one_class
 from sslbench.benchmarks.inference import inference
 from sslbench.benchmarks.selection import CHOSEN, SHARE, chosen_results, divided, no_choice, unfit
@@ -27,7 +27,7 @@ from sslbench.result import Result
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from sslbench.backbones.base import Backbone
     from sslbench.checkpoints.load import LoadedModel
@@ -97,8 +97,10 @@ class Linear(Benchmark):
         trained = super().protocols(model, data)
         if model.classifier is None:
             return trained
+        if model.reads and _sizes(model.classifier)[1] != len(data.classes):
+            return trained  # it was trained with the weights, on data with other classes
         sha = weights_sha256(model.classifier.state_dict())
-        return [*trained, replace(self.protocol, pool="cls", classifier=sha)]
+        return [*trained, replace(self.protocol, pool=model.reads or "cls", classifier=sha)]
 
     @property
     def variant(self) -> str:
@@ -109,7 +111,7 @@ class Linear(Benchmark):
     def cost(self, model: LoadedModel, data: Splits) -> Cost:
         """The training of the heads; a released classifier needs none."""
         p = self.protocol
-        spec = p.taps.spec(model, p.pool)
+        spec = self._spec(model)
         if p.classifier:
             return Cost.reading(spec, parts=("test",))
         size = (len(data.train), spec.width(model.backbone), len(data.classes))
@@ -117,13 +119,20 @@ class Linear(Benchmark):
 
     def run(self, backbone: Backbone, data: Splits, context: Context) -> list[Result]:
         p = self.protocol
-        spec = p.taps.spec(context.model, p.pool)
+        spec = self._spec(context.model)
         if p.classifier:
             test = context.features(backbone, data, "test", spec)
             return self._released(data, context, test)
         train = context.features(backbone, data, "train", spec)
         test = context.features(backbone, data, "test", spec)
         return probe_results(self, data, context, "", train, test, p.probe, p.held_out)
+
+    def _spec(self, model: LoadedModel) -> FeatureSpec:
+        """The features that are read; a classifier trained with the weights reads its own."""
+        p = self.protocol
+        if p.classifier and model.reads:
+            return FeatureSpec(1, p.pool)
+        return p.taps.spec(model, p.pool)
 
     @inference
     def _released(self, data: Splits, context: Context, test: Features) -> list[Result]:
@@ -132,7 +141,7 @@ class Linear(Benchmark):
 
         layer, arch = context.model.classifier, context.model.card.arch
         assert layer is not None, "the protocol is planned for models with a classifier"
-        has, needs = (layer.in_features, layer.out_features), (test.x.shape[1], len(data.classes))
+        has, needs = _sizes(layer), (test.x.shape[1], len(data.classes))
         if has != needs:
             raise UserError(
                 f"the classifier reads {has[0]} features and tells {has[1]} classes apart, but "
@@ -145,6 +154,12 @@ class Linear(Benchmark):
 def probe_settings(prefix: str, probe: Probe) -> tuple[str, str]:
     """Return the settings of the rate chosen on the evaluated split and on held-out labels."""
     return f"{prefix}best of {len(probe.rates)} lr", f"{prefix}lr {CHOSEN}"
+
+
+def _sizes(classifier: nn.Module) -> tuple[int, int]:
+    """Features that a classifier reads, and classes that it tells apart."""
+    weights = [w for w in classifier.state_dict().values() if w.ndim == 2]
+    return weights[0].shape[1], weights[-1].shape[0]
 
 
 def probe_results(

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from sslbench.backbones.base import Backbone
 from sslbench.data.recognition import Recognition, RecognitionConfig
 from sslbench.errors import UserError
-from sslbench.method import Method, Progress, Start, ViewBatch, load_backbone_weights
+from sslbench.method import UNNORMED, Method, Progress, Start, ViewBatch, load_backbone_weights
 from sslbench.methods.mixing import Erasing, Mixing
 from sslbench.settings import Factor, Probability, Width, setting
 
@@ -56,6 +56,11 @@ class SupervisedConfig:
     def __post_init__(self) -> None:
         if self.mix_group % 2:
             raise ValueError(f"mix_group={self.mix_group} is odd, and images are mixed in pairs")
+        if self.token == "cls" and self.norm == "new":
+            raise ValueError(
+                "token='cls' is read behind the pretrained norm: set norm='pretrained', or "
+                "token='mean' for a new one"
+            )
 
     @property
     def mixes(self) -> bool:
@@ -192,3 +197,8 @@ class Supervised(Method):
 
     def classifier(self) -> nn.Module:
         return self.network.classifier
+
+    def reads(self) -> str:
+        if self.config.token == "cls":
+            return "cls"
+        return "mean" if self.config.norm == "pretrained" else UNNORMED

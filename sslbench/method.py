@@ -207,8 +207,12 @@ class Method(nn.Module):
         return None
 
     def classifier(self) -> nn.Module | None:
-        """What makes class scores (B, K) of the backbone's tokens, if it was trained to."""
+        """What makes class scores (B, K) of features (B, D), if the method has trained it."""
         return None
+
+    def reads(self) -> str:
+        """The pooling of the last block (`FeatureSpec.pool`) that `classifier` reads, else ""."""
+        return ""
 
     @classmethod
     def official_head(cls, tensors: Mapping[str, Tensor]) -> nn.Module | None:

@@ -18,6 +18,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import torch
+from torch import Tensor
+
 from sslbench import plugins
 from sslbench.backbones.build import build_backbone
 from sslbench.checkpoints.download import find, releases
@@ -79,10 +82,11 @@ def _run(path: Path, options: Mapping[str, str]) -> LoadedModel:
             f"{path} is of a run, which says itself what it is and how its inputs are normalised; "
             f"leave out ?{odd[0]}={options[odd[0]]}."
         )
-    recipe, card, tensors = read_run(path, plugins.METHODS)
+    group = _group(path)
+    recipe, card, tensors = read_run(path, group)
     check_arch(recipe.backbone.arch, options.get("arch"), path, "was asked for")
     model_card = _card(recipe, card, path)
-    method_class: type[Method] = plugins.load(plugins.METHODS, recipe.method_name)
+    method_class: type[Method] = plugins.load(group, recipe.method_name)
     masked = "backbone.mask_token" in tensors
     make = partial(build_backbone, recipe.backbone, masked, drop_path=0.0)
     backbone, head = fitted(make, part(tensors, "backbone."), str(path)), None
@@ -91,7 +95,7 @@ def _run(path: Path, options: Mapping[str, str]) -> LoadedModel:
         rebuild = partial(method_class, recipe.method, make_backbone, **needs)
         head = fitted(lambda: rebuild().head(), head_tensors, str(path))
     size = recipe.backbone.image_size
-    return LoadedModel(
+    model = LoadedModel(
         backbone,
         model_card,
         method_class.poolings,
@@ -99,6 +103,43 @@ def _run(path: Path, options: Mapping[str, str]) -> LoadedModel:
         recipe.data.mean,
         recipe.data.std,
         head,
+    )
+    if classifier := part(tensors, "classifier."):
+        return _with_classifier(model, recipe, method_class, classifier, str(path))
+    return model
+
+
+def _group(path: Path) -> str:
+    """The plugin group of a run's method, classifiers or methods."""
+    recipe = read_card(path).get("recipe")
+    method = recipe.get("method") if isinstance(recipe, Mapping) else None
+    name = method.get("name") if isinstance(method, Mapping) else None
+    known = isinstance(name, str) and name in plugins.available(plugins.CLASSIFIERS)
+    return plugins.CLASSIFIERS if known else plugins.METHODS
+
+
+def _with_classifier(
+    model: LoadedModel,
+    recipe: Recipe,
+    method_class: type[Method],
+    tensors: Mapping[str, Tensor],
+    source: str,
+) -> LoadedModel:
+    """`model` with the classifier that was trained with it, and its images as it was evaluated."""
+    make_backbone = partial(build_backbone, recipe.backbone)
+
+    def rebuild() -> Method:
+        return method_class(recipe.method, make_backbone)
+
+    with torch.device("meta"):
+        reads = rebuild().reads()
+    views = getattr(recipe.method, "views", None)
+    return replace(
+        model,
+        classifier=fitted(lambda: rebuild().classifier(), tensors, source),
+        reads=reads,
+        interpolation=getattr(views, "test_interpolation", model.interpolation),
+        crop_ratio=getattr(views, "test_crop_ratio", 0.0) or None,
     )
 
 
@@ -116,7 +157,7 @@ def _card(recipe: Recipe, card: Mapping[str, Any], path: Path) -> ModelCard:
             f"the card in {path} says {wrong[0]}={card[wrong[0]]!r}, which no run has; export the "
             "run again."
         )
-    identity = run_identity(recipe, card, plugins.METHODS)
+    identity = run_identity(recipe, card, _group(path))
     return ModelCard(
         sha256=card["sha256"],
         method=recipe.method_name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from PIL import Image
@@ -41,8 +42,10 @@ class LoadedModel:
 
     poolings: features that its method is evaluated by; image_size: side of its images in pixels;
     mean, std: of inputs in [0, 1]; head: its projection head. source: the source that was loaded,
-    absolute where it is a path; it stays on this machine. classifier: a linear layer released with
-    these weights, where one was given. report: of weights that others made.
+    absolute where it is a path; it stays on this machine. classifier: features -> class scores,
+    released with these weights, where it was given, or trained with them; reads: the pooling of the
+    last block that one trained with them is for. interpolation, crop_ratio: of test images, where
+    they are not the usual ones. report: of weights that others made.
     """
 
     backbone: Backbone
@@ -53,7 +56,10 @@ class LoadedModel:
     std: tuple[float, ...] = IMAGENET_STD
     head: nn.Module | None = None
     source: str = ""
-    classifier: nn.Linear | None = None
+    classifier: nn.Module | None = None
+    reads: str = ""
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    crop_ratio: float | None = None
     report: Report | None = None
 
     @property
@@ -61,9 +67,11 @@ class LoadedModel:
         """PIL image -> float32 (3, S, S) as this model is evaluated on photographs.
 
         The shorter side becomes S / 0.875, bicubic, then the centre is cropped: Resize(256) and
-        CenterCrop(224) for 224 pixels. S is `image_size`, mean and std are the model's own.
+        CenterCrop(224) for 224 pixels. S is `image_size`; mean and std are the model's own, and so
+        is anything else that it was fine-tuned for.
         """
-        return ModelTransform(self.image_size, CROP_RATIO, tuple(self.mean), tuple(self.std))
+        ratio, statistics = self.crop_ratio or CROP_RATIO, (tuple(self.mean), tuple(self.std))
+        return ModelTransform(self.image_size, ratio, *statistics, self.interpolation)
 
     @torch.no_grad()
     def __call__(self, images: Tensor | Image.Image | Sequence[Image.Image]) -> Tokens:

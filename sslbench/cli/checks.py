@@ -40,7 +40,7 @@ def check_evaluation(
         if folder and folder != "shapes" and not expanded(folder).is_dir():
             place = printable(expanded(folder).absolute())
             raise UserError(f"The folder {place} does not exist, nor is it 'shapes'; name another.")
-    if classifier is not None and not expanded(classifier).is_file():
+    if classifier is not None and not expanded(classifier).exists():
         raise UserError(
             f"the classifier {classifier} does not exist; give the file of its weights."
         )

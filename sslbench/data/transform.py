@@ -28,6 +28,10 @@ class Viewer(Protocol):
     def mean(self) -> tuple[float, ...]: ...
     @property
     def std(self) -> tuple[float, ...]: ...
+    @property
+    def interpolation(self) -> Literal["bicubic", "bilinear"]: ...
+    @property
+    def crop_ratio(self) -> float | None: ...
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,9 @@ class EvalTransform:
     @classmethod
     def of(cls, model: Viewer, dataset: ImageDataset) -> EvalTransform:
         """How the images of `dataset` are shown to `model`."""
-        return cls(model.image_size, dataset.crop_ratio, tuple(model.mean), tuple(model.std))
+        ratio = model.crop_ratio or dataset.crop_ratio
+        statistics = (tuple(model.mean), tuple(model.std))
+        return cls(model.image_size, ratio, *statistics, model.interpolation)
 
     def __call__(self, image: Image.Image) -> Tensor:
         """PIL RGB -> uint8 (3, size, size)."""

@@ -145,7 +145,9 @@ class EvalContext:
             model_input["backbone"] = config.reading
         if isinstance(data, Splits):
             model_input["image_size"] = self.model.image_size
-            model_input["crop_ratio"] = data.test.crop_ratio
+            model_input["crop_ratio"] = self.model.crop_ratio or data.test.crop_ratio
+            if self.model.interpolation != "bicubic":
+                model_input["interpolation"] = self.model.interpolation
         return json.loads(json.dumps({**asdict(benchmark.protocol), **model_input}))
 
     def _key(self, data: Splits, part: str, norm: bool) -> dict[str, Any]:

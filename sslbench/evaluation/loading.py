@@ -6,8 +6,10 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from sslbench.checkpoints.classifier import read_classifier
+from sslbench.checkpoints.files import is_safetensors
 from sslbench.checkpoints.floors import PIXELS, random_source
 from sslbench.checkpoints.load import LoadedModel, load_backbone
 from sslbench.checkpoints.sources import named
@@ -37,7 +39,7 @@ def load_models(
 ) -> tuple[dict[str, LoadedModel], list[LeftOut]]:
     """The models of `sources` ([NAME=]PLACE), and those that could not be loaded, with the reason.
 
-    classifier: a linear layer released with the weights of the only source. Raises UserError if
+    classifier: a linear layer released with the weights of the only source, or a fine-tuned run. Raises UserError if
     no model can be loaded.
     """
     if classifier is not None and len(sources) != 1:
@@ -45,13 +47,13 @@ def load_models(
             f"--classifier {classifier} belongs to one model, not to {len(sources)}; name that one "
             "with --model."
         )
-    layer = read_classifier(classifier) if classifier else None
+    released = _read(classifier) if classifier else {}
     models, broken = {}, list[LeftOut]()
     for source in sources:
         try:
             source = with_weights(source)
             label, place = named(source)
-            models[source] = replace(load_backbone(place, label), classifier=layer)
+            models[source] = replace(load_backbone(place, label), **released)
         except UserError as error:
             broken.append(
                 LeftOut(f"every evaluation of {printable(source)}", sentence(error), True)
@@ -59,6 +61,20 @@ def load_models(
     if not models and broken:
         raise UserError("; ".join(dict.fromkeys(one.why for one in broken)) + ".")
     return models, broken
+
+
+def _read(classifier: Path) -> dict[str, Any]:
+    """The fields of a model that hold a classifier, read from its file or a fine-tuned run."""
+    path = expanded(classifier)
+    if not (path.is_dir() or is_safetensors(path)):
+        return {"classifier": read_classifier(path)}
+    model = load_backbone(path)
+    if model.classifier is None:
+        raise UserError(
+            f"--classifier {printable(classifier)} is no fine-tuned run and has no classifier; "
+            "give one, or the file released for linear evaluation."
+        )
+    return {"classifier": model.classifier, "reads": model.reads}
 
 
 def with_floors(models: Sequence[LoadedModel]) -> list[LoadedModel]:
