@@ -19,9 +19,7 @@ from torch import Tensor, nn
 
 from sslbench.backbones.base import Backbone
 from sslbench.backbones.config import UNNORMED as UNNORMED
-from sslbench.errors import UserError
 
-MASK = "mask_token"
 Order = Literal["blockwise", "interleaved"]
 
 
@@ -91,21 +89,6 @@ class Sample:
 
     crops: Mapping[str, np.ndarray]
     masks: Mapping[str, np.ndarray] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Start:
-    """Pretrained weights that a training starts from, under our names.
-
-    backbone: of the network that is evaluated, fitted to the recipe's; head: its projection head,
-    where the source has one; others: part of the method -> its tensors, of a full checkpoint;
-    method: that made them.
-    """
-
-    backbone: Mapping[str, Tensor]
-    head: nn.Module | None = None
-    others: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
-    method: str = ""
 
 
 class Views(Protocol):
@@ -190,14 +173,6 @@ class Method(nn.Module):
     def discard(self) -> None:
         """Drops what the micro-batches of a skipped step have accumulated, e.g. in a centre."""
 
-    def start_from(self, start: Start) -> list[str]:
-        """Loads pretrained weights in the place of fresh ones; sentences on what is kept and new.
-
-        By default the exported backbone's.
-        """
-        load_backbone_weights(self.backbone(), start.backbone)
-        return ["the backbone is that of the source"]
-
     def backbone(self) -> nn.Module:
         """What is exported and evaluated."""
         raise NotImplementedError
@@ -229,20 +204,3 @@ class Method(nn.Module):
         bound means that nothing is learnt.
         """
         return {}
-
-
-def load_backbone_weights(backbone: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Loads `tensors` into a backbone; a mask token that one of both lacks is dropped, or fresh.
-
-    Raises UserError where anything else does not fit.
-    """
-    own = backbone.state_dict()
-    given = {name: tensor for name, tensor in tensors.items() if name != MASK or MASK in own}
-    if MASK in own and MASK in given and own[MASK].numel() == given[MASK].numel():
-        given[MASK] = given[MASK].reshape(own[MASK].shape)
-    given = {MASK: own[MASK], **given} if MASK in own else given
-    try:
-        backbone.load_state_dict(given)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"the weights to start from do not fit the backbone: {reason}.") from error

@@ -39,8 +39,8 @@ def load_models(
 ) -> tuple[dict[str, LoadedModel], list[LeftOut]]:
     """The models of `sources` ([NAME=]PLACE), and those that could not be loaded, with the reason.
 
-    classifier: a linear layer released with the weights of the only source, or a fine-tuned run. Raises UserError if
-    no model can be loaded.
+    classifier: a linear layer released with the weights of the only source, or a fine-tuned run.
+    Raises UserError if no model can be loaded.
     """
     if classifier is not None and len(sources) != 1:
         raise UserError(

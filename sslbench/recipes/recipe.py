@@ -144,16 +144,6 @@ class RunConfig:
 
 
 @dataclass(frozen=True)
-class InitConfig:
-    """What a training starts from; fresh weights where `source` is empty."""
-
-    source: Annotated[str, setting("weights to start from, as of `evaluate --model`")] = ""
-    heads: Annotated[
-        Literal["keep", "new"], setting("whether projection heads are those of the source")
-    ] = "keep"
-
-
-@dataclass(frozen=True)
 class About:
     """Information about a recipe, for readers; it decides nothing.
 
@@ -199,7 +189,6 @@ class Recipe:
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     run: RunConfig = field(default_factory=RunConfig)
-    init: InitConfig = field(default_factory=InitConfig)
     needs: dict[str, str] = field(default_factory=dict)
     about: About = field(default_factory=About)
     budget: Budget = field(default_factory=Budget)

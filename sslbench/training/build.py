@@ -10,7 +10,6 @@ from torch import nn
 from sslbench import plugins
 from sslbench.backbones.build import build_backbone
 from sslbench.checkpoints.modules import load_module
-from sslbench.checkpoints.start import read_start
 from sslbench.data.rng import fitting
 from sslbench.errors import UserError
 from sslbench.method import Method
@@ -30,13 +29,6 @@ def build_method(recipe: Recipe, group: str = plugins.METHODS, device: str = "cp
             return method_class(recipe.method, partial(build_backbone, recipe.backbone), **needs)
     except ValueError as error:
         raise UserError(f"recipe {recipe.name!r} cannot be built: {error}.") from error
-
-
-def start_from_weights(method: Method, recipe: Recipe) -> list[str]:
-    """Loads what `recipe.init` names, if it names anything; sentences on what is kept and new."""
-    if not recipe.init.source:
-        return []
-    return method.start_from(read_start(recipe.init.source, recipe.backbone))
 
 
 def load_needs(recipe: Recipe, method: type[Method]) -> dict[str, nn.Module]:

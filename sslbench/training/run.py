@@ -21,7 +21,7 @@ from sslbench.recipes.recipe import Recipe
 from sslbench.storage import checkpoint, files, layout, weights
 from sslbench.system.distributed import World, barrier
 from sslbench.system.machine import limit_threads, usable_cores
-from sslbench.training.build import build_method, load_needs, start_from_weights
+from sslbench.training.build import build_method, load_needs
 from sslbench.training.data import open_training
 from sslbench.training.export import Trained
 from sslbench.training.optim import make_optimizer
@@ -44,7 +44,6 @@ class Run:
     total_steps: int
     steps_per_epoch: int
     needs: Mapping[str, str] = field(default_factory=dict)  # name -> hash of the frozen weights
-    started: tuple[str, ...] = ()  # sentences on the weights that it starts from
 
     def progress(self, step: int) -> Progress:
         return Progress(step, self.total_steps, self.steps_per_epoch)
@@ -73,9 +72,7 @@ def set_up(
     limit_threads(recipe.run.threads)
     dataset = open_training(recipe.data, dataset)
     total_steps, steps_per_epoch = length(recipe, len(dataset))
-    method = build_method(recipe, group)
-    started = [] if resume else start_from_weights(method, recipe)
-    method = method.to(world.device)
+    method = build_method(recipe, group).to(world.device)
     return Run(
         recipe,
         out,
@@ -90,7 +87,6 @@ def set_up(
             name: weights.weights_sha256(module.state_dict())
             for name, module in load_needs(recipe, type(method)).items()
         },
-        tuple(started),
     )
 
 

@@ -65,7 +65,7 @@ def pretrain(
         with worker_deaths(run), log:
             if resume:
                 log.say(f"resuming after step {start} of {run.total_steps}")
-            for sentence in filter(None, (*run.started, online.sentence())):
+            if sentence := online.sentence():
                 log.say(sentence)
             journal = Journal(run, loader, online, log, start)
             train(run, journal.batches(), range(start, run.total_steps), journal)
