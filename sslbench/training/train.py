@@ -41,7 +41,7 @@ def pretrain(
 
     Raises UserError for a recipe that cannot run and RunError when the run breaks.
     """
-    run = set_up(recipe, out, world, group)
+    run = set_up(recipe, out, world, group, resume)
     if resume and world.main:
         files.remove_leftovers(out)
     online = watch(run.method, recipe, run.dataset, world.main)  # while weights are untrained
@@ -55,6 +55,8 @@ def pretrain(
         with worker_deaths(run), log:
             if resume:
                 log.say(f"resuming after step {start} of {run.total_steps}")
+            for note in run.notes:
+                log.say(f"{note}.")
             if online.probe:
                 log.say(online.sentence())
             journal = Journal(run, loader, online, log, start)
