@@ -24,7 +24,7 @@ from sslbench.backbones.vit import VisionTransformer
 from sslbench.data.masks import CountMaskConfig
 from sslbench.data.views import TokenizerCrop, TokenizerCropConfig
 from sslbench.errors import UserError
-from sslbench.method import Method, Progress, ViewBatch
+from sslbench.method import Method, Progress, Start, ViewBatch
 from sslbench.tokenizer import Tokenizer
 
 
@@ -107,6 +107,15 @@ class BEiT(Method):
         loss = F.cross_entropy(logits, targets)
         accuracy = (logits.argmax(-1) == targets).float().mean()
         return {"loss": loss, "masked_accuracy": accuracy.detach(), "masked": mask.float().mean()}
+
+    def start_from(self, start: Start) -> list[str]:
+        """The classifier of codes too, where it is kept and has the tokenizer's number of codes."""
+        notes, tensors = super().start_from(start), start.others.get("lm_head", {})
+        wanted = self.lm_head.state_dict()
+        if {k: v.shape for k, v in tensors.items()} != {k: v.shape for k, v in wanted.items()}:
+            return [*notes, "the classifier of codes is new"]
+        self.lm_head.load_state_dict(tensors)
+        return [*notes, "the classifier of codes is that of the source"]
 
     def backbone(self) -> nn.Module:
         return self.student

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from sslbench.backbones.base import Backbone
 from sslbench.data.views import MultiCrop, MultiCropConfig
-from sslbench.method import Method, Progress
+from sslbench.errors import UserError
+from sslbench.method import Method, Progress, Start, fill
 from sslbench.methods.heads import ProjectionHead, official_head
 from sslbench.methods.losses import Centre, cosine, temperature
 from sslbench.settings import Epochs, Temperature, Width, setting
@@ -117,6 +118,30 @@ class SelfDistillation(Method):
     def _centres(self) -> Iterator[Centre]:
         return (module for module in self.children() if isinstance(module, Centre))
 
+    def start_from(self, start: Start) -> list[str]:
+        """Student and teacher as a full checkpoint has them, else both from the one network.
+
+        So it is with heads and centres, if they are kept; UserError where a head does not fit.
+        """
+        student = start.others.get("student.backbone", start.backbone)
+        notes = fill(self.student["backbone"], student) + fill(
+            self.teacher["backbone"], start.backbone
+        )
+        notes = list(dict.fromkeys(notes))
+        if start.head is None:
+            return [*notes, "the projection heads and centres are new"]
+        for network in ("student", "teacher"):
+            tensors = start.others.get(f"{network}.head", start.head.state_dict())
+            load_head(self.get_submodule(f"{network}.head"), tensors)
+        for name, centre in self.named_children():
+            if not isinstance(centre, Centre):
+                continue
+            if name in start.others:
+                centre.load_state_dict(start.others[name])
+            else:
+                notes.append(f"the {name.replace('_', ' ')} is new")
+        return [*notes, "the projection heads are those of the source"]
+
     def backbone(self) -> nn.Module:
         return self.teacher["backbone"]
 
@@ -126,6 +151,20 @@ class SelfDistillation(Method):
     @classmethod
     def official_head(cls, tensors: Mapping[str, Tensor]) -> nn.Module | None:
         return official_head(tensors)
+
+
+def load_head(head: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Loads a projection head to start from; UserError where it does not fit."""
+    try:
+        head.load_state_dict(tensors)
+    except RuntimeError as error:
+        wanted = head.state_dict()
+        shapes = [tuple(t["last_layer.weight_v"].shape) for t in (tensors, wanted)]
+        raise UserError(
+            f"the projection head of the weights to start from (prototypes {shapes[0]}) does not "
+            f"fit the recipe's ({shapes[1]}); set init.heads=new, or method.out_dim, hidden_dim "
+            "and bottleneck_dim as that head has them."
+        ) from error
 
 
 def make_teacher(student: nn.Module, teacher: nn.Module) -> nn.Module:

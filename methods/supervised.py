@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from sslbench.backbones.base import Backbone
 from sslbench.data.recognition import Recognition, RecognitionConfig
 from sslbench.errors import UserError
-from sslbench.method import UNNORMED, Method, Progress, Start, ViewBatch, load_backbone_weights
+from sslbench.method import UNNORMED, Method, Progress, Start, ViewBatch, fill
 from sslbench.methods.mixing import Erasing, Mixing
 from sslbench.settings import Factor, Probability, Width, setting
 
@@ -175,7 +175,7 @@ class Supervised(Method):
 
     def start_from(self, start: Start) -> list[str]:
         """Loads the backbone and, where it is used, the first layer of its projection head."""
-        load_backbone_weights(self.network.backbone, start.backbone)
+        notes = fill(self.network.backbone, start.backbone)
         kept = ["the backbone"]
         layer = self.network.classifier.projection
         if layer is not None:
@@ -190,7 +190,7 @@ class Supervised(Method):
             kept.append("the first layer of the projection head")
         if self.average is not None:
             self.average.load_state_dict(self.network.state_dict())
-        return [f"{' and '.join(kept)} of the source; the classifier is new"]
+        return [f"{' and '.join(kept)} of the source; the classifier is new", *notes]
 
     def backbone(self) -> nn.Module:
         return self.network.backbone

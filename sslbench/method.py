@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from sslbench.backbones.base import Backbone
 from sslbench.backbones.config import UNNORMED as UNNORMED
+from sslbench.backbones.resize import fill as fill
 
 Order = Literal["blockwise", "interleaved"]
 
@@ -95,6 +96,25 @@ class Views(Protocol):
     """Turns one image into the views of a method; must be picklable and free of global state."""
 
     def __call__(self, image: Image.Image, rng: np.random.Generator, epoch: int) -> Sample: ...
+
+
+@dataclass(frozen=True)
+class Start:
+    """Weights that a method starts from instead of fresh ones.
+
+    backbone: of the evaluated network, fitted to the recipe's backbone; head: its projection head,
+    if there is one; others: further parts that the source has, by the names of `PARTS`;
+    method: what trained them, "unknown" if nobody says.
+    """
+
+    backbone: Mapping[str, Tensor]
+    head: nn.Module | None = None
+    others: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    method: str = "unknown"
+
+
+# of `Start.others`; the names are those of the submodules of a method that has them
+PARTS = ("student.backbone", "student.head", "teacher.head", "centre", "patch_centre", "lm_head")
 
 
 class Method(nn.Module):
@@ -176,6 +196,16 @@ class Method(nn.Module):
     def backbone(self) -> nn.Module:
         """What is exported and evaluated."""
         raise NotImplementedError
+
+    def start_from(self, start: Start) -> list[str]:
+        """Loads weights to start from; sentences, without full stop, on what is kept and new.
+
+        Here every backbone of the method gets those of the evaluated network, and all else stays
+        fresh. Raises UserError for weights that do not fit.
+        """
+        backbones = (module for module in self.modules() if isinstance(module, Backbone))
+        notes = [note for backbone in backbones for note in fill(backbone, start.backbone)]
+        return list(dict.fromkeys(notes))
 
     def head(self) -> nn.Module | None:
         """A (B, D) [CLS] -> (B, K) head whose arg-max is a cluster assignment, if there is one."""

@@ -23,7 +23,9 @@ class ModelCard:
     settings: those that differ from the installed config called `recipe`, or from the defaults
     where no such config is installed; data_fingerprint: of the pretraining data's content;
     identified: how method, data and epochs are known, one of `IDENTIFIED`; file_sha256: of the
-    file, as `sha256sum` prints it; label: the name that the user gave it.
+    file, as `sha256sum` prints it; label: the name that the user gave it. started_from: the
+    weights that training started from (name, sha256, method, recipe, recipe_digest, steps), {} if
+    fresh.
     """
 
     sha256: str
@@ -43,6 +45,7 @@ class ModelCard:
     identified: str = ""
     file_sha256: str = ""
     label: str = ""
+    started_from: dict[str, Any] = field(default_factory=dict)
 
 
 # How a card knows what its weights are: a run's own card, the SHA-256 of a released file, the

@@ -151,7 +151,9 @@ def _card(recipe: Recipe, card: Mapping[str, Any], path: Path) -> ModelCard:
     counts = {name: number(card.get(name, 0.0)) for name in numbers}
     wrong = [name for name, value in counts.items() if value is None or value < 0]
     wrong += [name for name in ("sha256", "data") if not isinstance(card[name], str)]
-    wrong += [name for name in ("needs",) if not isinstance(card.get(name, {}), Mapping)]
+    wrong += [
+        name for name in ("needs", "started_from") if not isinstance(card.get(name, {}), Mapping)
+    ]
     if wrong:
         raise UserError(
             f"the card in {path} says {wrong[0]}={card[wrong[0]]!r}, which no run has; export the "
@@ -173,4 +175,5 @@ def _card(recipe: Recipe, card: Mapping[str, Any], path: Path) -> ModelCard:
         settings=identity.settings,
         data_fingerprint=card.get("data_fingerprint", ""),
         identified="run",
+        started_from=dict(card.get("started_from", {})),
     )

@@ -25,7 +25,7 @@ from sslbench.checkpoints.runs import fitted, part, read_card, read_run, weights
 from sslbench.data.contents import content_hashes
 from sslbench.errors import UserError
 from sslbench.method import Method
-from sslbench.recipes.identity import RecipeIdentity, identify
+from sslbench.recipes.identity import START, RecipeIdentity, identify
 from sslbench.recipes.load import recipe_from_dict
 from sslbench.recipes.recipe import DataConfig, Recipe
 from sslbench.storage.home import expanded
@@ -84,7 +84,20 @@ def run_identity(recipe: Recipe, card: Mapping[str, Any], group: str) -> RecipeI
     needs = card.get("needs") or {
         name: needed_identity(path, plugins.group_of(name)) for name, path in recipe.needs.items()
     }
+    if start := card.get("started_from"):
+        needs = {**needs, START: start_identity(start)}
     return identify(recipe, card.get("data_fingerprint", ""), needs, group)
+
+
+def start_identity(started_from: Mapping[str, Any]) -> str:
+    """What the weights that a run started from are: digest and steps of a run, else their hash.
+
+    So runs that started from runs of several seeds are repetitions.
+    """
+    recipe_digest = started_from.get("recipe_digest")
+    if recipe_digest:
+        return f"{recipe_digest} at {started_from.get('steps')}"
+    return str(started_from.get("sha256"))
 
 
 def read_published(files: Sequence[Path], group: str) -> tuple[str, Any, nn.Module]:

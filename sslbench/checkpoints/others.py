@@ -56,7 +56,7 @@ def read_others(path: Path, options: Mapping[str, str]) -> LoadedModel:
     Raises UserError if it holds none, or not what the options say.
     """
     settings = settings_beside(path) if path.name in MAIN else Settings()
-    container, converted = _open(path)
+    container, converted = opened(path)
     identified = identify(path, file_sha256(path), options.get("as"))
     if converted and identified.by == "file name":
         identified = Identified(None, "")  # its card says what it is
@@ -127,7 +127,7 @@ def _check_archs(arch: str, wanted: str | None, identified: Identified, path: Pa
         check_arch(arch, identified.release.arch, path, by)
 
 
-def _open(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
+def opened(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
     """What a file holds, and what `convert` wrote about it, {} if it is no file of `convert`."""
     if is_index(path):
         return read_shards(path), {}

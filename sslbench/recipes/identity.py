@@ -17,11 +17,22 @@ from sslbench.recipes.recipe import Recipe
 from sslbench.result import digest
 
 # Sections and settings that must not change the weights, or that are identified otherwise: data by
-# its content, needed modules by what they are, a budget by the settings made of it.
-INDIFFERENT = ("about", "budget", "run", "name", "needs", "data.source", "train.seed")
+# its content, needed modules and the weights to start from by what they are (see `identify`), a
+# budget by the settings made of it.
+INDIFFERENT = (
+    "about",
+    "budget",
+    "run",
+    "name",
+    "needs",
+    "data.source",
+    "train.seed",
+    "init.source",
+)
 # What may change between a run's first step and its last: intervals, where things are, and what has
 # become of plain settings.
-MOVABLE = ("run", "needs", "data.source", "budget")
+MOVABLE = ("run", "needs", "data.source", "budget", "init.source")
+START = "init"  # among the needs of `identify`: the weights that a run started from
 # Settings added since the first published digests -> the value that means "as before". A digest
 # leaves them out there, so that recipes of before keep theirs.
 ADDED = {
@@ -31,7 +42,6 @@ ADDED = {
     "train.repeats": 1,
     "data.share": 1.0,
     "data.held_out": 0.0,
-    "init.source": "",
     "init.heads": "keep",
 }
 
@@ -52,6 +62,7 @@ def identify(
     data_fingerprint: content of its data; needs: name of each module it was given -> the digest of
     that module's recipe, or the hash of its weights. Either is "" if unknown; then the source
     written in the recipe counts instead, so that two unknown things are not taken to be equal.
+    Among them, under `START`, are the weights that the run started from, if there are any.
     group: of plugins.
     """
     parts = {
@@ -107,6 +118,8 @@ def _settings_but(left_out: Sequence[str], recipe: Recipe) -> dict[str, Any]:
     """Flat settings as JSON returns them, without some names and sections."""
     flat = _flat(json.loads(json.dumps(replace(recipe, needs={}).to_dict())))
     sections = tuple(f"{name}." for name in left_out)
+    if not recipe.init.source:  # says nothing, and older versions did not know it
+        flat = {name: value for name, value in flat.items() if not name.startswith("init.")}
     return {n: v for n, v in flat.items() if n not in left_out and not n.startswith(sections)}
 
 

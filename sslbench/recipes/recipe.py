@@ -1,7 +1,7 @@
 """The sections of a recipe: every setting with its meaning and bounds.
 
-`method`, `backbone`, `data`, `optim` and `train` decide the result; `run` must not; `needs` names
-the frozen modules a method is given; `about` is for readers.
+`method`, `backbone`, `data`, `optim`, `train` and `init` decide the result; `run` must not; `needs`
+names the frozen modules a method is given; `about` is for readers.
 """
 
 from __future__ import annotations
@@ -174,6 +174,22 @@ class Budget:
     gpu: Annotated[tuple[str, ...], setting("changes as of --set where there is a GPU")] = ()
 
 
+@dataclass(frozen=True)
+class InitConfig:
+    """Weights that training starts from instead of fresh ones.
+
+    heads "keep" also takes projection heads, centres and BEiT's classifier of codes, where the
+    source has them.
+    """
+
+    source: Annotated[
+        str, setting("weights to start from, as of `evaluate --model`; empty: fresh weights")
+    ] = ""
+    heads: Annotated[
+        Literal["keep", "new"], setting("whether the source's heads are kept or made anew")
+    ] = "keep"
+
+
 TRAINED = "train:"  # of a needed module's source: to be trained first, on the same data, as named
 
 
@@ -192,6 +208,7 @@ class Recipe:
     needs: dict[str, str] = field(default_factory=dict)
     about: About = field(default_factory=About)
     budget: Budget = field(default_factory=Budget)
+    init: InitConfig = field(default_factory=InitConfig)
 
     def to_train_first(self) -> dict[str, str]:
         """Kind of each module that is trained before the run -> the config that does it."""
@@ -206,10 +223,5 @@ class Recipe:
 
 
 SECTIONS = {"backbone": BackboneConfig, "data": DataConfig, "optim": OptimConfig}
-SECTIONS |= {
-    "init": InitConfig,
-    "train": TrainConfig,
-    "run": RunConfig,
-    "about": About,
-    "budget": Budget,
-}
+SECTIONS |= {"train": TrainConfig, "run": RunConfig, "about": About, "budget": Budget}
+SECTIONS |= {"init": InitConfig}

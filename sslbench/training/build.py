@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,6 +11,7 @@ from torch import nn
 from sslbench import plugins
 from sslbench.backbones.build import build_backbone
 from sslbench.checkpoints.modules import load_module
+from sslbench.checkpoints.starting import read_start
 from sslbench.data.rng import fitting
 from sslbench.errors import UserError
 from sslbench.method import Method
@@ -29,6 +31,19 @@ def build_method(recipe: Recipe, group: str = plugins.METHODS, device: str = "cp
             return method_class(recipe.method, partial(build_backbone, recipe.backbone), **needs)
     except ValueError as error:
         raise UserError(f"recipe {recipe.name!r} cannot be built: {error}.") from error
+
+
+def start_method(method: Method, recipe: Recipe) -> tuple[dict[str, Any], list[str]]:
+    """Loads the weights that `recipe` starts from into `method`, if it names any.
+
+    Returns what records say of them (`StartWeights.record`) and sentences on what is kept and what
+    is new; both empty for fresh weights. Raises UserError for weights that do not fit.
+    """
+    if not recipe.init.source:
+        return {}, []
+    weights = read_start(recipe.init.source)
+    notes = method.start_from(weights.fitted(recipe.backbone, recipe.init.heads == "keep"))
+    return weights.record, [f"starts from {recipe.init.source}", *notes]
 
 
 def load_needs(recipe: Recipe, method: type[Method]) -> dict[str, nn.Module]:

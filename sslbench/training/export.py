@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,11 @@ PARTS = ("step", "method")
 
 @dataclass(frozen=True)
 class Trained:
-    """A method after `steps` steps; data: name and fingerprint of what it was trained on."""
+    """A method after `steps` steps.
+
+    data: name and fingerprint of what it was trained on; started_from: what records say of the
+    weights that it started from.
+    """
 
     recipe: Recipe
     method: Method
@@ -29,6 +34,7 @@ class Trained:
     steps_per_epoch: int
     data: str
     data_fingerprint: str
+    started_from: Mapping[str, Any] = field(default_factory=dict)
 
 
 def export(trained: Trained, path: Path) -> None:
@@ -47,7 +53,9 @@ def card(trained: Trained) -> dict[str, Any]:
     recipe, method = trained.recipe, trained.method
     epochs = trained.steps / trained.steps_per_epoch
     seen = method.image_tokens(recipe.method, recipe.backbone.stride)
+    start = {"started_from": dict(trained.started_from)} if trained.started_from else {}
     return {
+        **start,
         "recipe": recipe.to_dict(),
         "data": trained.data,
         "data_fingerprint": trained.data_fingerprint,
@@ -99,6 +107,7 @@ def export_run(folder: Path, path: Path | None = None) -> Path:
             state["steps_per_epoch"],
             state["data"],
             state["content"],
+            state.get("started_from", {}),
         ),
         path,
     )

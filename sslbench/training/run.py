@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,7 +22,7 @@ from sslbench.recipes.recipe import Recipe
 from sslbench.storage import checkpoint, files, layout, weights
 from sslbench.system.distributed import World, barrier
 from sslbench.system.machine import limit_threads, usable_cores
-from sslbench.training.build import build_method, load_needs
+from sslbench.training.build import build_method, load_needs, start_method
 from sslbench.training.data import open_training
 from sslbench.training.export import Trained
 from sslbench.training.optim import make_optimizer
@@ -44,6 +45,8 @@ class Run:
     total_steps: int
     steps_per_epoch: int
     needs: Mapping[str, str] = field(default_factory=dict)  # name -> hash of the frozen weights
+    started_from: dict[str, Any] = field(default_factory=dict)  # what records say of the start
+    notes: Sequence[str] = ()  # on what of the start is kept and what is new
 
     def progress(self, step: int) -> Progress:
         return Progress(step, self.total_steps, self.steps_per_epoch)
@@ -52,7 +55,13 @@ class Run:
         """The method after `steps` steps, as it is exported."""
         data = self.dataset
         return Trained(
-            self.recipe, self.method, steps, self.steps_per_epoch, data.name, data.fingerprint
+            self.recipe,
+            self.method,
+            steps,
+            self.steps_per_epoch,
+            data.name,
+            data.fingerprint,
+            self.started_from,
         )
 
 
@@ -64,15 +73,18 @@ def set_up(
     dataset: ImageDataset | None = None,
     resume: bool = False,
 ) -> Run:
-    """Everything that a run needs in memory; reads no files but the data and what it starts from.
+    """Everything that a run needs in memory; reads the data, and the weights to start from.
 
-    dataset: instead of the whole one that the recipe names. resume: weights are loaded afterwards.
+    dataset: instead of the whole one that the recipe names. resume: the run's own checkpoint holds
+    its weights, so those it started from are not read.
     """
     check_installed(recipe.run.tracker)
     limit_threads(recipe.run.threads)
     dataset = open_training(recipe.data, dataset)
     total_steps, steps_per_epoch = length(recipe, len(dataset))
-    method = build_method(recipe, group).to(world.device)
+    method = build_method(recipe, group)
+    started_from, notes = ({}, []) if resume else start_method(method, recipe)
+    method = method.to(world.device)
     return Run(
         recipe,
         out,
@@ -87,6 +99,8 @@ def set_up(
             name: weights.weights_sha256(module.state_dict())
             for name, module in load_needs(recipe, type(method)).items()
         },
+        started_from,
+        notes,
     )
 
 
@@ -184,6 +198,7 @@ def save(run: Run, step: int) -> None:
         "data": run.dataset.name,
         "steps_per_epoch": run.steps_per_epoch,
         "needs": run.needs,
+        "started_from": run.started_from,
     }
     checkpoint.save_state(run.out, state, kept_settings(run.recipe))
 
@@ -205,5 +220,6 @@ def restore(run: Run) -> int:
                 f"{run.out} was trained with another {name} than {run.recipe.needs[name]!r} is "
                 f"now; name that one with --set needs.{name}=PLACE or start a new run."
             )
+    run.started_from.update(state.get("started_from", {}))
     checkpoint.fill(run.out, state, {"method": run.method, "optimizer": run.optimizer})
     return int(state["step"])

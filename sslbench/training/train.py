@@ -65,6 +65,8 @@ def pretrain(
         with worker_deaths(run), log:
             if resume:
                 log.say(f"resuming after step {start} of {run.total_steps}")
+            for note in run.notes:
+                log.say(f"{note}.")
             if sentence := online.sentence():
                 log.say(sentence)
             journal = Journal(run, loader, online, log, start)
