@@ -71,10 +71,9 @@ def learning_rate(progress: Progress, optim: OptimConfig, peak: float) -> float:
 def _layer_rates(method: nn.Module, decay: float) -> dict[str, LayerRate]:
     try:
         return layer_rates(method, decay)
-    except LookupError as error:
+    except (LookupError, NotImplementedError) as error:
         raise UserError(
-            f"optim.layer_decay={decay:g} needs one backbone that trains, but there is {error}; "
-            "set optim.layer_decay=1."
+            f"optim.layer_decay={decay:g} cannot be used: {error}; set optim.layer_decay=1."
         ) from error
 
 

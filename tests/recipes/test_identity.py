@@ -61,6 +61,15 @@ def test_settings_added_later_leave_the_digests_of_before(config: str, digest: s
     assert digest_of(config=config) == digest
 
 
+def test_the_value_that_means_as_before_is_the_default() -> None:
+    """Otherwise a recipe that does not name the setting would not keep its digest."""
+    sections = load_recipe("shapes/ibot").to_dict()
+    names = [name.split(".") for name in ADDED]
+    values = {f"{s}.{key}": sections[s][key] for s, key in names if key in sections.get(s, {})}
+    assert len(values) >= 3
+    assert values.items() <= ADDED.items()
+
+
 @pytest.mark.parametrize(
     "change", ["optim.layer_decay=0.75", "optim.warmup_lr=1e-6", "optim.schedule=epoch"]
 )

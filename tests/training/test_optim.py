@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from sslbench.backbones.base import Backbone
 from sslbench.errors import UserError
 from sslbench.method import Progress
 from sslbench.recipes.recipe import OptimConfig, TrainConfig
@@ -138,11 +139,27 @@ def test_without_layer_decay_the_state_is_that_of_older_checkpoints():
     assert all(group.keys() == plain.state_dict()["param_groups"][0].keys() for group in groups)
 
 
-def test_layer_decay_needs_a_backbone():
-    with pytest.raises(
-        UserError, match=r"^optim\.layer_decay=0\.5 needs .* no backbone of sslbench"
-    ):
-        make_optimizer(nn.Linear(2, 2), OptimConfig(layer_decay=0.5))
+class Unlayered(Backbone):
+    """A backbone of a plugin that does not say what its layers are."""
+
+    depth = 1
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(2))
+
+
+@pytest.mark.parametrize(
+    "module, reason",
+    [
+        (nn.Linear(2, 2), "no backbone of sslbench in Linear"),
+        (nn.ModuleList([Unlayered(), Unlayered()]), "2 backbones that train of sslbench in Mod"),
+        (Unlayered(), "Unlayered has no layers"),
+    ],
+)
+def test_layer_decay_needs_one_backbone_with_layers(module, reason):
+    with pytest.raises(UserError, match=rf"^optim\.layer_decay=0\.5 cannot be used: {reason}"):
+        make_optimizer(module, OptimConfig(layer_decay=0.5))
 
 
 def with_gradients(*norms):
