@@ -3,8 +3,8 @@
 _base_ = "_beit.py"
 
 method = dict(
-    mixup=0.0,  # [C] 128
-    cutmix=0.0,  # [C] 130
+    mixup=0.0,  # [C] 126
+    cutmix=0.0,  # [C] 128
 )
 optim = dict(
     lr=2e-5,  # [C] start:32

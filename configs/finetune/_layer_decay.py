@@ -10,7 +10,7 @@ method = dict(
     mix_group=128,  # [C] 40, images per GPU
 )
 optim = dict(
-    scale_lr=False,  # [C] 541
+    scale_lr=False,  # [C] 540
     min_lr=1e-6,  # [C] 98
     warmup_lr=0.0,  # [C] utils.py:380; --warmup_lr (96) is never used
     schedule="step",  # [C] 587

@@ -7,7 +7,7 @@ papers, [I] issues, "ours" is what nobody published.
 
 method = dict(
     name="supervised",
-    projection=None,  # [C] 179
+    projection=None,  # [C] modeling_finetune.py:309
     head_std=0.02,  # [C] modeling_finetune.py, `_init_weights`
     smoothing=0.1,  # [C] 111
     mixup=0.8,  # [C] run.sh:182
@@ -16,7 +16,7 @@ method = dict(
     mix_switch=0.5,  # [C] 138
     ema=0.0,  # [C] 71; eval_cls.py and deit/main.py track an average and never evaluate it
     views=dict(
-        size=224,  # [C] 57
+        size=224,  # [C] 59
         scale=(0.08, 1.0),  # [C] timm's create_transform
         interpolation="bicubic",  # [C] 113
         flip=0.5,  # [C] timm's create_transform
@@ -26,7 +26,7 @@ method = dict(
     ),
 )
 backbone = dict(
-    image_size=224,  # [C] 57
+    image_size=224,  # [C] 59
     drop_path=0.1,  # [C] 66
 )
 optim = dict(

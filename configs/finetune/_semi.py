@@ -15,7 +15,7 @@ method = dict(
 )
 optim = dict(
     lr=2.5e-6,  # [C] README `--lr 5e-6`, 782
-    min_lr=1e-5,  # [C] 98
+    min_lr=1e-5,  # [C] 100
     no_decay=(),  # [C] models/vision_transformer.py
 )
 train = dict(

@@ -5,7 +5,7 @@ _base_ = "_beit_second_base.py"
 method = dict(
     views=dict(
         size=384,  # [C] start:41
-        test_crop_ratio=1.0,  # [C] 160
+        test_crop_ratio=1.0,  # [C] datasets.py:160
     ),
 )
 backbone = dict(

@@ -2,5 +2,5 @@
 
 _base_ = "semi1_vits16.py"
 
-method = dict(projection=None)  # [C] run.sh:199, `--finetune_head_layer 0`
+method = dict(projection=None)  # [C] 201, `--finetune_head_layer 0`
 about = dict(expected=(("imagenet_semisup", "top1", 55.0, "arXiv:2111.07832, Table 12"),))
