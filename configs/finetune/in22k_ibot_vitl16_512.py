@@ -1,0 +1,12 @@
+"""iBOT ViT-L/16 from ImageNet-22K weights at 512 pixels; its recipe is not published."""
+
+_base_ = "in22k_ibot_vitl16.py"
+
+method = dict(
+    views=dict(
+        size=512,  # [P]
+        test_crop_ratio=1.0,  # [C] 285
+    ),
+)
+backbone = dict(image_size=512)  # [P]
+about = dict(expected=(("imagenet_finetune", "top1", 87.8, "arXiv:2111.07832, Table 3"),))
