@@ -79,14 +79,9 @@ class Finetune(Benchmark):
             for name in [named] if named else configs_for(model, data, share):
                 values = recipes.read(name)
                 recipes.recipe_for(values, model, data, 0, share=share)
-                layer = recipes.projection_of(values, model)
-                protocol = FinetuneProtocol(
-                    name,
-                    recipes.config_hash(values),
-                    share,
-                    "first projection layer" if layer else "backbone",
-                )
-                found.append(protocol)
+                kept = values.get("method", {}).get("projection")
+                start = "first projection layer" if kept else "backbone"
+                found.append(FinetuneProtocol(name, recipes.config_hash(values), share, start))
         return found
 
     @property

@@ -12,6 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from sslbench import plugins
 from sslbench.backbones.config import BackboneConfig
 from sslbench.benchmark import Splits
@@ -24,9 +26,9 @@ from sslbench.recipes.recipe import Recipe
 from sslbench.result import digest
 
 BENCHMARK = "finetune"
-# What a config may say beside a recipe's sections: learning rates to try instead of `optim.lr`;
-# whether the first layer of the model's projection head is kept; epochs between two evaluations.
-RATES, FROM_HEAD, EVERY = "rates", "from_head", "evaluate_every"
+# what a config may say beside a recipe's sections: learning rates to try instead of `optim.lr`, and
+# epochs from one evaluation to the next
+RATES, EVERY = "rates", "evaluate_every"
 
 
 def read(name: str) -> dict[str, Any]:
@@ -55,10 +57,10 @@ def every(values: Mapping[str, Any]) -> int:
     return int(values.get(EVERY, 1))
 
 
-def projection_of(values: Mapping[str, Any], model: LoadedModel) -> int | None:
-    """Width of the projection head's first layer, if the config keeps it and the model has one."""
+def first_layer(model: LoadedModel) -> int | None:
+    """Width of the first layer of the model's projection head; None where it has none."""
     layers = getattr(model.head, "layers", None)
-    return layers[0].out_features if values.get(FROM_HEAD) and layers is not None else None
+    return None if layers is None else layers[0].out_features
 
 
 def recipe_for(
@@ -76,20 +78,21 @@ def recipe_for(
     config = getattr(model.backbone, "config", None)
     if not isinstance(config, BackboneConfig):
         raise UserError("it has no weights to train")
-    projection = projection_of(values, model)
-    values = deepcopy({k: v for k, v in values.items() if k not in (RATES, FROM_HEAD, EVERY)})
+    values = deepcopy({k: v for k, v in values.items() if k not in (RATES, EVERY)})
     backbone = {**asdict(config), **values.get("backbone", {})}
     method = dict(values.get("method", {}))
+    if method.get("projection"):
+        if (width := first_layer(model)) is None:
+            raise UserError(
+                "it has no projection head, from whose first layer this config starts; give the "
+                "full checkpoint, or a config with method.projection=None"
+            )
+        method["projection"] = width
     views = {"size": backbone["image_size"], "fill": _fill(model.mean), **method.get("views", {})}
     backbone["image_size"] = views["size"]
     values |= {
         "backbone": backbone,
-        "method": {
-            **method,
-            "classes": len(data.classes),
-            "projection": projection,
-            "views": views,
-        },
+        "method": {**method, "classes": len(data.classes), "views": views},
         "data": {
             **values.get("data", {}),
             "source": data.source,
@@ -103,8 +106,12 @@ def recipe_for(
     if rate is not None:
         values["optim"] = {**values.get("optim", {}), "lr": rate}
     recipe = recipe_from_dict(values, plugins.CLASSIFIERS)
+    if not recipe.budget.images:
+        return recipe
+    gpu = recipe.budget.gpu if torch.cuda.is_available() else ()
+    recipe = recipe_from_dict(values, plugins.CLASSIFIERS, gpu)
     changes = fitted_settings(recipe, round(len(data.train) * share), ())
-    return recipe_from_dict(values, plugins.CLASSIFIERS, changes) if changes else recipe
+    return recipe_from_dict(values, plugins.CLASSIFIERS, [*gpu, *changes])
 
 
 def is_config(name: str) -> bool:

@@ -1,1 +1,1 @@
-"""Fine-tuning, one config a published row, and two for the embedded set and for any folder."""
+"""Fine-tuning: one config per published row, and some for the embedded set and any folder."""

@@ -1,7 +1,5 @@
-"""Few labels on the embedded set for a mean patch, as of BEiT."""
+"""Few labels on the embedded set as of BEiT: the mean patch behind a new norm."""
 
-_base_ = ["_shapes.py"]
+_base_ = "shapes_few_cls.py"
 
 method = dict(token="mean", norm="new")
-evaluate_every = 8
-budget = dict(images=6400, epochs=100.0, batches=1)
