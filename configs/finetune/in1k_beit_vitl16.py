@@ -2,5 +2,5 @@
 
 _base_ = "_beit_large.py"
 
-backbone = dict(positions="absolute")  # [P]
+backbone = dict(positions="absolute")  # [C] beit/README.md:190 [P]
 about = dict(expected=(("imagenet_finetune", "top1", 85.2, "arXiv:2106.08254, Table 1"),))

@@ -13,7 +13,7 @@ method = dict(
 )
 backbone = dict(
     image_size=384,  # [P]
-    positions="absolute",  # [P]
+    positions="absolute",  # [C] beit/README.md:190 [P]
 )
 optim = dict(warmup_epochs=0.0)  # ours
 train = dict(epochs=10.0)  # [P]
