@@ -24,6 +24,7 @@ from sslbench.training.stored import checked_recipe, stored_values
 SMALL = ("shapes/{}",)
 PAPER = ("papers/{}_vit-small-p16_*_in1k", "papers/{}_*", "papers/{}")
 PHOTOS = ("photos/{}", *PAPER)
+STARTED = ("init/{}",)
 
 
 def choose_recipe(
@@ -115,6 +116,11 @@ def _choose_config(method: str, patterns: Sequence[str]) -> str:
     )
 
 
+def preset_of(method: str) -> str:
+    """The config of a method that starts from weights; UserError if there is none."""
+    return _choose_config(method, STARTED)
+
+
 def _first_fitting(method: str, patterns: Sequence[str]) -> str | None:
     files = config_files()
     for pattern in patterns:
@@ -128,19 +134,21 @@ def _configs_of(method: str) -> list[str]:
 
 
 def absolute(recipe: Recipe) -> Recipe:
-    """The recipe with absolute paths of its data and modules, valid in any working folder."""
-    needs = {name: _absolute(source) for name, source in recipe.needs.items()}
-    return replace(
-        recipe, data=replace(recipe.data, source=_absolute(recipe.data.source)), needs=needs
-    )
+    """The recipe with absolute paths of data, modules and weights, valid in any working folder."""
+    needs = {name: absolute_place(source) for name, source in recipe.needs.items()}
+    data = replace(recipe.data, source=absolute_place(recipe.data.source))
+    init = replace(recipe.init, source=absolute_place(recipe.init.source))
+    return replace(recipe, data=data, needs=needs, init=init)
 
 
-def _absolute(source: str) -> str:
+def absolute_place(source: str) -> str:
     """The absolute path of an existing file or folder; names of datasets as they are."""
     if is_named(source):
         return source
     place, mark, options = source.partition("?")
     path = expanded(place)
+    if not place:
+        return source
     return f"{path.absolute()}{mark}{options}" if path.exists() else source
 
 
