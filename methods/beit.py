@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +27,8 @@ from sslbench.data.views import TokenizerCrop, TokenizerCropConfig
 from sslbench.errors import UserError
 from sslbench.method import Method, Progress, Start, ViewBatch
 from sslbench.tokenizer import Tokenizer
+
+CODE = 8  # pixels a side that a code of the usual tokenizers stands for
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,17 @@ class BEiT(Method):
             return [*notes, "the classifier of codes is new"]
         self.lm_head.load_state_dict(tensors)
         return [*notes, "the classifier of codes is that of the source"]
+
+    @classmethod
+    def settings_to_start(
+        cls,
+        image_size: int,
+        patch_size: int,
+        head: nn.Module | None,
+        trained_with: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Crops of the backbone's size; one code of 8x8 px, as DALL-E's, per patch."""
+        return {"views.size": image_size, "views.token_size": image_size // patch_size * CODE}
 
     def backbone(self) -> nn.Module:
         return self.student

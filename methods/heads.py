@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -70,6 +71,16 @@ class ProjectionHead(nn.Module):
             if patch_out_dim
             else None
         )
+
+    def settings(self) -> dict[str, Any]:
+        """Settings of a method whose head has the shape of this one."""
+        return {
+            "out_dim": len(self.last_layer.weight_v),
+            "hidden_dim": self.layers[0].out_features,
+            "bottleneck_dim": self.layers[-1].out_features,
+            "head_batch_norm": self.batch_norm,
+            "head_batch_norm_apart": self.patch_norms is not None,
+        }
 
     def forward(self, cls: Tensor) -> Tensor:
         """[CLS] tokens (B, D) -> logits (B, K)."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -143,6 +143,16 @@ class IBOT(SelfDistillation):
     @classmethod
     def views(cls, config: IBOTConfig, patch_size: int) -> MultiCrop:
         return MultiCrop(config.views, patch_size, config.mask)
+
+    @classmethod
+    def settings_to_start(cls, *of_weights: Any) -> dict[str, Any]:
+        """Prototypes of patches apart from those of [CLS], where the weights have them so."""
+        settings, head = super().settings_to_start(*of_weights), of_weights[2]
+        if isinstance(head, ProjectionHead) and head.last_layer2 is not None:
+            patches = len(head.last_layer2.weight_v)
+            settings |= {"shared_head": False, "shared_head_teacher": False}
+            settings["patch_out_dim"] = patches
+        return settings
 
     @classmethod
     def needs_whole_batch(cls, config: IBOTConfig) -> str:

@@ -29,6 +29,7 @@ NormLastLayer = Annotated[bool, setting("whether prototypes keep length 1")]
 HeadBatchNorm = Annotated[bool, setting("batch norm in the head")]
 FreezeLastLayer = Annotated[Epochs, setting("prototypes stay as they are at first", "epochs")]
 StudentTemp = Annotated[Temperature, setting("temperature of the student")]
+TEMPERATURES = ("student_temp", "teacher_temp", "teacher_patch_temp")
 Momentum = Annotated[float, setting("momentum of the teacher, rising to 1", ge=0, lt=1)]
 
 
@@ -141,6 +142,25 @@ class SelfDistillation(Method):
             else:
                 notes.append(f"the {name.replace('_', ' ')} is new")
         return [*notes, "the projection heads are those of the source"]
+
+    @classmethod
+    def settings_to_start(
+        cls,
+        image_size: int,
+        patch_size: int,
+        head: nn.Module | None,
+        trained_with: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Crops of the papers' 224 and 96 px in proportion, the head's widths, the temperatures."""
+        local = max(patch_size, round(image_size * 96 / 224 / patch_size) * patch_size)
+        settings: dict[str, Any] = {"views.global_size": image_size, "views.local_size": local}
+        for name in (name for name in TEMPERATURES if name in trained_with):
+            settings[name] = trained_with[name]
+        if "teacher_temp" in settings:
+            settings["warmup_teacher_temp"] = settings["teacher_temp"]
+        if isinstance(head, ProjectionHead):
+            settings |= head.settings()
+        return settings
 
     def backbone(self) -> nn.Module:
         return self.teacher["backbone"]

@@ -51,6 +51,7 @@ def pretrain(
     seed: int | None = None,
     epochs: float | None = None,
     limit: int | None = None,
+    init: Source | None = None,
     resume: bool = False,
     processes: int = 1,
 ) -> Path:
@@ -60,8 +61,9 @@ def pretrain(
     its recipe by the data; None: that of the run that is resumed. data: a folder of images,
     "shapes" or another source of `open_dataset`; None: the recipe's. out: the run directory; None:
     a new one below runs/. settings: {"optim.lr": 1e-3, ...}, as --set. limit: steps after which
-    training ends, for a smoke test. resume: the run in `out` is resumed. processes: on this
-    machine, one per GPU.
+    training ends, for a smoke test. init: weights to start from, a source of `load_backbone`; a
+    method alone then takes a preset of small steps. resume: the run in `out` is resumed. processes:
+    on this machine, one per GPU.
     Raises UserError before anything is written, and RunError when the run breaks. After a signal
     the step and its checkpoint are finished; then Ctrl-C raises KeyboardInterrupt, which says how
     to resume, and the others raise SystemExit with 128 + their number.
@@ -84,6 +86,7 @@ def pretrain(
             _count("processes", processes),
             _console(),
             limit=None if limit is None else _count("limit", limit),
+            init=None if init is None else str(init),
         )
     if folder is None:
         raise RunError("this process is not the first of its run; call pretrain in one process.")

@@ -207,6 +207,22 @@ class Method(nn.Module):
         notes = [note for backbone in backbones for note in fill(backbone, start.backbone)]
         return list(dict.fromkeys(notes))
 
+    @classmethod
+    def settings_to_start(
+        cls,
+        image_size: int,
+        patch_size: int,
+        head: nn.Module | None,
+        trained_with: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Settings ("views.size" -> 64) that a preset needs to start from weights.
+
+        image_size, patch_size: of their backbone, in pixels, as for `views`; head: their projection
+        head, None if there is none or it is made anew; trained_with: this method's settings that
+        trained them, {} where another method did or nobody says.
+        """
+        return {}
+
     def head(self) -> nn.Module | None:
         """A (B, D) [CLS] -> (B, K) head whose arg-max is a cluster assignment, if there is one."""
         return None

@@ -16,17 +16,19 @@ from torch import Tensor, nn
 from sslbench.backbones.config import BackboneConfig
 from sslbench.backbones.resize import fitted_to
 from sslbench.checkpoints.download import find, releases
+from sslbench.checkpoints.families.timm import HUB
+from sslbench.checkpoints.floors import PIXELS, RANDOM
 from sslbench.checkpoints.load import load_backbone
 from sslbench.checkpoints.loaded import LoadedModel
 from sslbench.checkpoints.networks import plain
 from sslbench.checkpoints.others import opened
-from sslbench.checkpoints.runs import is_run, part, weights_file
+from sslbench.checkpoints.runs import is_run, part, read_card, weights_file
 from sslbench.checkpoints.sources import split
 from sslbench.errors import UserError
 from sslbench.method import PARTS, Start
 from sslbench.storage.checkpoint import load_state
 from sslbench.storage.home import expanded
-from sslbench.storage.layout import has_state
+from sslbench.storage.layout import WEIGHTS, has_state
 
 CENTRES = {"center": "centre", "center2": "patch_centre"}  # official name -> ours
 LOSSES = ("dino_loss", "ibot_loss")  # places of the centres in an official checkpoint
@@ -36,18 +38,24 @@ NETWORK = "student.backbone"
 
 @dataclass(frozen=True)
 class StartWeights:
-    """What a source holds: its model, with config and card, and the parts beside it (`PARTS`)."""
+    """What a source holds: its model, with config and card, and the parts beside it (`PARTS`).
+
+    settings: of the method that trained it, as a run of ours says; {} of others.
+    """
 
     model: LoadedModel
     config: BackboneConfig
     others: Mapping[str, Mapping[str, Tensor]]
+    settings: Mapping[str, Any]
 
     @property
     def record(self) -> dict[str, Any]:
         """What records say of these weights: names and digests, no path of this machine."""
         card = self.model.card
-        place = split(card.source)[0].rstrip("/").rpartition("/")[2] or card.source
-        facts = {"name": place, "sha256": card.sha256, "method": card.method, "steps": card.steps}
+        name = card.source
+        if _is_file(name):
+            name = split(name)[0].rstrip("/").removesuffix(f"/{WEIGHTS}").rpartition("/")[2]
+        facts = {"name": name, "sha256": card.sha256, "method": card.method, "steps": card.steps}
         facts |= {"recipe": card.recipe, "recipe_digest": card.recipe_digest}
         return {name: value for name, value in facts.items() if value}
 
@@ -70,26 +78,35 @@ def read_start(source: str) -> StartWeights:
     config = getattr(model.backbone, "config", None)
     if not isinstance(config, BackboneConfig):
         raise UserError(f"{source} holds no weights to start from; name a checkpoint or a run.")
-    return StartWeights(model, config, _others(source, model))
-
-
-def _others(source: str, model: LoadedModel) -> dict[str, dict[str, Tensor]]:
-    """The parts of a source beside the evaluated network; {} where it has none."""
-    place, options = split(source)
-    if not expanded(place).exists():
-        if place not in releases():
-            return {}
+    if not _is_file(source):
+        return StartWeights(model, config, {}, {})
+    place, _ = split(source)
+    if not expanded(place).exists() and place in releases():
         place = str(find(place))
     path = weights_file(place)
     if is_run(path):
-        return _of_run(path.parent, model)
+        settings = read_card(path)["recipe"]["method"]
+        return StartWeights(model, config, _of_run(path.parent, model), settings)
+    return StartWeights(model, config, _of_others(source, place, path, model), {})
+
+
+def _of_others(
+    source: str, place: str, path: Path, model: LoadedModel
+) -> dict[str, dict[str, Tensor]]:
+    """The parts of a file of others beside the evaluated network; {} where it has none."""
     container, _ = opened(path)
+    options = split(source)[1]
     others = _centres(container) | _classifier(container)
     if "key" not in options and {TEACHER, STUDENT} <= container.keys():
         student = load_backbone(f"{place}?{'&'.join([f'key={STUDENT}', *_query(source)])}")
         others |= {NETWORK: dict(student.backbone.state_dict())}
         others |= _head_of("student.head", student.head) | _head_of("teacher.head", model.head)
     return others
+
+
+def _is_file(source: str) -> bool:
+    """Whether a source is a path or a released file by name."""
+    return source.partition(":")[0] not in (RANDOM, PIXELS, HUB)
 
 
 def _query(source: str) -> list[str]:

@@ -65,6 +65,12 @@ def pretrain(
     seed: Seed = None,
     epochs: Epochs = None,
     limit: Limit = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights to start from: a run, a checkpoint, a released name, timm:NAME.",
+        ),
+    ] = None,
     resume: Resume = False,
     nproc: Processes = 1,
     dry_run: Annotated[
@@ -75,6 +81,7 @@ def pretrain(
 
     With neither --config nor --data: the embedded dataset and a recipe of minutes on two CPU cores.
     With --data alone: a recipe for photographs, fitted to their number and this machine.
+    With --init and no --config: a recipe of small steps that takes its sizes from the weights.
     """
     changes = with_shortcuts(set_ or [], seed, epochs)
     if dry_run and resume:
@@ -82,14 +89,16 @@ def pretrain(
     if dry_run and limit:
         raise UserError("--limit trains a few steps and --dry-run trains none; drop one.")
     asked = None if dry_run else data  # a dry run needs no data
-    check_training(METHODS, method, config, asked, out, changes, resume, limit)
+    check_training(METHODS, method, config, asked, out, changes, resume, limit, init)
     if dry_run:
         from sslbench.training import runs
         from sslbench.training.dry_run import report
+        from sslbench.training.presets import with_start
 
+        config, changes = with_start(init, method, config, changes)
         recipe, remark = runs.choose_recipe(method, config, data, changes)
         say(*([remark] if remark else []), *report(recipe, nproc))
         return
     from sslbench.training.start import start
 
-    start(method, config, data, out, changes, resume, nproc, console, limit=limit)
+    start(method, config, data, out, changes, resume, nproc, console, limit=limit, init=init)

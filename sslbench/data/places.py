@@ -49,7 +49,7 @@ def check_place(source: str) -> None:
 
 def absolute_place(source: str) -> str:
     """The absolute path of an existing file or folder; names of datasets as they are."""
-    if is_named(source):
+    if not source or is_named(source):
         return source
     place, mark, options = source.partition("?")
     path = expanded(place)

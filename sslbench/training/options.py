@@ -20,6 +20,7 @@ def check_training(
     changes: Sequence[str],
     resume: bool,
     limit: int | None,
+    init: str | None = None,
 ) -> None:
     """Raises UserError for options of a training that are wrong whatever the data holds."""
     if method is not None:
@@ -28,6 +29,8 @@ def check_training(
         find_config(config)
     for change in changes:
         key_and_value(change)
+    if init is not None:
+        check_init(init, changes, resume)
     if resume:
         run_to_resume(out)
         if limit:
@@ -37,6 +40,16 @@ def check_training(
     check_folder(out)
     if data is not None:
         check_place(data)
+
+
+def check_init(init: str, changes: Sequence[str], resume: bool) -> None:
+    """Raises UserError for an --init that something else contradicts."""
+    if resume:
+        raise UserError("--init starts a new run and --resume continues one; drop one of them.")
+    if not init:
+        raise UserError("--init '' names no weights; give a source as `evaluate --model` takes it.")
+    if given := [change for change in changes if change.startswith("init.source=")]:
+        raise UserError(f"--init {init} contradicts --set {given[0]}; drop one of them.")
 
 
 def run_to_resume(out: Path | None) -> Path:

@@ -23,6 +23,7 @@ from sslbench.training.stored import checked_recipe, stored_values
 SMALL = ("shapes/{}",)
 PAPER = ("papers/{}_vit-small-p16_*_in1k", "papers/{}_*", "papers/{}")
 PHOTOS = ("photos/{}", *PAPER)
+STARTED = ("init/{}",)
 
 
 def choose_recipe(
@@ -114,6 +115,11 @@ def _choose_config(method: str, patterns: Sequence[str]) -> str:
     )
 
 
+def preset_of(method: str) -> str:
+    """The config of a method that starts from weights; UserError if there is none."""
+    return _choose_config(method, STARTED)
+
+
 def _first_fitting(method: str, patterns: Sequence[str]) -> str | None:
     files = config_files()
     for pattern in patterns:
@@ -127,11 +133,11 @@ def _configs_of(method: str) -> list[str]:
 
 
 def absolute(recipe: Recipe) -> Recipe:
-    """The recipe with absolute paths of its data and modules, valid in any working folder."""
+    """The recipe with absolute paths of data, modules and weights, valid in any working folder."""
     needs = {name: absolute_place(source) for name, source in recipe.needs.items()}
-    return replace(
-        recipe, data=replace(recipe.data, source=absolute_place(recipe.data.source)), needs=needs
-    )
+    data = replace(recipe.data, source=absolute_place(recipe.data.source))
+    init = replace(recipe.init, source=absolute_place(recipe.init.source))
+    return replace(recipe, data=data, needs=needs, init=init)
 
 
 def resumed_recipe(

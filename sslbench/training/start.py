@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sslbench import plugins
+from sslbench.checkpoints.starting import read_start
 from sslbench.errors import UserError
 from sslbench.recipes.consistency import warnings
 from sslbench.recipes.recipe import Recipe
@@ -18,6 +19,7 @@ from sslbench.system.printing import SafeConsole
 from sslbench.system.processes import is_launched
 from sslbench.training import folder, runs
 from sslbench.training.options import check_training, run_to_resume
+from sslbench.training.presets import with_start
 from sslbench.training.run import rehearse
 from sslbench.training.train import pretrain
 
@@ -34,14 +36,17 @@ def start(
     group: str = plugins.METHODS,
     parent: Path = RUNS,
     limit: int | None = None,
+    init: str | None = None,
 ) -> Path | None:
     """Trains and returns the run directory; None in a process that only helps another one.
 
+    init: weights to start from, see `presets.with_start`.
     changes: settings as of --set; parent: where a folder is made if `out` names none; limit: steps
     after which training ends, for a smoke test.
     Raises UserError before anything is written, and RunError when the run breaks.
     """
-    check_training(group, method, config, data, out, changes, resume, limit)
+    check_training(group, method, config, data, out, changes, resume, limit, init)
+    config, changes = with_start(init, method, config, changes)
     if resume:
         place = run_to_resume(out)
         recipe, remark = runs.resumed_recipe(place, method, data, changes, group), ""
@@ -79,7 +84,10 @@ def _train_needs(recipe: Recipe, out: Path, console: SafeConsole, limit: int | N
 
     Returns the changes, as of --set, that say where each of it is.
     """
-    changes = []
+    changes: list[str] = []
+    if recipe.to_train_first() and recipe.init.source:  # refused before minutes of training
+        heads = recipe.init.heads == "keep"
+        read_start(recipe.init.source).fitted(recipe.backbone, heads)
     for kind, config in recipe.to_train_first().items():
         source, group = recipe.data.source, plugins.group_of(kind)
         if not is_alone():

@@ -1,0 +1,1 @@
+"""Recipes for training that starts from weights (`pretrain --init`)."""
