@@ -8,11 +8,12 @@ from typing import Any
 
 from sslbench import plugins
 from sslbench.checkpoints.starting import StartWeights, read_start
+from sslbench.data.places import absolute_place
 from sslbench.errors import UserError
 from sslbench.method import Method
 from sslbench.recipes.load import read_config
 from sslbench.training.options import method_to_train
-from sslbench.training.runs import absolute_place, preset_of
+from sslbench.training.runs import preset_of
 
 OF_THE_RUN = ("drop_path",)  # settings of a backbone that are no property of its weights
 
