@@ -15,12 +15,15 @@ from sslbench.data.dataset import (
 )
 from sslbench.data.embedded import open_digits, open_shapes
 from sslbench.data.folders import open_folder
+from sslbench.data.inaturalist import open_inaturalist, years_of
 from sslbench.data.lists import open_list
-from sslbench.data.places import check_place
+from sslbench.data.places import check_place, place_and_option
 from sslbench.data.shapes import ShapesConfig
 from sslbench.data.splits import split_named
 from sslbench.data.torchvision_sets import PREFIX, open_torchvision
+from sslbench.errors import UserError
 from sslbench.storage.home import expanded, home
+from sslbench.system.printing import printable
 
 __all__ = [
     "ArrayImages",
@@ -40,9 +43,10 @@ def open_dataset(
 ) -> ImageDataset:
     """Open the images of `source`.
 
-    source: "shapes", "digits", "torchvision:NAME", a folder (`open_folder`) or a list file ending
-    in .txt (`open_list`). split: "train", "validation" (or "val") or "test". root: where shapes and
-    torchvision's sets are stored, default `home()`.
+    source: "shapes", "digits", "torchvision:NAME" (`open_torchvision`), a folder (`open_folder`), a
+    folder of iNaturalist (`open_inaturalist`; "DIR?labels=official" numbers the classes as iBOT
+    does) or a list file ending in .txt (`open_list`). split: "train", "validation" (or "val") or
+    "test". root: where shapes and torchvision's sets are stored, default `home()`.
 
     Raises UserError if the source does not exist or holds no images.
     """
@@ -55,5 +59,13 @@ def open_dataset(
         return open_digits(split)
     if text.startswith(PREFIX):
         return open_torchvision(text.removeprefix(PREFIX), split, root or home() / "torchvision")
-    path = expanded(source)
+    place, option = place_and_option(text)
+    path = expanded(place)
+    if path.is_dir() and years_of(path):
+        return open_inaturalist(path, split, official=bool(option))
+    if option:
+        raise UserError(
+            f"The option {option} is for iNaturalist's folders, but {printable(path)} has no "
+            "train2018.json and val2018.json, nor those of 2019: leave it out."
+        )
     return open_folder(path, split) if path.is_dir() else open_list(path, split)

@@ -12,11 +12,31 @@ from sslbench.system.printing import printable
 EMBEDDED = ("digits", "shapes")
 ABSENT = ("imagenet-1k", "imagenet-22k")  # named by recipes; their licence forbids shipping them
 TORCHVISION = "torchvision:"
+OFFICIAL = "labels=official"  # number the classes as the official code of the papers does
+TRAINVAL = "train=trainval"  # train on the train and the validation split, as the papers do
+OPTIONS = {TORCHVISION + "Flowers102": TRAINVAL, TORCHVISION + "StanfordCars": OFFICIAL}
 
 
 def is_named(source: str) -> bool:
     """Return whether `source` is the name of a dataset and not a path."""
     return source in (*EMBEDDED, *ABSENT) or source.startswith(TORCHVISION)
+
+
+def place_and_option(source: str) -> tuple[str, str]:
+    """Return the source without the text after "?", and that text, "" if there is none.
+
+    Raises UserError for an option that this source does not have.
+    """
+    place, mark, option = source.partition("?")
+    if not mark or os.path.lexists(expanded(source)):
+        return source, ""
+    known = OPTIONS.get(place, "" if is_named(place) else OFFICIAL)
+    if option == known != "":
+        return place, option
+    remedy = f"write {printable(place)}?{known}" if known else f"write {printable(place)} alone"
+    raise UserError(
+        f"The dataset {printable(place)} has no option {printable(option)!r}: {remedy}."
+    )
 
 
 def is_absent(source: str) -> bool:
@@ -26,6 +46,7 @@ def is_absent(source: str) -> bool:
 
 def check_place(source: str) -> None:
     """Raise UserError if `source` is no name, no folder and no .txt list; opens nothing."""
+    source, _ = place_and_option(source)
     path = expanded(source)
     if is_absent(source):
         raise UserError(f"{source} does not come with sslbench: give the folder with --data DIR.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from scipy.io import loadmat
 from torchvision import datasets
 
 from sslbench.data.checks import evenly
 from sslbench.data.contents import content_hashes
 from sslbench.data.dataset import BrokenImage, ImageDataset, digest
+from sslbench.data.places import OFFICIAL, TORCHVISION, TRAINVAL, place_and_option
 from sslbench.data.reading import upright_rgb
 from sslbench.errors import UserError, nearest
 
@@ -28,7 +30,7 @@ SPLIT_WORDS = {
     "validation": ("val", "valid", "validation", "test"),
     "test": ("test", "val", "valid", "validation"),
 }
-PREFIX = "torchvision:"
+PREFIX = TORCHVISION
 LABEL_FIELDS = ("targets", "labels", "_labels", "y")
 FILE_FIELDS = ("samples", "_samples", "imgs", "_image_files", "_images", "images", "data")
 PAIRS = ("samples", "_samples", "imgs")  # lists of (image, class number)
@@ -131,14 +133,52 @@ def _label_lists(source: Any) -> Iterator[Any]:
             yield [e[1] for e in entries]
 
 
-def open_torchvision(name: str, split: str, root: Path) -> TorchvisionImages:
-    """Open `split` of torchvision's dataset `name`, stored below `root`; download it if missing.
+def open_torchvision(text: str, split: str, root: Path) -> TorchvisionImages:
+    """Open `split` of torchvision's dataset `text`, stored below `root`; download it if missing.
+
+    Two sets have an option, which their name then shows, for what iBOT does
+    (evaluation/semi_supervised/eval_cls.py): "Flowers102?train=trainval" trains on both of its
+    train and val split, and both others are test; "StanfordCars?labels=official" numbers the
+    classes from 1 on and has one output per distinct value of field 4, the lower edge of the box.
 
     Raises UserError for an unknown name, a set without that split, and a set that is neither stored
     nor can be downloaded.
     """
+    place, option = place_and_option(PREFIX + text)
+    name = place.removeprefix(PREFIX)
     if name not in datasets.__all__:
         raise UserError(f"Torchvision has no dataset {name!r}: {nearest(name, datasets.__all__)}.")
+    if option == TRAINVAL:
+        source = _source(name, split if split == "train" else "test", root)
+        if split == "train":
+            validation = _source(name, "validation", root)
+            source._image_files += validation._image_files
+            source._labels += validation._labels
+    else:
+        source = _source(name, split, root)
+    images = _wrapped(text, split, source)
+    return _as_official(images, root) if option == OFFICIAL else images
+
+
+def _as_official(images: TorchvisionImages, root: Path) -> TorchvisionImages:
+    """Return Stanford Cars with the labels and the number of classes of iBOT's CarsDataset."""
+    path = root / "stanford_cars" / "devkit" / "cars_train_annos.mat"
+    if images.labels is None or not path.is_file():
+        raise UserError(f"{images.name} needs class numbers and {path}: complete the copy.")
+    annotations = np.atleast_1d(loadmat(path, squeeze_me=True)["annotations"])
+    count = len(np.unique(annotations["bbox_y2"].astype(np.int64)))
+    labels = images.labels + 1
+    if labels.max() >= count:
+        raise UserError(
+            f"The official loader gives {images.name} {count} classes, but a label is "
+            f"{labels.max()}: leave out ?{OFFICIAL}."
+        )
+    names = ["", *images.classes]
+    classes = [names[k] if 0 < k < len(names) else f"unused {k}" for k in range(count)]
+    return replace(images, labels=labels, classes=tuple(classes))
+
+
+def _source(name: str, split: str, root: Path) -> Any:
     make = getattr(datasets, name)
     parameters = inspect.signature(make).parameters
     options: dict[str, Any] = {"root": str(root)} if "root" in parameters else {}
@@ -146,7 +186,7 @@ def open_torchvision(name: str, split: str, root: Path) -> TorchvisionImages:
     for split_option in _split_options(parameters, split):
         for attempt in [{}, {"download": True}] if "download" in parameters else [{}]:
             try:
-                return _wrapped(name, split, make(**options, **split_option, **attempt))
+                return make(**options, **split_option, **attempt)
             except (ValueError, TypeError) as error:  # an unknown split, or an unusual constructor
                 reasons.append(str(error))
                 break

@@ -12,7 +12,7 @@ from sslbench.checkpoints.sources import named
 from sslbench.checkpoints.sources import split as split_source
 from sslbench.data.dense import KINDS, open_dense
 from sslbench.data.images import open_dataset
-from sslbench.data.places import absolute_place, is_named
+from sslbench.data.places import absolute_place, is_named, place_and_option
 from sslbench.data.splits import split_named
 from sslbench.errors import UserError
 from sslbench.result import digest
@@ -44,13 +44,17 @@ def pretraining_data(sources: Sequence[str]) -> str:
             "evaluate on with --data."
         )
     same = next(iter(by_content.values()), [EMBEDDED])
-    there = [source for source in same if is_named(source) or expanded(source).exists()]
+    there = [source for source in same if is_named(source) or _exists(source)]
     if not there:
         raise UserError(
             f"the runs were trained on {printable(same[0])!r}, which is not there; name what to "
             "evaluate on with --data."
         )
     return there[0]
+
+
+def _exists(source: str) -> bool:
+    return expanded(place_and_option(source)[0]).exists()
 
 
 def _one_spelling(source: str) -> str:

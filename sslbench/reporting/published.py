@@ -115,7 +115,8 @@ class Counterpart:
 def same_data(ours: str, published: str) -> bool:
     """Return whether two names mean the same dataset.
 
-    The name of a path is its last folder, or the one above if that is "train".
+    The name of a path is its last folder, or the one above if that is "train". The prefix of
+    torchvision's sets and options after "?" do not count.
     """
     first, second = (_dataset(Path(text)) for text in (ours, published))
     return first == second
@@ -123,7 +124,8 @@ def same_data(ours: str, published: str) -> bool:
 
 def _dataset(path: Path) -> str:
     folder = path.parent if path.name.casefold() == "train" else path
-    name = re.sub("[^a-z0-9]", "", folder.name.casefold())
+    base = re.sub(r"\?[a-z]+=[a-z]+", "", folder.name.removeprefix("torchvision:"))
+    name = re.sub("[^a-z0-9]", "", base.casefold())
     return DATASETS.get(name, name)
 
 
