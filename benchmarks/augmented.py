@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from sslbench.benchmark import Cost, Splits
 from sslbench.benchmarks.selection import SHARE
+from sslbench.data.subsets import held_out
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,9 @@ class Online:
 
     def cost(self, data: Splits, features: int) -> Cost:
         """Of `online.train`; features: read by all layers together."""
+        assert data.train.labels is not None, "splits have labels"
+        held = len(held_out(data.train.labels, self.held_out)[1])
         seen = self.epochs * len(data.train)
-        images = seen + self.epochs * len(data.test)
-        return Cost(forward=images, flops=6.0 * seen * features * len(data.classes))
+        images = seen + self.epochs * (len(data.test) + held)
+        sets = 2 if held else 1
+        return Cost(forward=images, flops=6.0 * sets * seen * features * len(data.classes))

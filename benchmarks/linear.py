@@ -109,13 +109,13 @@ class Linear(Benchmark):
         return RELEASED if self.protocol.classifier else self.protocol.pool
 
     def cost(self, model: LoadedModel, data: Splits) -> Cost:
-        """The training of the heads; a released classifier needs none."""
+        """The training of the heads, twice; a released classifier needs none."""
         p = self.protocol
         spec = self._spec(model)
         if p.classifier:
             return Cost.reading(spec, parts=("test",))
         size = (len(data.train), spec.width(model.backbone), len(data.classes))
-        return Cost.reading(spec, flops=p.probe.flops(*size))
+        return Cost.reading(spec, flops=(2 - p.held_out) * p.probe.flops(*size))
 
     def run(self, backbone: Backbone, data: Splits, context: Context) -> list[Result]:
         p = self.protocol

@@ -88,15 +88,14 @@ class SemiSupervised(Benchmark):
         return [replace(p, files=files) for p in super().protocols(model, data)]
 
     def cost(self, model: LoadedModel, data: Splits) -> Cost:
-        """The regressions and the probes; the k-NN takes far less."""
+        """The regressions and the probes, twice; the k-NN takes far less."""
         p, classes = self.protocol, len(data.classes)
         last, deep = FeatureSpec(1, p.pool, p.norm), p.taps.spec(model, p.pool)
         widths = last.width(model.backbone), deep.width(model.backbone)
         images = sum(p.fractions) * len(data.train)
         regressions = len(p.strengths) * regression_flops(images, widths[0], classes)
-        return Cost.reading(
-            last, deep, flops=regressions + p.probe.flops(images, widths[1], classes)
-        )
+        once = regressions + p.probe.flops(images, widths[1], classes)
+        return Cost.reading(last, deep, flops=(2 - p.held_out) * once)
 
     def run(self, backbone: Backbone, data: Splits, context: Context) -> list[Result]:
         p = self.protocol

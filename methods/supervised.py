@@ -15,7 +15,7 @@ Shapes: B images, K classes, D values of a token.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -188,9 +188,27 @@ class Supervised(Method):
                 )
             layer.load_state_dict(layers[0].state_dict())
             kept.append("the first layer of the projection head")
+        kept += self._keep(start.others.get("classifier", {}))
         if self.average is not None:
             self.average.load_state_dict(self.network.state_dict())
-        return [f"{' and '.join(kept)} of the source; the classifier is new", *notes]
+        new = "" if "the classifier" in kept else "; the classifier is new"
+        return [f"{' and '.join(kept)} of the source{new}", *notes]
+
+    def _keep(self, classifier: Mapping[str, Tensor]) -> list[str]:
+        """Loads the layers of a trained classifier that fit, and names them.
+
+        A second stage goes on from those of the first (beit/run_class_finetuning.py:325-330 leaves
+        out what has another shape).
+        """
+        kept = []
+        for name, words in (("norm", "the new norm"), ("linear", "the classifier")):
+            layer = getattr(self.network.classifier, name)
+            wanted = {} if layer is None else layer.state_dict()
+            tensors = {k: classifier[f"{name}.{k}"] for k in wanted if f"{name}.{k}" in classifier}
+            if wanted and _shapes(tensors) == _shapes(wanted):
+                layer.load_state_dict(tensors)
+                kept.append(words)
+        return kept
 
     def backbone(self) -> nn.Module:
         return self.network.backbone
@@ -202,3 +220,7 @@ class Supervised(Method):
         if self.config.token == "cls":
             return "cls"
         return "mean" if self.config.norm == "pretrained" else UNNORMED
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}

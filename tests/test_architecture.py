@@ -69,6 +69,7 @@ BEYOND = {
         "system",
         "training",
     },
+    "benchmarks/augmented.py": {"data"},
     "benchmarks/dense/": {
         "backbones",
         "data",

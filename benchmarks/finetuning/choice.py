@@ -65,7 +65,7 @@ def _published(model: LoadedModel, data: Splits, share: float) -> Iterator[str]:
             yield f"{first}_{model.card.method}_{size}"
             yield f"in1k_{model.card.method}_{size}"
     elif share == 1:
-        ending = data.name.rpartition(":")[2]
+        ending = data.name.rpartition(":")[2].partition("?")[0]
         yield from (f"{place}_{size}" for name, place in SETS.items() if ending == name)
 
 

@@ -67,6 +67,8 @@ class StartWeights:
         others = dict(self.others) if heads else {}
         if (student := self.others.get(NETWORK)) is not None:
             others[NETWORK] = fitted_to(student, self.config, backbone)
+        if self.model.classifier is not None:
+            others["classifier"] = dict(self.model.classifier.state_dict())
         tensors = fitted_to(self.model.backbone.state_dict(), self.config, backbone)
         head = self.model.head if heads else None
         return Start(tensors, head, others, self.model.card.method)

@@ -79,11 +79,12 @@ def labelled_share(dataset: ImageDataset, share: float) -> np.ndarray:
 def held_out(labels: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the positions of images that are trained on and of those held out, ascending int64.
 
-    `share` of every class is held out, at least one image, as long as one stays; so a class with
-    one image keeps it. A function of the labels alone; a smaller share is a subset of a larger one.
+    `share` of every class is held out, at least one image (none at 0), as long as one stays; so a
+    class with one image keeps it. A function of the labels alone; a smaller share is a subset of a
+    larger one.
     """
     chosen = np.zeros(len(labels), dtype=bool)
-    for members in _shuffled_classes(labels, HELD_OUT_SEED):
+    for members in _shuffled_classes(labels, HELD_OUT_SEED) if share else ():
         chosen[members[: min(_count(share, members), len(members) - 1)]] = True
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 

@@ -120,7 +120,7 @@ def test_the_lambda_is_the_one_of_a_plain_hold_out(seed: int) -> None:
         (0.5,), strengths=strengths[::-1], k=(), probe=Probe(epochs=1)
     )
     found = figures(SemiSupervised(protocol).run(None, splits(4), FakeContext(train, test)))
-    half = rows(train, stratified(train.y, 0.5, 0).numpy())
+    half = rows(train, stratified(train.y.numpy(), 0.5, 0))
     strength, value, best = plain_choice(logistic, strengths, half, test)
     setting = "50% logreg, lambda chosen on held-out labels"
     assert found[setting, "lambda"] == strength

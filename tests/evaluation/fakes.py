@@ -49,6 +49,9 @@ class FakeModel:
     card: ModelCard
     poolings: tuple[str, ...] = ("cls",)
     image_size: int = SIDE
+    interpolation: str = "bicubic"
+    crop_ratio: float | None = None
+    reads: str = ""
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.25, 0.25, 0.25)
     head: nn.Module | None = None

@@ -224,3 +224,20 @@ def test_without_labels_it_says_so():
     bare = ViewBatch(batch.crops, batch.masks, batch.index, MEAN, STD)
     with pytest.raises(UserError, match="learns from labels"):
         make()(bare, at(0))
+
+
+def test_a_second_stage_goes_on_from_the_classifier_where_it_fits():
+    first = make(**HEADS["BEiT"])
+    classifier = dict(first.classifier().state_dict())
+    start = Start(first.backbone().state_dict(), others={"classifier": classifier})
+    same, other = make(**HEADS["BEiT"]), make(**HEADS["BEiT"], classes=5)
+    for method in (same, other):
+        for p in method.classifier().parameters():
+            p.data.zero_()
+    notes = same.start_from(start)[0], other.start_from(start)[0]
+    assert notes[0] == "the backbone and the new norm and the classifier of the source"
+    assert notes[1] == "the backbone and the new norm of the source; the classifier is new"
+    for name, tensor in classifier.items():
+        assert torch.equal(same.classifier().state_dict()[name], tensor)
+    assert torch.equal(other.classifier().norm.weight, first.classifier().norm.weight)
+    assert not other.classifier().linear.weight.any()
