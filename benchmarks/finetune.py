@@ -17,7 +17,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from sslbench.benchmark import Benchmark, Context, Cost, Splits
-from sslbench.benchmarks.blanks import one_class
+from sslbench.benchmarks.blanks import blanks, one_class
+from sslbench.benchmarks.selection import too_few
 from sslbench.benchmarks.topk import hit_results
 from sslbench.errors import UserError
 from sslbench.result import Result
@@ -111,6 +112,8 @@ class Finetune(Benchmark):
         from sslbench.benchmarks.finetuning import recipes
         from sslbench.benchmarks.finetuning.job import finetuned
 
+        if reason := too_few(data, self.protocol.share):
+            return blanks(self, data, context, (f"{self.prefix()}{BEST}",), reason)
         values = recipes.read(self.protocol.config)
         trained = {}
         for rate in recipes.rates_of(values) or (None,):
