@@ -51,7 +51,7 @@ class Finetune(Benchmark):
     name = "finetune"
     version = "1"
     apart = True
-    suites = ("full",)
+    suites = ("full", "tuned")
     Protocol = FinetuneProtocol
     main = ((BEST, "top1"), (f"{SCRATCH}{BEST}", "top1"))
     directions = {"top1": "higher", "top5": "higher"}

@@ -6,7 +6,7 @@ float32, without augmentation: Resize and CenterCrop as the recipe says.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,9 @@ class Judge:
         epochs = self.steps // self.run.steps_per_epoch
         often = "every epoch" if epochs == 1 else f"every {epochs} epochs"
         return f"evaluated on {names} after {often}"
+
+    def recall(self, lines: Iterable[Mapping[str, float]]) -> None:
+        """See `Watch.recall`: it measures nothing at the start."""
 
     def due(self, step: int) -> bool:
         """See `Watch.due`."""

@@ -90,7 +90,7 @@ def _uniform(key: str, value: float, bound: float, step: float) -> str:
 
 def _no_better(key: str, value: float, start: float, step: float) -> str:
     return (
-        f"{key} is {value:.1f} after {step:.0f} steps, no better than {start:.1f} with untrained "
-        "weights: nothing useful is learnt so far; take more steps, raise optim.lr, or views that "
+        f"{key} is {value:.1f} after {step:.0f} steps, no better than {start:.1f} before the "
+        "first: nothing useful is learnt so far; take more steps, raise optim.lr, or views that "
         "keep what tells your images apart (method.views.*)."
     )
