@@ -153,6 +153,7 @@ def test_what_the_user_sets_counts_and_new_heads_have_the_presets_sizes(source) 
     recipe = preset(source, "ibot", "init.heads=new", "optim.lr=1e-5", "backbone.image_size=48")
     assert recipe.optim.lr == 1e-5 and recipe.backbone.image_size == 48
     assert recipe.method.out_dim == 4096
+    assert (recipe.method.views.global_size, recipe.method.views.local_size) == (48, 24)
 
 
 def test_a_beit_takes_as_many_codes_as_patches(source, tokenizer) -> None:
