@@ -130,7 +130,18 @@ def _randaugment(text: str, size: int, fill: tuple[int, ...], interpolation: str
         "img_mean": fill,
         "interpolation": str_to_pil_interp(interpolation),
     }
-    return rand_augment_transform(text, settings)
+    transform = rand_augment_transform(text, settings)
+    for operation in transform.ops:
+        if operation.name.startswith("Posterize"):
+            operation.aug_fn = _posterized
+    return transform
+
+
+def _posterized(image: Image.Image, bits: int, **options: Any) -> Image.Image:
+    """timm's `posterize`; an image that keeps no bit is black, as in Pillow before version 13."""
+    from timm.data.auto_augment import posterize
+
+    return posterize(image, bits, **options) if bits > 0 else Image.new(image.mode, image.size)
 
 
 def _erased(probability: float, size: int) -> np.ndarray:

@@ -74,6 +74,16 @@ def test_the_image_changes_as_by_timm(image) -> None:
     assert changed > 8  # each of two operations is applied half of the time
 
 
+def test_no_bit_kept_is_black_whatever_pillow_allows(image) -> None:
+    """timm's rand-m10-inc1 posterizes to 0 bits, which Pillow 13 refuses and older ones blacken."""
+    config = RecognitionConfig(size=32, erasing=0.0, flip=0.0, randaugment="rand-m10-n1-inc1")
+    views = [
+        Recognition(config, 16)(image, np.random.default_rng(seed), 0).crops["image"]
+        for seed in range(100)
+    ]
+    assert sum(not view.any() for view in views) > 0  # one operation of 15, half of the time
+
+
 def test_rectangles_are_erased_as_often_and_as_large_as_by_timm(image) -> None:
     view = Recognition(RecognitionConfig(size=32, erasing=0.25, randaugment=""), 16)
     masks = [view(image, np.random.default_rng(k), 0).masks["erased"][0] for k in range(2000)]
