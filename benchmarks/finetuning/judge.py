@@ -14,13 +14,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from sslbench.benchmarks.finetuning.names import COUNT, HITS1, HITS5
 from sslbench.benchmarks.topk import count_hits, ranked
 from sslbench.data.dataset import BrokenLog, ImageDataset
 from sslbench.data.transform import EvalTransform
 from sslbench.evaluation.features import batches
 from sslbench.training.run import Run
-
-HITS1, HITS5, COUNT = "top1_hits", "top5_hits", "images"
 
 
 class Judge:
