@@ -6,7 +6,8 @@ Source: BEiT (arXiv:2106.08254) section 2.5 and App. H, `beit/run_class_finetuni
 by DeiT's recipe. The recipe is `configs/finetune/<config>.py`; the trainer is the one that
 pretrains, so a run resumes bit for bit and its folder holds weights that `evaluate`, `convert` and
 `load_backbone` read. As in the papers, the best epoch (and learning rate, where several are tried)
-is chosen on the judged split; the last epoch, which nobody chose, is recorded beside it.
+is chosen on the judged split. Beside it stands what that split did not choose: the last epoch, of
+the only rate or of the one that is best on held-out labels after learning from the others.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from sslbench.benchmark import Benchmark, Context, Cost, Splits
 from sslbench.benchmarks.blanks import blanks, one_class
-from sslbench.benchmarks.selection import too_few
+from sslbench.benchmarks.finetuning.names import COUNT, HELD, HITS1, HITS5, JUDGED
+from sslbench.benchmarks.selection import CHOSEN, OPTIMISM, SHARE, too_few
 from sslbench.benchmarks.topk import hit_results
 from sslbench.errors import UserError
 from sslbench.result import Result
@@ -36,13 +38,15 @@ Epochs = Sequence[Mapping[str, float]]  # hits by name, one for each evaluated e
 class FinetuneProtocol:
     """config: name below configs/finetune or a .py file; config_hash: of its values.
 
-    share: of the labels; start: what is pretrained beside the new classifier.
+    share: of the labels; start: what is pretrained beside the new classifier; held_out: share of
+    the labels that choose among several rates.
     """
 
     config: str = ""
     config_hash: str = ""
     share: float = 1.0
     start: str = "backbone"
+    held_out: float = SHARE
     selection: str = field(default="best epoch and lr on the judged split", init=False)
 
 
@@ -52,7 +56,7 @@ class Finetune(Benchmark):
     name = "finetune"
     version = "1"
     apart = True
-    suites = ("full",)
+    suites = ("full", "tuned")
     Protocol = FinetuneProtocol
     main = ((BEST, "top1"), (f"{SCRATCH}{BEST}", "top1"))
     directions = {"top1": "higher", "top5": "higher"}
@@ -96,7 +100,8 @@ class Finetune(Benchmark):
         values = recipes.read(self.protocol.config)
         recipe = recipes.recipe_for(values, model, data, 0, share=self.protocol.share)
         area = (recipe.backbone.image_size / model.image_size) ** 2
-        runs = area * max(1, len(recipes.rates_of(values)))
+        rates = len(recipes.rates_of(values))
+        runs = area * (rates * (2 - self.protocol.held_out) if rates > 1 else 1)
         epochs, every = recipe.train.epochs, recipes.every(values)
         judged = math.ceil(epochs / every) * len(data.test)
         seen = epochs * len(data.train) * self.protocol.share
@@ -114,55 +119,70 @@ class Finetune(Benchmark):
 
         if reason := too_few(data, self.protocol.share):
             return blanks(self, data, context, (f"{self.prefix()}{BEST}",), reason)
-        values = recipes.read(self.protocol.config)
-        trained = {}
-        for rate in recipes.rates_of(values) or (None,):
+        p, values = self.protocol, recipes.read(self.protocol.config)
+        every, rates = recipes.every(values), recipes.rates_of(values)
+
+        def trained(rate: float | None, held_out: float = 0.0) -> Epochs:
             recipe = recipes.recipe_for(
-                values, context.model, data, context.seed, rate, self.protocol.share
+                values, context.model, data, context.seed, rate, p.share, held_out
             )
-            folder = context.work_dir if rate is None else context.work_dir / f"lr-{rate:g}"
-            run = finetuned(recipe, data, recipes.every(values), folder, context)
-            trained[recipe.optim.lr] = run["epochs"]
-        return chosen_results(self, data, context, trained, self.prefix())
+            parts = ["" if rate is None else f"lr-{rate:g}", "chooses" if held_out else ""]
+            folder = context.work_dir.joinpath(*filter(None, parts))
+            return finetuned(recipe, data, every, folder, context)["epochs"]
+
+        runs = {rate: trained(rate) for rate in rates or (None,)}
+        chooses = {rate: trained(rate, p.held_out) for rate in rates} if len(rates) > 1 else {}
+        return chosen_results(self, data, context, runs, chooses, self.prefix())
 
 
 def chosen_results(
     benchmark: Benchmark,
     data: Splits,
     context: Context,
-    trained: Mapping[float, Epochs],
+    trained: Mapping[float | None, Epochs],
+    chooses: Mapping[float | None, Epochs],
     prefix: str,
 ) -> list[Result]:
-    """Accuracies of the best epoch and rate and of the last epoch of that rate's training.
+    """Accuracies of what the judged split chooses, and of what it does not.
 
-    trained: learning rate -> its epochs. prefix: of the settings' names.
+    trained: learning rate -> its epochs with hits on the judged split; chooses: the same with hits
+    on held-out labels, {} where there is nothing to choose. prefix: of the settings' names.
     """
-    from sslbench.benchmarks.finetuning.job import JUDGED
-    from sslbench.benchmarks.finetuning.judge import HITS1
-
-    hits = f"{JUDGED} {HITS1}"
-    rate = max(trained, key=lambda r: max(epoch[hits] for epoch in trained[r]))
-    epochs = trained[rate]
-    best = max(range(len(epochs)), key=lambda i: epochs[i][hits])  # the first of equal ones
-    records = []
-    for setting, epoch in ((f"{prefix}{BEST}", epochs[best]), (f"{prefix}{LAST}", epochs[-1])):
-        records += _accuracies(benchmark, data, context, setting, epoch)
-    facts: dict[str, Any] = {"epoch": epochs[best]["epoch"]}
-    if len(trained) > 1:
-        facts["lr"] = rate
-    n = records[0].n
+    rate = max(trained, key=lambda r: max(map(_hits, trained[r])))
+    best = max(trained[rate], key=_hits)  # the first of equal ones
+    second, last = rate, f"{prefix}{LAST}"
+    if chooses:
+        second, last = (
+            max(chooses, key=lambda r: _hits(chooses[r][-1], HELD)),
+            f"{last}, lr {CHOSEN}",
+        )
+    final = trained[second][-1]
+    several = len(trained) > 1
+    facts: dict[str, dict[str, Any]] = {
+        f"{prefix}{BEST}": {"epoch": best["epoch"], **({"lr": rate} if several else {})},
+        last: {**({"lr": second} if several else {})},
+    }
+    n = int(best[f"{JUDGED} {COUNT}"])
+    facts[last][OPTIMISM] = 100 * (_hits(best) - _hits(final)) / n
     return [
-        *records,
-        *(context.result(benchmark, data, f"{prefix}{BEST}", k, v, n) for k, v in facts.items()),
+        *_accuracies(benchmark, data, context, f"{prefix}{BEST}", best),
+        *_accuracies(benchmark, data, context, last, final),
+        *(
+            context.result(benchmark, data, setting, name, value, n)
+            for setting, values in facts.items()
+            for name, value in values.items()
+        ),
     ]
+
+
+def _hits(epoch: Mapping[str, float], part: str = JUDGED) -> float:
+    return epoch[f"{part} {HITS1}"]
 
 
 def _accuracies(
     benchmark: Benchmark, data: Splits, context: Context, setting: str, epoch: Mapping[str, float]
 ) -> list[Result]:
-    from sslbench.benchmarks.finetuning.job import JUDGED
-    from sslbench.benchmarks.finetuning.judge import COUNT, HITS1, HITS5
-
+    """Records of the trained weights and, where there are any, of the averaged ones."""
     records = []
     for weights in ("", "EMA"):
         start = " ".join(filter(None, (JUDGED, weights)))

@@ -118,7 +118,11 @@ class BEiT(Method):
         if {k: v.shape for k, v in tensors.items()} != {k: v.shape for k, v in wanted.items()}:
             return [*notes, "the classifier of codes is new"]
         self.lm_head.load_state_dict(tensors)
-        return [*notes, "the classifier of codes is that of the source"]
+        return [
+            *notes,
+            "the classifier of codes is that of the source, made for the codes of its tokenizer "
+            "(init.heads=new: a fresh one)",
+        ]
 
     @classmethod
     def settings_to_start(

@@ -14,6 +14,8 @@ from sslbench import plugins
 from sslbench.benchmark import Context, Splits
 from sslbench.benchmarks.apart import METRICS, known_metrics, run_apart
 from sslbench.benchmarks.finetuning.judge import Judge
+from sslbench.benchmarks.finetuning.names import HELD, JUDGED
+from sslbench.data.subsets import training_parts
 from sslbench.evaluation.opening import open_splits
 from sslbench.recipes.load import recipe_from_dict
 from sslbench.recipes.recipe import Recipe
@@ -27,7 +29,6 @@ from sslbench.training.run import length
 from sslbench.training.train import pretrain
 
 PLAN = "plan.json"
-JUDGED = "judged"
 
 
 def finetuned(recipe: Recipe, data: Splits, every: int, folder: Path, context: Context) -> dict:
@@ -50,6 +51,11 @@ def train(folder: Path) -> None:
     plan: Mapping[str, Any] = parse_json(read_small(folder / PLAN))
     recipe = recipe_from_dict(plan["recipe"], plugins.CLASSIFIERS)
     splits = open_splits(**plan["data"])
+    name, part = JUDGED, splits.test
+    if recipe.data.held_out:
+        _, held = training_parts(splits.train, recipe.data.share, recipe.data.held_out)
+        assert held is not None, "a share above 0 is held out"
+        name, part = HELD, held
     with join_world() as world, locked(folder) if world.main else nullcontext():
         pretrain(
             recipe,
@@ -58,10 +64,10 @@ def train(folder: Path) -> None:
             has_state(folder),
             Console(),
             plugins.CLASSIFIERS,
-            partial(Judge, parts={JUDGED: splits.test}, every=plan["every"]),
+            partial(Judge, parts={name: part}, every=plan["every"]),
             splits.train,
         )
         if world.main:
-            epochs = [line for line in read_log(folder) if any(JUDGED in key for key in line)]
+            epochs = [line for line in read_log(folder) if any(name in key for key in line)]
             save_json(folder / METRICS, sealed_json({"epochs": epochs}))
         barrier(world)

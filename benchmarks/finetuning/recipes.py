@@ -70,10 +70,12 @@ def recipe_for(
     seed: int,
     rate: float | None = None,
     share: float = 1.0,
+    held_out: float = 0.0,
 ) -> Recipe:
     """The complete recipe; UserError where config, model and data do not go together.
 
-    rate: instead of the config's `optim.lr`; share: of the labels of every class.
+    rate: instead of the config's `optim.lr`; share: of the labels of every class; held_out: share
+    of these that is not trained on.
     """
     config = getattr(model.backbone, "config", None)
     if not isinstance(config, BackboneConfig):
@@ -99,6 +101,7 @@ def recipe_for(
             "mean": model.mean,
             "std": model.std,
             "share": share,
+            "held_out": held_out,
         },
         "train": {**values.get("train", {}), "seed": seed},
         "init": {"source": model.source},

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from sslbench.cli import names
 from sslbench.cli.app import RESULTS, RUNS, app, console, say
 from sslbench.cli.checks import check_evaluation
 from sslbench.errors import RunError
+
+if TYPE_CHECKING:
+    from sslbench.benchmark import Benchmark
 
 Models = Annotated[
     list[str] | None,
@@ -32,7 +35,7 @@ def evaluate(
     suite: Annotated[
         str,
         typer.Option(
-            help="full, frozen, dense or papers (see `list`).",
+            help="full, frozen, tuned, dense or papers (see `list`).",
             autocompletion=names.completing(names.suites),
         ),
     ] = "full",
@@ -183,11 +186,19 @@ def reference(
 ) -> None:
     """The reference runs of the embedded dataset: longer recipes, several seeds, resumable."""
     runs, out = RUNS / "reference", RESULTS / "shapes"
-    _campaign("reference", runs, list(range(seeds)), out, jobs, "frozen")
+    from sslbench.evaluation.suite import find_benchmarks
+
+    suites = [find_benchmarks(suite)[0] for suite in ("frozen", "tuned")]
+    _campaign("reference", runs, list(range(seeds)), out, jobs, [b for s in suites for b in s])
 
 
 def _campaign(
-    folder: str, runs: Path, seeds: list[int], out: Path, at_once: int, suite: str
+    folder: str,
+    runs: Path,
+    seeds: list[int],
+    out: Path,
+    at_once: int,
+    suite: str | Sequence[str | Benchmark],
 ) -> None:
     from sslbench.data.images import open_dataset
     from sslbench.evaluation import evaluate, opening

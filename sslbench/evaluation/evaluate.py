@@ -67,7 +67,7 @@ def released(results: Sequence[Result]) -> list[str]:
 
 def evaluate(
     sources: Sequence[str],
-    suite: str | Sequence[str],
+    suite: str | Sequence[str | Benchmark],
     data: Mapping[str, str | None],
     split: str,
     out: Path,

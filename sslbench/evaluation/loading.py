@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,8 @@ from typing import Any
 from sslbench.checkpoints.classifier import read_classifier
 from sslbench.checkpoints.files import is_safetensors
 from sslbench.checkpoints.floors import PIXELS, random_source
-from sslbench.checkpoints.load import LoadedModel, load_backbone
-from sslbench.checkpoints.sources import named
+from sslbench.checkpoints.load import LoadedModel, load_backbone, read_card
+from sslbench.checkpoints.sources import named, split
 from sslbench.errors import UserError
 from sslbench.evaluation.jobs import LeftOut, sentence
 from sslbench.storage.home import expanded
@@ -34,11 +34,35 @@ def with_weights(source: str) -> str:
     return f"{label}={path}" if label else str(path)
 
 
+def source_of_start(model: LoadedModel) -> LoadedModel | None:
+    """The weights that the run behind `model` started from; None for fresh ones.
+
+    None too, with a warning, where they are no longer what the run read.
+    """
+    if not (facts := model.card.started_from):
+        return None
+    recipe = read_card(split(model.source)[0]).get("recipe", {})
+    place = str(recipe.get("init", {}).get("source", ""))
+    try:
+        start = load_backbone(place)
+        reason = "" if start.card.sha256 == facts.get("sha256") else "its weights were replaced"
+    except UserError as error:
+        reason = str(error).removesuffix(".")
+    if not reason:
+        return start
+    log.warning(
+        "%s started from %s, which is not evaluated beside it: %s.",
+        printable(model.card.source), facts.get("name", place), reason,
+    )  # fmt: skip
+    return None
+
+
 def load_models(
     sources: Sequence[str], classifier: Path | None
 ) -> tuple[dict[str, LoadedModel], list[LeftOut]]:
     """The models of `sources` ([NAME=]PLACE), and those that could not be loaded, with the reason.
 
+    Before a run that started from weights come these weights, unless they are there already.
     classifier: a linear layer released with the weights of the only source, or a fine-tuned run.
     Raises UserError if no model can be loaded.
     """
@@ -48,12 +72,15 @@ def load_models(
             "with --model."
         )
     released = _read(classifier) if classifier else {}
-    models, broken = {}, list[LeftOut]()
+    models, broken = dict[str, LoadedModel](), list[LeftOut]()
     for source in sources:
         try:
             source = with_weights(source)
             label, place = named(source)
-            models[source] = replace(load_backbone(place, label), **released)
+            model = replace(load_backbone(place, label), **released)
+            if (start := source_of_start(model)) is not None and not _has(models, start):
+                models[start.card.source] = start
+            models[source] = model
         except UserError as error:
             broken.append(
                 LeftOut(f"every evaluation of {printable(source)}", sentence(error), True)
@@ -75,6 +102,11 @@ def _read(classifier: Path) -> dict[str, Any]:
             "give one, or the file released for linear evaluation."
         )
     return {"classifier": model.classifier, "reads": model.reads}
+
+
+def _has(models: Mapping[str, LoadedModel], model: LoadedModel) -> bool:
+    """Whether the weights of `model` are among `models`."""
+    return any(other.card.sha256 == model.card.sha256 for other in models.values())
 
 
 def with_floors(models: Sequence[LoadedModel]) -> list[LoadedModel]:

@@ -16,14 +16,15 @@ from sslbench.result import Result
 BLANK = "–"
 # The usual fields are shown if they differ, the extra ones only if needed to distinguish rows.
 USUAL = (
-    "label", "method", "arch", "pretrain_data", "settings", "epochs", "effective_epochs", "tokens",
-    "pool",
+    "label", "method", "started_from", "arch", "pretrain_data", "settings", "epochs",
+    "effective_epochs", "tokens", "pool",
 )  # fmt: skip
 EXTRA = ("recipe", "normalisation", "source", "steps", "recipe_digest", "weights")
 ON_REQUEST = ("parameters", "seeds")  # shown only if requested
 COMPARED = ("arch", "pretrain_data", "epochs", "effective_epochs", "tokens", "pool")
 HEADINGS = {
     "label": "model",
+    "started_from": "started from",
     "pretrain_data": "pretraining data",
     "effective_epochs": "effective epochs",
     "tokens": "billion image tokens",
@@ -156,6 +157,7 @@ def _texts(rows: Rows) -> dict[str, dict[RowKey, str]]:
     texts = {
         "label": {k: (k.label or k.method) if named else BLANK for k in rows},
         "pretrain_data": {k: data_name(k.pretrain_data) or BLANK for k in rows},
+        "started_from": {k: _start(members) for k, members in rows.items()},
         "settings": {k: _settings_text(s) for k, s in differing_settings(rows).items()},
         "source": _sources(rows),
         "weights": {k: next(r.model.sha256 for r in rows[k])[:8] for k in rows},
@@ -174,6 +176,12 @@ def _texts(rows: Rows) -> dict[str, dict[RowKey, str]]:
 def _text(value: str | float) -> str:
     text = value if isinstance(value, str) else f"{value:.6g}"
     return BLANK if text in ("", "0") else text
+
+
+def _start(members: Iterable[Result]) -> str:
+    """Return the names of the weights that the runs of a row started from."""
+    names = {str(r.model.started_from.get("name", "")) for r in members}
+    return ", ".join(sorted(names - {""})) or BLANK
 
 
 def _millions(arch: str) -> str:

@@ -45,6 +45,7 @@ Rows = Mapping[RowKey, list[Result]]
 def group_rows(records: Collection[Result]) -> dict[RowKey, list[Result]]:
     """Return the records of each row, in the order of the table: floors, then methods by name.
 
+    A training that started from the weights of another row comes right after that row.
     Records without a pool belong to every row of a model that has pools, else to a separate row.
     """
     inputs, labels, data = _inputs(records), _labels(records), _data_names(records)
@@ -64,7 +65,31 @@ def group_rows(records: Collection[Result]) -> dict[RowKey, list[Result]]:
         separate = not repetitions(members)
         for r in members:
             rows[key._replace(weights=r.model.sha256) if separate else key].append(r)
-    return {key: rows[key] for key in sorted(rows, key=lambda k: (_floor_rank(k), k))}
+    chains = _chains(rows)
+    return {key: rows[key] for key in sorted(rows, key=lambda k: (_floor_rank(k), chains[k]))}
+
+
+def _chains(rows: Rows) -> dict[RowKey, tuple[RowKey, ...]]:
+    """Return row -> itself, after the rows of the weights that it started from, oldest first."""
+    holders = {(r.model.sha256, key.pool): key for key, rs in rows.items() for r in rs}
+    chains: dict[RowKey, tuple[RowKey, ...]] = {}
+    for key in rows:
+        chain = [key]
+        while (before := _row_before(rows[chain[0]], holders)) and before not in chain:
+            chain.insert(0, before)
+        chains[key] = tuple(chain)
+    return chains
+
+
+def _row_before(
+    members: Iterable[Result], holders: Mapping[tuple[str, str], RowKey]
+) -> RowKey | None:
+    """Return the row of the weights that `members` started from; None if no row has them."""
+    for r in members:
+        start = r.model.started_from.get("sha256", "")
+        if (key := holders.get((start, r.pool))) is not None:
+            return key
+    return None
 
 
 def _data_names(records: Iterable[Result]) -> dict[str, str]:

@@ -22,8 +22,11 @@ class Health:
     Values logged with their value at the start ("knn_top1" and "knn_top1_start") should rise.
     """
 
-    def __init__(self, bounds: Mapping[str, float], total_steps: int) -> None:
-        self.bounds, self.total_steps = dict(bounds), total_steps
+    def __init__(
+        self, bounds: Mapping[str, float], total_steps: int, started: bool = False
+    ) -> None:
+        """started: training starts from weights that have learnt something; that should stay."""
+        self.bounds, self.total_steps, self.started = dict(bounds), total_steps, started
         self.streaks: dict[tuple[str, str], int] = {}
         self.learns = False  # by the newest measure, which keeps the band from widening
         self.due: set[str] = set()  # measures that were checked when they should have risen
@@ -68,7 +71,9 @@ class Health:
             if start is None or step < HOPE * self.total_steps or key in self.due:
                 continue
             self.due.add(key)
-            if value <= start < FULL:
+            if self.started and value < start - RISEN:
+                warnings.append(_forgets(key, value, start, step))
+            if not self.started and value <= start < FULL:
                 warnings.append(_no_better(key, value, start, step))
         return warnings
 
@@ -93,4 +98,12 @@ def _no_better(key: str, value: float, start: float, step: float) -> str:
         f"{key} is {value:.1f} after {step:.0f} steps, no better than {start:.1f} with untrained "
         "weights: nothing useful is learnt so far; take more steps, raise optim.lr, or views that "
         "keep what tells your images apart (method.views.*)."
+    )
+
+
+def _forgets(key: str, value: float, start: float, step: float) -> str:
+    return (
+        f"{key} is {value:.1f} after {step:.0f} steps, below the {start:.1f} of the weights it "
+        "started from: they are being forgotten; lower optim.lr, or raise method.momentum where "
+        "there is a teacher."
     )

@@ -62,7 +62,8 @@ class Journal:
     ) -> None:
         """start: steps done when training begins."""
         self.run, self.loader, self.online, self.log, self.start = run, loader, online, log, start
-        self.health = Health(run.method.health(), run.total_steps)
+        started = bool(run.recipe.init.source)
+        self.health = Health(run.method.health(), run.total_steps, started)
         self.meter = Meter(run.recipe.train.batch_size)
         self.skipped, self.saved = 0, time.monotonic()  # steps skipped in a row; last checkpoint
 

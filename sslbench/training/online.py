@@ -8,7 +8,7 @@ the state of a random generator, and neither uses a validation or test split.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -41,6 +41,10 @@ class Watch(Protocol):
 
     def sentence(self) -> str:
         """What will be logged, in words; "" if nothing will."""
+        ...
+
+    def recall(self, lines: Iterable[Mapping[str, float]]) -> None:
+        """Takes what it measured at the start from the log of a resumed run."""
         ...
 
     def due(self, step: int) -> bool:
@@ -147,7 +151,8 @@ class Online:
     """Measures a method's backbone every `every` steps.
 
     Create it before the first step and before weights are restored: `start` is the value for
-    untrained weights. pool: "cls" or "mean", the token used; mean, std: of the pixels.
+    untrained weights, or those that training starts from, as `weights` says. pool: "cls" or "mean",
+    the token used; mean, std: of the pixels.
     """
 
     def __init__(
@@ -158,10 +163,12 @@ class Online:
         mean: tuple[float, ...],
         std: tuple[float, ...],
         every: int,
+        weights: str = "untrained weights",
     ) -> None:
         self.method, self.probe, self.pool, self.every = method, probe, pool, every
         self.mean, self.std = torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)
         self.start = self._measure(probe) if probe else 0.0
+        self.weights = weights
 
     def sentence(self) -> str:
         """A sentence that says what will be logged; "" if nothing will."""
@@ -169,12 +176,22 @@ class Online:
             return ""
         return (
             f"{self.probe.key}: {self.probe.description}, every {self.every} steps: "
-            f"{self.start:.1f} % with untrained weights, {self.probe.chance:.1f} % by chance"
+            f"{self.start:.1f} % with {self.weights}, {self.probe.chance:.1f} % by chance"
         )
 
     def due(self, step: int) -> bool:
         """See `Watch.due`: it measures where a line is written anyway."""
         return False
+
+    def recall(self, lines: Iterable[Mapping[str, float]]) -> None:
+        """See `Watch.recall`; the weights that such a run started from are not read again.
+
+        Where no line has it, the restored weights are hardly trained and are measured instead.
+        """
+        if self.probe is None:
+            return
+        logged = [line[key] for line in lines if (key := self.probe.key + START) in line]
+        self.start = logged[0] if logged else self._measure(self.probe)
 
     def values(self, step: int, log_every: int, total_steps: int) -> dict[str, float]:
         """See `Watch.values`."""
@@ -216,7 +233,8 @@ def watch(method: Method, recipe: Recipe, dataset: ImageDataset, main: bool) -> 
     if probe:
         every *= math.ceil(SHARE * _measured(probe, recipe) / (every * _trained(method, recipe)))
     pool = "mean" if "mean" in method.poolings else "cls"
-    return Online(method, probe, pool, recipe.data.mean, recipe.data.std, every)
+    weights = "the weights it starts from" if recipe.init.source else "untrained weights"
+    return Online(method, probe, pool, recipe.data.mean, recipe.data.std, every, weights)
 
 
 def _measured(probe: Probe, recipe: Recipe) -> int:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from sslbench import plugins
+from sslbench.backbones.config import BackboneConfig
 from sslbench.checkpoints.starting import StartWeights, read_start
 from sslbench.data.places import absolute_place
 from sslbench.errors import UserError
 from sslbench.method import Method
-from sslbench.recipes.load import read_config
+from sslbench.recipes.load import key_and_value, parsed, read_config, typed
 from sslbench.training.options import method_to_train
 from sslbench.training.runs import preset_of
 
@@ -39,18 +40,22 @@ def with_start(
     name = method_to_train(method)
     config = preset_of(name)
     method_class: type[Method] = plugins.load(plugins.METHODS, name)
-    keep = "init.heads=new" not in changes
-    settings = _settings(read_start(source), method_class, keep)
+    settings = _settings(read_start(source), method_class, dict(map(key_and_value, changes)))
     return config, [*(f"{key}={value!r}" for key, value in settings.items()), *chosen]
 
 
-def _settings(weights: StartWeights, method: type[Method], heads: bool) -> dict[str, Any]:
-    """Settings that follow from the weights; heads: whether theirs are kept."""
+def _settings(
+    weights: StartWeights, method: type[Method], changes: Mapping[str, str]
+) -> dict[str, Any]:
+    """Settings that follow from the weights and from what the user changes (name -> text)."""
     model, config = weights.model, weights.config
     backbone = {k: v for k, v in asdict(config).items() if k not in OF_THE_RUN}
     settings = {f"backbone.{name}": value for name, value in backbone.items()}
     settings |= {"data.mean": tuple(model.mean), "data.std": tuple(model.std)}
     trained_with = weights.settings if model.card.method == method.name else {}
-    head = model.head if heads else None
-    own = method.settings_to_start(config.image_size, config.stride, head, trained_with)
+    head = None if changes.get("init.heads") == "new" else model.head
+    sizes = ("image_size", "patch_size")
+    resized = {n: parsed(changes[k]) for n in sizes if (k := f"backbone.{n}") in changes}
+    wanted = typed(BackboneConfig, {**asdict(config), **resized}, "backbone")
+    own = method.settings_to_start(wanted.image_size, wanted.stride, head, trained_with)
     return settings | {f"method.{name}": value for name, value in own.items()}

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sslbench import plugins
-from sslbench.checkpoints.starting import read_start
 from sslbench.errors import UserError
 from sslbench.recipes.consistency import warnings
 from sslbench.recipes.recipe import Recipe
@@ -18,6 +17,8 @@ from sslbench.system.launch import launch
 from sslbench.system.printing import SafeConsole
 from sslbench.system.processes import is_launched
 from sslbench.training import folder, runs
+from sslbench.training.build import build_method, start_method
+from sslbench.training.dry_run import with_stand_ins
 from sslbench.training.options import check_training, run_to_resume
 from sslbench.training.presets import with_start
 from sslbench.training.run import rehearse
@@ -86,8 +87,8 @@ def _train_needs(recipe: Recipe, out: Path, console: SafeConsole, limit: int | N
     """
     changes: list[str] = []
     if recipe.to_train_first() and recipe.init.source:  # refused before minutes of training
-        heads = recipe.init.heads == "keep"
-        read_start(recipe.init.source).fitted(recipe.backbone, heads)
+        rehearsed = with_stand_ins(recipe, plugins.METHODS)
+        start_method(build_method(rehearsed), rehearsed)
     for kind, config in recipe.to_train_first().items():
         source, group = recipe.data.source, plugins.group_of(kind)
         if not is_alone():

@@ -23,7 +23,7 @@ from sslbench.system.distributed import World, barrier
 from sslbench.training.endings import resumable, worker_deaths
 from sslbench.training.export import export
 from sslbench.training.journal import Journal, Recorder, StepResult
-from sslbench.training.log import RunLog
+from sslbench.training.log import LOG, RunLog, read_log
 from sslbench.training.online import Watch, watch
 from sslbench.training.optim import clip_gradients, set_schedules
 from sslbench.training.precision import use_bf16
@@ -56,6 +56,8 @@ def pretrain(
         files.remove_leftovers(out)
     online = watching(run)
     start = restore(run) if resume else 0
+    if resume and recipe.init.source and world.main:
+        online.recall(read_log(out) if (out / LOG).exists() else [])
     loader = load_views(run, start)  # refuses impossible data before anything is written
     console = (console or Console()) if world.main else Console(quiet=True)
     folder = out if world.main else None

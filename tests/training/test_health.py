@@ -109,3 +109,13 @@ def test_a_loss_near_its_bound_is_no_collapse_where_a_measure_has_risen() -> Non
     health = Health({"loss_cls": math.log(256)}, 300)
     flat = [{k: v for k, v in r.items() if "knn" not in k} for r in records]
     assert [text for record in flat for text in health.check(record)] != []
+
+
+def test_a_start_from_weights_need_not_rise_but_must_not_fall() -> None:
+    def warnings(value: float) -> list[str]:
+        record = {"step": 300, "knn_top1": value, "knn_top1_start": 80.0}
+        return Health({}, 900, started=True).check(record)
+
+    assert warnings(80.0) == warnings(76.0) == []
+    (text,) = warnings(74.0)
+    assert "below the 80.0 of the weights it started from" in text and "optim.lr" in text
