@@ -69,14 +69,14 @@ def evaluate(
     config: Annotated[
         list[str] | None,
         typer.Option(
-            help="Of detection or segmentation, instead of the one made for the architecture: a "
-            "name (see `list`) or a .py FILE; repeatable.",
+            help="Of fine-tuning, detection or segmentation, instead of the one made for the "
+            "architecture: a name (see `list`) or a .py FILE; repeatable.",
             autocompletion=names.completing(names.benchmark_configs),
         ),
     ] = None,
     classifier: Annotated[
         Path | None,
-        typer.Option(help="The linear classifier released with the model, evaluated too."),
+        typer.Option(help="The linear classifier released with the model, or a fine-tuned run."),
     ] = None,
     split: Annotated[
         str, typer.Option(help="The split to evaluate on: validation or test.")
