@@ -18,9 +18,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from sslbench.benchmark import Benchmark, Context, Cost, Splits
-from sslbench.benchmarks.blanks import one_class
+from sslbench.benchmarks.blanks import blanks, one_class
 from sslbench.benchmarks.finetuning.names import COUNT, HELD, HITS1, HITS5, JUDGED
-from sslbench.benchmarks.selection import CHOSEN, OPTIMISM, SHARE
+from sslbench.benchmarks.selection import CHOSEN, OPTIMISM, SHARE, too_few
 from sslbench.benchmarks.topk import hit_results
 from sslbench.errors import UserError
 from sslbench.result import Result
@@ -117,6 +117,8 @@ class Finetune(Benchmark):
         from sslbench.benchmarks.finetuning import recipes
         from sslbench.benchmarks.finetuning.job import finetuned
 
+        if reason := too_few(data, self.protocol.share):
+            return blanks(self, data, context, (f"{self.prefix()}{BEST}",), reason)
         p, values = self.protocol, recipes.read(self.protocol.config)
         every, rates = recipes.every(values), recipes.rates_of(values)
 

@@ -17,7 +17,7 @@ import numpy as np
 from sslbench.benchmark import Benchmark, Context, Features, Splits
 from sslbench.benchmarks.blanks import blanks
 from sslbench.benchmarks.topk import count_hits, hit_results
-from sslbench.data.subsets import held_out
+from sslbench.data.subsets import find_list, held_out
 from sslbench.result import Result
 
 if TYPE_CHECKING:
@@ -27,6 +27,16 @@ CHOSEN = "chosen on held-out labels"  # end of the settings of the second choice
 OPTIMISM = "optimism"
 SHARE = 0.1  # of every class's training images
 Hits = Mapping[float, tuple[int, int]]  # value -> top-1 and top-5 hits with it
+
+
+def too_few(data: Splits, share: float) -> str:
+    """Why `share` of the labels cannot be learnt from; "" where it can or has its own list."""
+    images, labels = len(data.train), data.train.labels
+    if labels is None or find_list(data.train, share):
+        return ""
+    if share * images >= len(set(labels.tolist())):
+        return ""
+    return f"{share:.0%} of {images} images is less than one image per class."
 
 
 def unfit(labels: np.ndarray, share: float) -> str:

@@ -159,7 +159,7 @@ def table(
     """Print the comparison table of the records in a folder."""
     from sslbench.reporting import rendering, views
 
-    view = views.layout_view(layout).changed(
+    view = views.layout_view(layout, published).changed(
         columns=views.items_of(columns),
         rows=views.items_of(rows),
         labels=views.items_of(labels),

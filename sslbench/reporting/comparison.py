@@ -77,24 +77,25 @@ def compare(
     """Return our records beside the papers' figures, or only the figures if no record has one.
 
     methods: methods whose figures are shown without a record of ours; view: "everything" shows all
-    of these figures, otherwise those comparable to one of our columns. known: conventions of the
-    benchmarks; by default those of the installed ones.
+    of these figures, otherwise those comparable to one of our columns; "published" shows all
+    figures of these tables and no others. known: conventions of the benchmarks; by default those of
+    the installed ones.
     """
     records = latest(records)
     known = installed_conventions({r.benchmark for r in records}) if known is None else known
     rows = group_rows(records)
     unique = {(p.row, p.column, p.figure): p for p in _pairs(rows, figures, counterparts, known)}
-    pairs = list(unique.values())
+    pairs = [p for p in unique.values() if not view.published or place(p.figure) in view.published]
     title = "Ours and the papers'" if pairs else "Published figures"
     remarks = [f"{note}." for note in dict.fromkeys(p.note for p in pairs) if note]
     if any(p.figure.effective_epochs is None for p in pairs):
         remarks.append(UNSTATED)
     if not pairs:
         remarks.append(UNMATCHED if records else NO_RECORDS)
-    unpaired: list[Figure] = []
-    if not pairs or view.everything:
+    paired = {p.figure for p in pairs}
+    unpaired = [f for f in figures if place(f) in view.published and f not in paired]
+    if not view.published and (not pairs or view.everything):
         wanted = {m.casefold() for m in methods}
-        paired = {p.figure for p in pairs}
         candidates = [f for f in figures if f.method.casefold() in wanted and f not in paired]
         unpaired = [
             f for f in candidates if view.everything or any(c.answers(f) for c in counterparts)
@@ -106,6 +107,11 @@ def compare(
             detail = f"{figure.source}, {figure.table}: {figure.detail}."
             notes[index] = (*notes.get(index, ()), detail)
     return Listing(title, HEAD, cells, tuple(remarks), notes, view)
+
+
+def place(figure: Figure) -> str:
+    """Return where a figure is printed, as `View.published` names it."""
+    return f"{figure.source}, {figure.table}"
 
 
 def _notes(pairs: Collection[Pair], rows: Rows) -> dict[int, tuple[str, ...]]:

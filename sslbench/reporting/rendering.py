@@ -99,7 +99,7 @@ def published(out: Path, view: View | str, style: str, width: int | None = None)
     _check_style(style)
     methods = plugins.available(plugins.METHODS)
     records = Store(out / RECORDS).load()
-    view = layout_view(view) if isinstance(view, str) else view
+    view = layout_view(view, figures=True) if isinstance(view, str) else view
     if view.labels:
         raise UserError(
             "--labels, and layouts that set them, cannot be combined with --published; leave them "

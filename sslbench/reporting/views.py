@@ -24,7 +24,8 @@ class View:
     without records instead of refusing them, unless all are. rows: patterns of rows, in
     this order, see `fits`. sort: label columns to sort rows by. floors: whether to show them.
     names: old name -> new name. caption: replaces the default; {data} and {split} are filled in.
-    label: for LaTeX's \\ref. notes: additional remarks.
+    label: for LaTeX's \\ref. notes: additional remarks. published: the tables, as "SOURCE, TABLE",
+    whose figures `table --published` shows beside our records; (): those of all tables.
     """
 
     everything: bool = False
@@ -38,6 +39,7 @@ class View:
     caption: str = ""
     label: str = ""
     notes: tuple[str, ...] = ()
+    published: tuple[str, ...] = ()
 
     def renamed(self, text: str) -> str:
         return self.names.get(text, text)
@@ -58,14 +60,20 @@ def layouts() -> dict[str, dict[str, Any]]:
     return tomllib.loads((files("sslbench.results") / LAYOUTS).read_text(encoding="utf-8"))
 
 
-def layout_view(name: str) -> View:
-    """Return the view of a layout; UserError if it does not exist."""
+def layout_view(name: str, figures: bool = False) -> View:
+    """Return the view of a layout; UserError if it does not exist.
+
+    figures: for `table --published`, which has columns of its own, if the layout names tables.
+    """
     known = layouts()
     if name not in known:
         raise UserError(f"unknown layout {name!r}: {nearest(name, known)}.")
     values: dict[str, Any] = dict(known[name])
     values |= {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
-    return View(**values)
+    view = View(**values)
+    if figures and view.published:
+        return View(published=view.published)
+    return view
 
 
 def items_of(text: str) -> tuple[str, ...]:

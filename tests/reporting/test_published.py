@@ -50,6 +50,10 @@ BENCHMARKS = {
     "imagenet_semisup", "imagenet_unsup", "retrieval", "robustness", "tokenizer", "transfer",
     "video_seg",
 }  # fmt: skip
+TRANSFER = {  # images of the evaluated split
+    "CIFAR-10": 10_000, "CIFAR-100": 10_000, "Flowers-102": 6_149, "Stanford-Cars": 8_041,
+    "iNaturalist-2018": 24_426, "iNaturalist-2019": 3_030,
+}  # fmt: skip
 SOURCE = re.compile(r"arXiv:\d{4}\.\d{5}|[\w-]+/[\w-]+@[0-9a-f]{7,8}")
 PLACE = re.compile(r"Table \d+|Appendix [A-F](\.\d)?,? .+|\S+\.md(:\d+(-\d+)?)?(, .+)?")
 ARCH = re.compile(r"(ViT|Swin|XCiT|RN|iGPT)[\w.+-]*(/\d+)?")
@@ -143,7 +147,7 @@ def test_every_counterpart_answers_some_figure_and_names_what_exists() -> None:
     for c in COUNTERPARTS:
         answered = [f for f in FIGURES if c.answers(f)]
         assert {f.setting for f in answered} == set(c.published_settings.split(" | ")), c
-        assert c.images in {50_000, 5_000, 2_000}
+        assert c.images in {50_000, 5_000, 2_000, *TRANSFER.values()}
         assert c.benchmark in installed, c
 
 
@@ -273,3 +277,88 @@ def test_beit_stands_beside_its_authors_form(
     assert [row["published"] for row in rows] == published
     assert {row["features"] for row in rows} == {"mean without norm"}
     assert any("before the final norm" in remark for remark in listing.remarks)
+
+
+IBOT_S = {"method": "ibot", "arch": "ViT-S/16", "pretrain_data": "IN-1K", "epochs": 800.0}
+IBOT_B = {**IBOT_S, "arch": "ViT-B/16", "epochs": 400.0}
+IBOT_L22 = {**IBOT_S, "arch": "ViT-L/16", "pretrain_data": "IN-22K", "epochs": 50.0}
+DINO_S = {**IBOT_S, "method": "dino"}
+BEIT_B = {**IBOT_B, "method": "beit", "epochs": 800.0}
+TUNED = ("finetune", "best epoch")
+
+
+@pytest.mark.parametrize(
+    ("model", "config", "column", "published"),
+    [
+        (IBOT_S, "in1k_ibot_vits16", TUNED, {82.3}),
+        (IBOT_S, "in1k_ibot_vits16_300e", TUNED, {82.3}),  # row 2 of Table 11
+        (IBOT_B, "in1k_ibot_vitb16", TUNED, {84.0}),
+        (IBOT_B, "in1k_ibot_vitb16_200e", TUNED, {83.2}),  # row 8 of Table 11
+        ({**IBOT_B, "recipe": "ibot_vitb16_rand"}, "in1k_ibot_vitb16", TUNED, {84.1}),
+        (IBOT_L22, "in22k_ibot_vitl16", TUNED, {86.6}),
+        (IBOT_L22, "in22k_ibot_vitl16_384", TUNED, {87.5}),
+        (IBOT_L22, "in22k_ibot_vitl16_512", TUNED, {87.8}),
+        (DINO_S, "in1k_dino_vits16", TUNED, {82.0}),
+        (DINO_S, "in1k_dino_vits16_deit", TUNED, {81.5}),
+        (BEIT_B, "in1k_beit_vitb16", TUNED, {83.2, 83.4}),  # D19: both papers' figures
+        (BEIT_B, "in1k_beit_vitb16_384", TUNED, {84.6}),
+        (IBOT_S, "folder_cls", TUNED, set()),
+        (IBOT_S, "in1k_ibot_vits16", ("finetune", "last epoch"), set()),
+        (IBOT_S, "semi1_vits16", ("semi_supervised_finetune", "1% fine-tuned, best epoch"), {61.9}),
+        (
+            IBOT_S,
+            "semi10_vits16",
+            ("semi_supervised_finetune", "10% fine-tuned, best epoch"),
+            {75.1},
+        ),
+        (
+            IBOT_S,
+            "semi1_vits16_plain",
+            ("semi_supervised_finetune", "1% fine-tuned, best epoch"),
+            {55.0},
+        ),
+    ],
+)
+def test_a_fine_tuning_stands_beside_the_figures_of_its_recipe_and_pixels(
+    model: dict, config: str, column: tuple[str, str], published: set[float]
+) -> None:
+    assert beside(model, config, column, "ImageNet-1K", 50_000) == published
+
+
+@pytest.mark.parametrize(
+    ("dataset", "config", "published"),
+    [
+        ("torchvision:CIFAR10", "cifar10_vits16", 99.1),
+        ("torchvision:CIFAR100", "cifar100_vits16", 90.7),
+        ("torchvision:Flowers102?train=trainval", "flowers_vits16", 98.6),
+        ("torchvision:StanfordCars", "cars_vits16", 94.0),
+        ("iNaturalist-2018", "inat18_vits16", 73.7),
+        ("iNaturalist-2019", "inat19_vits16", 78.5),
+    ],
+)
+def test_a_transfer_stands_beside_the_figure_of_its_dataset(
+    dataset: str, config: str, published: float
+) -> None:
+    images = list(TRANSFER.values())[
+        ["cifar10", "cifar100", "flowers", "cars", "inat18", "inat19"].index(config.split("_")[0])
+    ]
+    assert beside(IBOT_S, config, TUNED, dataset, images) == {published}
+    assert beside(IBOT_S, config, TUNED, dataset, images - 1) == set()
+    assert beside(IBOT_S, "folder_cls", TUNED, dataset, images) == set()
+
+
+def beside(
+    model: dict, config: str, column: tuple[str, str], dataset: str, images: int
+) -> set[float]:
+    """The published values that a record of a fine-tuning stands beside."""
+    area = {"beit": 1.0, "ibot": 4.0, "dino": 4.0}[model["method"]]
+    card = {"recipe": "released", "effective_epochs": area * model["epochs"], **model}
+    where = {"dataset": dataset, "n": images, "pool": "", "protocol": {"config": config}}
+    benchmark, setting = column
+    measured = record(
+        card.pop("method"), 80.0, benchmark=benchmark, setting=setting, metric="top1",
+        **card, **where,
+    )  # fmt: skip
+    listing = compare([measured], FIGURES, COUNTERPARTS, [], View())
+    rows = [dict(zip(listing.head, row, strict=True)) for row in listing.rows]
+    return {row["published"] for row in rows if row["ours"] == 80.0}

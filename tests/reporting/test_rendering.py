@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,18 @@ def test_formats_and_folders_that_do_not_exist_are_named(folder: Path) -> None:
         UserError, match=r"--labels, and layouts .* cannot be combined with --published"
     ):
         rendering.published(folder, View(labels=("method",)), "md")
+
+
+@pytest.mark.parametrize(
+    ("number", "figures"), [("1", 33), ("2", 12), ("3", 5), ("4", 12), ("7", 48)]
+)
+def test_a_papers_table_shows_its_own_figures(folder: Path, number: str, figures: int) -> None:
+    text = rendering.published(folder, f"ibot-table{number}", "csv")
+    rows = list(csv.DictReader(text.splitlines()))
+    assert {(row["source"], row["table"]) for row in rows} == {
+        ("arXiv:2111.07832", f"Table {number}")
+    }
+    assert len(rows) == figures
 
 
 @pytest.mark.parametrize("style", rendering.FORMATS)
