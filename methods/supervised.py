@@ -213,7 +213,7 @@ class Supervised(Method):
     def backbone(self) -> nn.Module:
         return self.network.backbone
 
-    def classifier(self) -> nn.Module:
+    def trained_classifier(self) -> nn.Module:
         return self.network.classifier
 
     def reads(self) -> str:

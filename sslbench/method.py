@@ -227,12 +227,12 @@ class Method(nn.Module):
         """A (B, D) [CLS] -> (B, K) head whose arg-max is a cluster assignment, if there is one."""
         return None
 
-    def classifier(self) -> nn.Module | None:
+    def trained_classifier(self) -> nn.Module | None:
         """What makes class scores (B, K) of features (B, D), if the method has trained it."""
         return None
 
     def reads(self) -> str:
-        """The pooling of the last block (`FeatureSpec.pool`) that `classifier` reads, else ""."""
+        """The pooling of the last block (`FeatureSpec.pool`) that it reads; "" without one."""
         return ""
 
     @classmethod

@@ -136,7 +136,7 @@ def _with_classifier(
     views = getattr(recipe.method, "views", None)
     return replace(
         model,
-        classifier=fitted(lambda: rebuild().classifier(), tensors, source),
+        classifier=fitted(lambda: rebuild().trained_classifier(), tensors, source),
         reads=reads,
         interpolation=getattr(views, "test_interpolation", model.interpolation),
         crop_ratio=getattr(views, "test_crop_ratio", 0.0) or None,

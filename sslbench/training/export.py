@@ -43,7 +43,7 @@ def export(trained: Trained, path: Path) -> None:
     tensors = {f"backbone.{k}": v for k, v in method.backbone().state_dict().items()}
     if (head := method.head()) is not None:
         tensors |= {f"head.{k}": v for k, v in head.state_dict().items()}
-    if (classifier := method.classifier()) is not None:
+    if (classifier := method.trained_classifier()) is not None:
         tensors |= {f"classifier.{k}": v for k, v in classifier.state_dict().items()}
     weights.save_weights(path, tensors, card(trained))
 

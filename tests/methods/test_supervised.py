@@ -179,7 +179,7 @@ def test_the_classifier_starts_small():
     """trunc_normal_(std=.02), then times .001 (beit/modeling_finetune.py:307-312)."""
     torch.manual_seed(0)
     config = SupervisedConfig(classes=1000)
-    linear = Supervised(config, make_backbone()).classifier().linear
+    linear = Supervised(config, make_backbone()).trained_classifier().linear
     assert abs(float(linear.weight.detach().std()) / 2e-5 - 1) < 0.05
     assert not linear.bias.any()
 
@@ -210,7 +210,7 @@ def test_it_starts_from_the_backbone_and_the_first_layer_of_the_head():
     said = method.start_from(start)
     assert said == ["the backbone and the first layer of the projection head of the source; the "
                     "classifier is new"]  # fmt: skip
-    assert torch.equal(method.classifier().projection.weight, head.layers[0].weight)
+    assert torch.equal(method.trained_classifier().projection.weight, head.layers[0].weight)
     for name, value in start.backbone.items():
         assert torch.equal(method.backbone().state_dict()[name], value)
         assert torch.equal(method.average.backbone.state_dict()[name], value)
@@ -228,16 +228,17 @@ def test_without_labels_it_says_so():
 
 def test_a_second_stage_goes_on_from_the_classifier_where_it_fits():
     first = make(**HEADS["BEiT"])
-    classifier = dict(first.classifier().state_dict())
+    classifier = dict(first.trained_classifier().state_dict())
     start = Start(first.backbone().state_dict(), others={"classifier": classifier})
     same, other = make(**HEADS["BEiT"]), make(**HEADS["BEiT"], classes=5)
     for method in (same, other):
-        for p in method.classifier().parameters():
+        for p in method.trained_classifier().parameters():
             p.data.zero_()
     notes = same.start_from(start)[0], other.start_from(start)[0]
     assert notes[0] == "the backbone and the new norm and the classifier of the source"
     assert notes[1] == "the backbone and the new norm of the source; the classifier is new"
     for name, tensor in classifier.items():
-        assert torch.equal(same.classifier().state_dict()[name], tensor)
-    assert torch.equal(other.classifier().norm.weight, first.classifier().norm.weight)
-    assert not other.classifier().linear.weight.any()
+        assert torch.equal(same.trained_classifier().state_dict()[name], tensor)
+    second = other.trained_classifier()
+    assert torch.equal(second.norm.weight, first.trained_classifier().norm.weight)
+    assert not second.linear.weight.any()
