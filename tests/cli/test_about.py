@@ -35,7 +35,7 @@ def test_list_and_doctor(sslbench) -> None:
 
 def test_list_of_one_kind(sslbench) -> None:
     listed = sslbench("list", "configs")
-    assert listed.out.startswith("configs\n  matched/")
+    assert listed.out.startswith("configs\n  init/")
     assert "methods" not in listed.out.splitlines()
     assert_one_sentence(sslbench("list", "config"), "kind 'config': did you mean 'configs'")
 
