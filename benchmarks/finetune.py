@@ -83,7 +83,9 @@ class Finetune(Benchmark):
         for share in self.shares:
             for name in [named] if named else configs_for(model, data, share):
                 values = recipes.read(name)
-                recipes.recipe_for(values, model, data, 0, share=share)
+                recipe = recipes.recipe_for(values, model, data, 0, share=share)
+                if share == 1:
+                    recipes.check_size(recipe, data)
                 kept = values.get("method", {}).get("projection")
                 start = "first projection layer" if kept else "backbone"
                 found.append(FinetuneProtocol(name, recipes.config_hash(values), share, start))

@@ -117,6 +117,16 @@ def recipe_for(
     return recipe_from_dict(values, plugins.CLASSIFIERS, [*gpu, *changes])
 
 
+def check_size(recipe: Recipe, data: Splits) -> None:
+    """Raise UserError where a batch is larger than the training split."""
+    batch, images = recipe.train.batch_size, len(data.train)
+    if batch > images:
+        raise UserError(
+            f"{recipe.name} trains in batches of {batch} images, and {data.name} has {images}; "
+            "choose a config for any folder, e.g. folder_cls"
+        )
+
+
 def is_config(name: str) -> bool:
     """Whether a config's name, or a .py file in a folder called like the benchmark, is for it."""
     if name.endswith(".py"):
