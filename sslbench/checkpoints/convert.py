@@ -6,13 +6,16 @@ import re
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from torch import Tensor
+
 from sslbench.backbones.config import BackboneConfig
 from sslbench.checkpoints.families import mmpretrain, swin, timm, to_theirs
 from sslbench.checkpoints.files import PICKLED, SAFETENSORS, stem, suffix
 from sslbench.checkpoints.load import load_backbone
 from sslbench.checkpoints.loaded import LoadedModel, Report
 from sslbench.checkpoints.others import exported
-from sslbench.checkpoints.ours import EVALUATED_BY
+from sslbench.checkpoints.ours import EVALUATED_BY, read_checked
+from sslbench.checkpoints.runs import weights_file
 from sslbench.checkpoints.sources import split
 from sslbench.errors import UserError, nearest
 from sslbench.storage.home import expanded
@@ -28,7 +31,8 @@ def convert(source: str, style: str, out: Path | None = None) -> tuple[Path, Rep
     """Writes the model behind `source` in a style of `STYLES`; the file and an account of the keys.
 
     safetensors: backbone and head under our names, with card and preprocessing; `load_backbone`
-    gives back the same model. timm: what its `load_state_dict` takes with num_classes=0.
+    gives back the same model. timm: what its `load_state_dict` takes with num_classes=0, or with
+    the classes of a fine-tuned run.
     mmpretrain: {"state_dict": ...} below "backbone.". out: unset, the source's name with the style.
     Raises UserError, with nothing written.
     """
@@ -47,11 +51,17 @@ def convert(source: str, style: str, out: Path | None = None) -> tuple[Path, Rep
     path = out or Path(f"{_name(source)}_{style}{STYLES[style][0]}")
     if path.exists():
         raise UserError(f"{path} exists already; choose another --out.")
-    if style == "safetensors":
+    if style == "safetensors" and model.reads:  # its recipe tells how its classifier is built
+        save_weights(path, *read_checked(weights_file(split(source)[0])))
+    elif style == "safetensors":
         _save_ours(model, config, path)
     else:
         kept = {k: v.cpu() for k, v in model.backbone.state_dict().items() if k != "mask_token"}
         theirs = to_theirs(*WRITERS[style](kept, config))
+        if style == "timm":
+            theirs = {**theirs, **_for_timm(model)}
+            if "fc_norm.weight" in theirs:  # timm has one of both norms
+                theirs = {k: v for k, v in theirs.items() if not k.startswith("norm.")}
         below = {f"backbone.{k}": v for k, v in theirs.items()}
         save_pickled(path, {"state_dict": below} if style == "mmpretrain" else theirs)
     return path, _report(model, config, style)
@@ -59,11 +69,19 @@ def convert(source: str, style: str, out: Path | None = None) -> tuple[Path, Rep
 
 def _report(model: LoadedModel, config: BackboneConfig, style: str) -> Report:
     """What became of every key, and what a user of the file has to set."""
-    keys = tuple(exported(model.backbone, model.head))
+    classifier = model.classifier.state_dict() if model.classifier is not None else {}
+    keys = (*exported(model.backbone, model.head), *(f"classifier.{k}" for k in classifier))
     report = model.report or Report(keys)
     if style == "safetensors":
         return report
-    lost = tuple(k for k in keys if k.startswith("head.") or k == "backbone.mask_token")
+    placed = style == "timm" and bool(_for_timm(model))
+    lost = tuple(
+        k
+        for k in keys
+        if k.startswith("head.")
+        or k == "backbone.mask_token"
+        or (k.startswith("classifier.") and not placed)
+    )
     if lost:
         report = replace(report, dropped={**report.dropped, f"{style} has no place for it": lost})
     usual = swin.NORM_EPS if config.family == "swin" else BackboneConfig.norm_eps
@@ -72,6 +90,16 @@ def _report(model: LoadedModel, config: BackboneConfig, style: str) -> Report:
         note = f"{style}'s {kind} is to be built with LayerNorms of eps {config.norm_eps}"
         report = replace(report, notes=(*report.notes, f"{note}, not its own {usual}"))
     return report
+
+
+def _for_timm(model: LoadedModel) -> dict[str, Tensor]:
+    """A fine-tuned classifier under timm's names; {} where timm has no place for it."""
+    tensors = model.classifier.state_dict() if model.classifier is not None else {}
+    names = {"norm": "fc_norm", "linear": "head"}
+    if not model.reads or any(name.partition(".")[0] not in names for name in tensors):
+        return {}
+    parts = {name: name.partition(".") for name in tensors}
+    return {f"{names[parts[k][0]]}.{parts[k][2]}": v.cpu() for k, v in tensors.items()}
 
 
 def _name(source: str) -> str:

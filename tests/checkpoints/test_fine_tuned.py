@@ -1,0 +1,111 @@
+"""Fine-tuned runs: read with their classifier, evaluated, and written for other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from timm.models.vision_transformer import VisionTransformer
+
+from sslbench import plugins
+from sslbench.backbones.config import SIZES
+from sslbench.benchmark import Splits
+from sslbench.benchmarks.finetuning.recipes import recipe_for
+from sslbench.checkpoints.convert import convert
+from sslbench.checkpoints.load import load_backbone
+from sslbench.errors import UserError
+from sslbench.evaluation.loading import load_models
+from sslbench.training.build import build_method
+from sslbench.training.export import Trained, export
+from tests.benchmarks.finetuning.small import MODEL, VALUES, folder_of_classes
+from tests.methods.small import shake
+
+HEADS = {
+    "cls": {"token": "cls", "norm": "pretrained"},
+    "mean": {"token": "mean", "norm": "pretrained"},
+    "mean without norm": {"token": "mean", "norm": "new"},
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Splits:
+    return folder_of_classes(tmp_path_factory.mktemp("data") / "four")
+
+
+@pytest.fixture
+def write(data: Splits, tmp_path: Path):
+    """write("cls") -> the folder of a fine-tuned run with random weights, and its method."""
+
+    def run(reads: str, **views):
+        method = VALUES["method"] | HEADS[reads] | {"views": views}
+        recipe = recipe_for(VALUES | {"method": method}, load_backbone(MODEL), data, 0)
+        torch.manual_seed(3)
+        network = shake(build_method(recipe, plugins.CLASSIFIERS)).eval()
+        folder = tmp_path / "run"
+        folder.mkdir()
+        about = (6, 2, data.train.name, data.train.fingerprint)
+        export(Trained(recipe, network, *about), folder / "weights.safetensors")
+        return folder, network
+
+    return run
+
+
+@pytest.mark.parametrize("reads", HEADS)
+def test_a_run_comes_with_the_classifier_that_was_trained(write, reads: str) -> None:
+    folder, network = write(reads, test_interpolation="bilinear", test_crop_ratio=1.0)
+    model = load_backbone(folder)
+    assert (model.reads, model.interpolation, model.crop_ratio) == (reads, "bilinear", 1.0)
+    assert (model.transform.interpolation, model.transform.crop_ratio) == ("bilinear", 1.0)
+    images = torch.randn(2, 3, 32, 32)
+    tokens = model.backbone.intermediate(images, 1, norm=reads != "mean without norm")[-1]
+    pooled = tokens.cls if reads == "cls" else tokens.patches.mean(1)
+    assert torch.equal(model.classifier(pooled), network.logits(images)[""])
+
+
+@pytest.mark.parametrize("reads", HEADS)
+def test_timm_computes_the_same_classes(write, tmp_path: Path, reads: str) -> None:
+    folder, network = write(reads)
+    path, report = convert(str(folder), "timm", tmp_path / "timm.pth")
+    width, depth, heads, _ = SIZES["vit_nano"]
+    theirs = VisionTransformer(
+        32, 8, embed_dim=width, depth=depth, num_heads=heads, num_classes=4,
+        global_pool="token" if reads == "cls" else "avg", fc_norm=reads == "mean without norm",
+    ).eval()  # fmt: skip
+    theirs.load_state_dict(torch.load(path, weights_only=True))
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.allclose(theirs(images), network.logits(images)[""], atol=1e-5)
+    assert not any("classifier" in key for keys in report.dropped.values() for key in keys)
+
+
+def test_safetensors_hold_the_whole_run(write, tmp_path: Path) -> None:
+    folder, _ = write("mean without norm")
+    path, _ = convert(str(folder), "safetensors", tmp_path / "copy.safetensors")
+    first, second = load_backbone(folder), load_backbone(path)
+    assert second.card.sha256 == first.card.sha256
+    expected = first.classifier.state_dict()
+    found = second.classifier.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_what_has_no_place_is_reported(write, tmp_path: Path) -> None:
+    folder, _ = write("cls")
+    _, report = convert(str(folder), "mmpretrain", tmp_path / "mm.pth")
+    (lost,) = [keys for reason, keys in report.dropped.items() if "mmpretrain" in reason]
+    assert {"classifier.linear.weight", "classifier.linear.bias"} <= set(lost)
+
+
+def test_a_classifier_is_taken_from_a_run(write, tmp_path: Path) -> None:
+    folder, _ = write("cls")
+    models, broken = load_models([MODEL], folder)
+    (model,) = models.values()
+    assert not broken and model.reads == "cls"
+    assert model.classifier.linear.out_features == 4
+
+
+def test_a_run_without_a_classifier_is_refused_for_one(tmp_path: Path, write) -> None:
+    folder, _ = write("cls")
+    plain, _ = convert(MODEL, "safetensors", tmp_path / "plain.safetensors")
+    with pytest.raises(UserError, match="has no classifier"):
+        load_models([str(folder)], plain)
