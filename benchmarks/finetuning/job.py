@@ -40,10 +40,15 @@ def finetuned(recipe: Recipe, data: Splits, every: int, folder: Path, context: C
     folder.mkdir(parents=True, exist_ok=True)
     if (known := known_metrics(folder)) is not None:
         return known
-    opened = {"source": data.source, "split": data.split, "name": data.name, "limit": data.limit}
-    save_json(folder / PLAN, {"recipe": recipe.to_dict(), "data": opened, "every": every})
+    write_plan(recipe, data, every, folder)
     steps, _ = length(recipe, round(len(data.train) * recipe.data.share))
     return run_apart(["-m", "sslbench.benchmarks.finetuning", str(folder)], folder, context, steps)
+
+
+def write_plan(recipe: Recipe, data: Splits, every: int, folder: Path) -> None:
+    """Writes what `train` does in another process."""
+    opened = {"source": data.source, "split": data.split, "name": data.name, "limit": data.limit}
+    save_json(folder / PLAN, {"recipe": recipe.to_dict(), "data": opened, "every": every})
 
 
 def train(folder: Path) -> None:

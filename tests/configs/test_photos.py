@@ -40,7 +40,7 @@ def test_colours_hardly_change(method) -> None:
 
 @pytest.mark.parametrize("images", [20, 200, 720, 5_000, 300_000])
 def test_the_masks_join_a_run_that_learns_already(monkeypatch, images) -> None:
-    monkeypatch.setattr(runs, "open_dataset", lambda *_: range(images))
+    monkeypatch.setattr(runs, "open_training", lambda *_: range(images))
     recipe, _ = runs.choose_recipe("ibot", None, "anywhere", [])
     start = recipe.method.mask.start_epoch
     assert start <= 0.25 * recipe.train.epochs

@@ -1,0 +1,111 @@
+"""Fine-tuning as a benchmark: what is chosen, what is refused, what is left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from sslbench.benchmark import Splits
+from sslbench.benchmarks.finetune import Finetune, FinetuneProtocol, chosen_results
+from sslbench.benchmarks.semi_supervised_finetune import SemiSupervisedFinetune
+from sslbench.checkpoints.load import load_backbone
+from sslbench.errors import UserError
+from tests.benchmarks.finetuning.small import MODEL, folder_of_classes
+
+
+def epoch(number: float, hits: int, part: str = "judged", images: int = 50) -> dict[str, float]:
+    counts = {"top1_hits": hits, "top5_hits": hits + 1, "images": images}
+    return {"epoch": number, **{f"{part} {name}": float(v) for name, v in counts.items()}}
+
+
+class Recording(SimpleNamespace):
+    """A context that keeps what is recorded."""
+
+    def result(self, benchmark, data, setting, metric, value, n):
+        return SimpleNamespace(setting=setting, metric=metric, value=value, n=n)
+
+
+def found(trained, chooses) -> dict[tuple[str, str], float]:
+    data = SimpleNamespace(classes=["a"] * 60)
+    records = chosen_results(Finetune(), data, Recording(), trained, chooses, "")
+    return {(r.setting, r.metric): r.value for r in records}
+
+
+def test_the_best_epoch_and_the_last_one_are_recorded() -> None:
+    values = found({None: [epoch(1, 30), epoch(2, 40), epoch(3, 40), epoch(4, 35)]}, {})
+    assert values == {
+        ("best epoch", "top1"): 80.0,
+        ("best epoch", "top5"): 82.0,
+        ("best epoch", "epoch"): 2,
+        ("last epoch", "top1"): 70.0,
+        ("last epoch", "top5"): 72.0,
+        ("last epoch", "optimism"): 10.0,
+    }
+
+
+def test_a_rate_is_chosen_on_the_judged_split_and_on_held_out_labels() -> None:
+    trained = {
+        0.1: [epoch(1, 10), epoch(2, 20)],
+        0.2: [epoch(1, 45), epoch(2, 30)],
+        0.3: [epoch(1, 20), epoch(2, 40)],
+    }
+    chooses = {rate: [epoch(1, 9, "held-out"), epoch(2, k, "held-out")]
+               for rate, k in ((0.1, 3), (0.2, 2), (0.3, 4))}  # fmt: skip
+    values = found(trained, chooses)
+    last = "last epoch, lr chosen on held-out labels"
+    assert (values["best epoch", "top1"], values["best epoch", "lr"]) == (90.0, 0.2)
+    assert (values[last, "top1"], values[last, "lr"]) == (80.0, 0.3)
+    assert values[last, "optimism"] == pytest.approx(10.0)
+
+
+def test_averaged_weights_have_records_of_their_own() -> None:
+    line = epoch(1, 30) | {
+        f"judged EMA {name}": value
+        for name, value in (("top1_hits", 20.0), ("top5_hits", 30.0), ("images", 50.0))
+    }
+    assert found({None: [line]}, {})["best epoch, EMA", "top1"] == 40.0
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Splits:
+    return folder_of_classes(tmp_path_factory.mktemp("data") / "four", train=20)
+
+
+def test_fresh_weights_are_tuned_and_trained_from_scratch(data: Splits) -> None:
+    names = [p.config for p in Finetune().protocols(load_backbone(MODEL), data)]
+    assert names == ["folder_cls", "folder_scratch"]
+    few = SemiSupervisedFinetune(FinetuneProtocol())
+    protocols = few.protocols(load_backbone(MODEL), data)
+    assert [(p.config, p.share, p.start) for p in protocols][-1:] == [
+        ("folder_few_cls", 0.1, "backbone")
+    ]
+
+
+def test_pixels_have_nothing_to_train(data: Splits) -> None:
+    with pytest.raises(UserError, match="no weights to train"):
+        Finetune().protocols(load_backbone("pixels:32"), data)
+
+
+def test_one_class_is_refused(tmp_path: Path, data: Splits) -> None:
+    one = Splits("one", "f", ("a",), data.train, data.test, source="somewhere")
+    with pytest.raises(UserError, match="one class"):
+        Finetune().protocols(load_backbone(MODEL), one)
+
+
+def test_a_config_that_starts_from_the_projection_head_needs_one(data: Splits) -> None:
+    benchmark = Finetune().configured("semi1_vits16")
+    with pytest.raises(UserError, match="no projection head"):
+        benchmark.protocols(load_backbone(MODEL), data)
+    assert Finetune().configured("coco_vits16") is None
+
+
+def test_the_cost_counts_the_epochs(data: Splits) -> None:
+    model = load_backbone(MODEL)
+    protocol = Finetune().protocols(model, data)[0]
+    cost = Finetune().under(protocol).cost(model, data)
+    assert cost.trained == 50 * len(data.train)
+    assert cost.forward == 50 * len(data.test)
+    assert np.isfinite(cost.trained)
