@@ -37,7 +37,7 @@ PAPERS = "papers/"  # prefix of recipes with the papers' own settings
 UNMATCHED = (
     "No record here has a published counterpart: that takes the same method, architecture, "
     "pretraining data and epochs, trained with the paper's own settings, evaluated on all of "
-    "ImageNet's, COCO's or ADE20K's validation images."
+    "ImageNet's, COCO's or ADE20K's validation images, or of a transfer set's test images."
 )
 NO_RECORDS = "There are no records here, so only the papers' figures are shown."
 UNSTATED = (
