@@ -18,10 +18,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from sslbench.benchmark import Benchmark, Context, Cost, Splits
-from sslbench.benchmarks.blanks import blanks, one_class
+from sslbench.benchmarks.blanks import blanks
 from sslbench.benchmarks.finetuning.names import COUNT, HELD, HITS1, HITS5, JUDGED
 from sslbench.benchmarks.selection import CHOSEN, OPTIMISM, SHARE, too_few
 from sslbench.benchmarks.topk import hit_results
+from sslbench.data.labels import check_classes
 from sslbench.errors import UserError
 from sslbench.result import Result
 
@@ -74,8 +75,7 @@ class Finetune(Benchmark):
         from sslbench.benchmarks.finetuning import recipes
         from sslbench.benchmarks.finetuning.choice import configs_for
 
-        if reason := one_class(data):
-            raise UserError(reason.rstrip("."))
+        check_classes(data.train, data.test)
         if not data.source:
             raise UserError("its data cannot be opened again by the process that trains")
         named = self.protocol.config

@@ -58,6 +58,7 @@ ROOMS -= {"__init__"}
 # Files of the wings that use more of the engine than packages outside may -> the rooms they use.
 BEYOND = {
     "benchmarks/apart.py": {"storage", "system", "training"},
+    "benchmarks/finetune.py": {"data"},
     "benchmarks/finetuning/": {
         "backbones",
         "checkpoints",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -89,10 +89,15 @@ def test_pixels_have_nothing_to_train(data: Splits) -> None:
         Finetune().protocols(load_backbone("pixels:32"), data)
 
 
-def test_one_class_is_refused(tmp_path: Path, data: Splits) -> None:
-    one = Splits("one", "f", ("a",), data.train, data.test, source="somewhere")
-    with pytest.raises(UserError, match="one class"):
+def test_classes_that_cannot_be_learnt_are_refused(data: Splits) -> None:
+    labels = data.train.labels
+    one, three = (
+        replace(data, train=data.train.subset(np.flatnonzero(labels < k), "few")) for k in (1, 3)
+    )
+    with pytest.raises(UserError, match=r"^few has images of one class only, class0"):
         Finetune().protocols(load_backbone(MODEL), one)
+    with pytest.raises(UserError, match=r"no train images of 1 of the classes .* class3"):
+        Finetune().protocols(load_backbone(MODEL), three)
 
 
 def test_a_config_that_starts_from_the_projection_head_needs_one(data: Splits) -> None:
