@@ -161,6 +161,7 @@ class Shift:
                 return [], sentence(error)
             return [], f"{unexpected(error)} (see {_keep_traceback(job)})"
         seconds = round(time.perf_counter() - start, 2)
+        (job.context.work_dir / TRACEBACK).unlink(missing_ok=True)  # of an attempt before
         return [replace(result, seconds=seconds) for result in results], ""
 
     def _run_apart(self, jobs: Sequence[Job], at_once: int) -> list[Job]:

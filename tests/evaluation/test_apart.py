@@ -153,6 +153,8 @@ def test_an_unexpected_error_leaves_its_traceback(run, tmp_path):
     (place,) = re.findall(r"\(see (.+)\)", str(told.value))
     assert Path(place).is_relative_to(tmp_path / "work")
     assert "in work" in Path(place).read_text() and "KeyError: 'lr'" in Path(place).read_text()
+    run(Boxes(), models=["aa", "bb"])  # the same jobs, which work now
+    assert not Path(place).exists()
 
 
 @pytest.fixture
