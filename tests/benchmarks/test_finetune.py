@@ -13,6 +13,7 @@ from sslbench.benchmarks.finetune import Finetune, FinetuneProtocol, chosen_resu
 from sslbench.benchmarks.semi_supervised_finetune import SemiSupervisedFinetune
 from sslbench.checkpoints.load import load_backbone
 from sslbench.errors import UserError
+from sslbench.reporting.views import layout_view
 from tests.benchmarks.finetuning.small import MODEL, folder_of_classes
 
 
@@ -59,6 +60,18 @@ def test_a_rate_is_chosen_on_the_judged_split_and_on_held_out_labels() -> None:
     assert (values["best epoch", "top1"], values["best epoch", "lr"]) == (90.0, 0.2)
     assert (values[last, "top1"], values[last, "lr"]) == (80.0, 0.3)
     assert values[last, "optimism"] == pytest.approx(10.0)
+
+
+def test_the_layout_of_choices_names_records_of_ours() -> None:
+    one = found({None: [epoch(1, 3)]}, {})
+    two = found(
+        {0.1: [epoch(1, 3)], 0.2: [epoch(1, 2)]},
+        {0.1: [epoch(1, 3, "held-out")], 0.2: [epoch(1, 4, "held-out")]},
+    )
+    # commas part the columns of --columns, so names of columns have none
+    names = {f"finetune {setting} {metric}".replace(",", "") for setting, metric in one | two}
+    columns = {name for name in layout_view("optimism").columns if name.startswith("finetune ")}
+    assert columns and columns <= names
 
 
 def test_averaged_weights_have_records_of_their_own() -> None:
