@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from sslbench.benchmark import Benchmark, Context, Cost, Splits
 from sslbench.benchmarks.blanks import blanks
@@ -88,7 +88,9 @@ class Finetune(Benchmark):
                     recipes.check_size(recipe, data)
                 kept = values.get("method", {}).get("projection")
                 start = "first projection layer" if kept else "backbone"
-                found.append(FinetuneProtocol(name, recipes.config_hash(values), share, start))
+                digest = recipes.config_hash(values, recipe)
+                about = {"config": name, "config_hash": digest, "share": share, "start": start}
+                found.append(replace(self.protocol, **about))
         return found
 
     @property
@@ -134,10 +136,10 @@ class Finetune(Benchmark):
 
         runs = {rate: trained(rate) for rate in rates or (None,)}
         chooses = {rate: trained(rate, p.held_out) for rate in rates} if len(rates) > 1 else {}
-        return chosen_results(self, data, context, runs, chooses, self.prefix())
+        return epoch_results(self, data, context, runs, chooses, self.prefix())
 
 
-def chosen_results(
+def epoch_results(
     benchmark: Benchmark,
     data: Splits,
     context: Context,
@@ -152,28 +154,19 @@ def chosen_results(
     """
     rate = max(trained, key=lambda r: max(map(_hits, trained[r])))
     best = max(trained[rate], key=_hits)  # the first of equal ones
-    second, last = rate, f"{prefix}{LAST}"
+    first, last, second = f"{prefix}{BEST}", f"{prefix}{LAST}", rate
     if chooses:
-        second, last = (
-            max(chooses, key=lambda r: _hits(chooses[r][-1], HELD)),
-            f"{last}, lr {CHOSEN}",
-        )
-    final = trained[second][-1]
-    several = len(trained) > 1
-    facts: dict[str, dict[str, Any]] = {
-        f"{prefix}{BEST}": {"epoch": best["epoch"], **({"lr": rate} if several else {})},
-        last: {**({"lr": second} if several else {})},
-    }
-    n = int(best[f"{JUDGED} {COUNT}"])
-    facts[last][OPTIMISM] = 100 * (_hits(best) - _hits(final)) / n
+        last = f"{last}, lr {CHOSEN}"
+        second = max(chooses, key=lambda r: _hits(chooses[r][-1], HELD))
+    final, n = trained[second][-1], int(best[f"{JUDGED} {COUNT}"])
+    optimism = 100 * (_hits(best) - _hits(final)) / n
+    facts = [(first, "epoch", best["epoch"]), (last, OPTIMISM, optimism)]
+    if chooses:
+        facts += [(first, "lr", rate), (last, "lr", second)]
     return [
-        *_accuracies(benchmark, data, context, f"{prefix}{BEST}", best),
+        *_accuracies(benchmark, data, context, first, best),
         *_accuracies(benchmark, data, context, last, final),
-        *(
-            context.result(benchmark, data, setting, name, value, n)
-            for setting, values in facts.items()
-            for name, value in values.items()
-        ),
+        *(context.result(benchmark, data, *fact, n) for fact in facts),
     ]
 
 

@@ -216,10 +216,11 @@ class Supervised(Method):
     def trained_classifier(self) -> nn.Module:
         return self.network.classifier
 
-    def reads(self) -> str:
-        if self.config.token == "cls":
+    @classmethod
+    def reads(cls, config: SupervisedConfig) -> str:
+        if config.token == "cls":
             return "cls"
-        return "mean" if self.config.norm == "pretrained" else UNNORMED
+        return "mean" if config.norm == "pretrained" else UNNORMED
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:

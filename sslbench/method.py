@@ -103,14 +103,13 @@ class Start:
     """Weights that a method starts from instead of fresh ones.
 
     backbone: of the evaluated network, fitted to the recipe's backbone; head: its projection head,
-    if there is one; others: further parts that the source has, by the names of `PARTS`;
-    method: what trained them, "unknown" if nobody says.
+    if there is one; others: further parts that the source has, by the names of `PARTS`, and the
+    layers of a "classifier".
     """
 
     backbone: Mapping[str, Tensor]
     head: nn.Module | None = None
     others: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
-    method: str = "unknown"
 
 
 # of `Start.others`; the names are those of the submodules of a method that has them
@@ -231,7 +230,8 @@ class Method(nn.Module):
         """What makes class scores (B, K) of features (B, D), if the method has trained it."""
         return None
 
-    def reads(self) -> str:
+    @classmethod
+    def reads(cls, config: Any) -> str:
         """The pooling of the last block (`FeatureSpec.pool`) that it reads; "" without one."""
         return ""
 

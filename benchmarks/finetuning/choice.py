@@ -25,7 +25,8 @@ SETS = {
     "iNaturalist-2018": "inat18",
     "iNaturalist-2019": "inat19",
 }
-IN1K = (1000, 1_000_000)  # classes, and fewer training images than ImageNet-1K has
+# ImageNet-1K is known by its classes and by more training images than this
+IN1K_CLASSES, IN1K_IMAGES = 1000, 1_000_000
 SCRATCH = "scratch"  # in the name of a config that trains from scratch
 
 
@@ -79,4 +80,4 @@ def _own(model: LoadedModel, data: Splits, share: float) -> str:
 
 
 def _is_imagenet(data: Splits) -> bool:
-    return len(data.classes) == IN1K[0] and len(data.train) > IN1K[1]
+    return len(data.classes) == IN1K_CLASSES and len(data.train) > IN1K_IMAGES

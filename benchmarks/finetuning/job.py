@@ -41,13 +41,14 @@ def finetuned(recipe: Recipe, data: Splits, every: int, folder: Path, context: C
     if (known := known_metrics(folder)) is not None:
         return known
     write_plan(recipe, data, every, folder)
-    steps, _ = length(recipe, round(len(data.train) * recipe.data.share))
+    trained_on = recipe.data.share * (1 - recipe.data.held_out)
+    steps, _ = length(recipe, round(len(data.train) * trained_on))
     return run_apart(["-m", "sslbench.benchmarks.finetuning", str(folder)], folder, context, steps)
 
 
 def write_plan(recipe: Recipe, data: Splits, every: int, folder: Path) -> None:
     """Writes what `train` does in another process."""
-    opened = {"source": data.source, "split": data.split, "name": data.name, "limit": data.limit}
+    opened = {"source": data.source, "split": data.split, "limit": data.limit}
     save_json(folder / PLAN, {"recipe": recipe.to_dict(), "data": opened, "every": every})
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +47,13 @@ def rates_of(values: Mapping[str, Any]) -> tuple[float, ...]:
     return tuple(map(float, values.get(RATES, ())))
 
 
-def config_hash(values: Mapping[str, Any]) -> str:
-    """Hash of every value of a config that can move a number."""
-    return digest({k: v for k, v in values.items() if k not in ("name", "about", "run")})
+def config_hash(values: Mapping[str, Any], recipe: Recipe) -> str:
+    """Hash of every value of a config that can move a number.
+
+    recipe: made of it, which says what a budget came to with these data on this machine.
+    """
+    decide = {k: v for k, v in values.items() if k not in ("name", "about", "run", "budget")}
+    return digest([decide, asdict(replace(recipe.train, seed=0)), asdict(recipe.optim)])
 
 
 def every(values: Mapping[str, Any]) -> int:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-import torch
 from torch import Tensor
 
 from sslbench import plugins
@@ -85,7 +84,7 @@ def _run(path: Path, options: Mapping[str, str]) -> LoadedModel:
     group = _group(path)
     recipe, card, tensors = read_run(path, group)
     check_arch(recipe.backbone.arch, options.get("arch"), path, "was asked for")
-    model_card = _card(recipe, card, path)
+    model_card = _card(recipe, card, path, group)
     method_class: type[Method] = plugins.load(group, recipe.method_name)
     masked = "backbone.mask_token" in tensors
     make = partial(build_backbone, recipe.backbone, masked, drop_path=0.0)
@@ -131,20 +130,21 @@ def _with_classifier(
     def rebuild() -> Method:
         return method_class(recipe.method, make_backbone)
 
-    with torch.device("meta"):
-        reads = rebuild().reads()
     views = getattr(recipe.method, "views", None)
     return replace(
         model,
         classifier=fitted(lambda: rebuild().trained_classifier(), tensors, source),
-        reads=reads,
+        reads=method_class.reads(recipe.method),
         interpolation=getattr(views, "test_interpolation", model.interpolation),
         crop_ratio=getattr(views, "test_crop_ratio", 0.0) or None,
     )
 
 
-def _card(recipe: Recipe, card: Mapping[str, Any], path: Path) -> ModelCard:
-    """The model card of a run; UserError where its own card lacks a value or has a wrong one."""
+def _card(recipe: Recipe, card: Mapping[str, Any], path: Path, group: str) -> ModelCard:
+    """The model card of a run; UserError where its own card lacks a value or has a wrong one.
+
+    group: of plugins, that of its method.
+    """
     numbers = ("epochs", "effective_epochs", "steps", "tokens")
     if missing := {"sha256", "data", *numbers[:3]} - card.keys():
         raise UserError(f"the card in {path} lacks {min(missing)!r}; export the run again.")
@@ -159,7 +159,7 @@ def _card(recipe: Recipe, card: Mapping[str, Any], path: Path) -> ModelCard:
             f"the card in {path} says {wrong[0]}={card[wrong[0]]!r}, which no run has; export the "
             "run again."
         )
-    identity = run_identity(recipe, card, _group(path))
+    identity = run_identity(recipe, card, group)
     return ModelCard(
         sha256=card["sha256"],
         method=recipe.method_name,

@@ -71,7 +71,7 @@ class StartWeights:
             others["classifier"] = dict(self.model.classifier.state_dict())
         tensors = fitted_to(self.model.backbone.state_dict(), self.config, backbone)
         head = self.model.head if heads else None
-        return Start(tensors, head, others, self.model.card.method)
+        return Start(tensors, head, others)
 
 
 def read_start(source: str) -> StartWeights:

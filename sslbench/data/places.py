@@ -72,6 +72,7 @@ def absolute_place(source: str) -> str:
     """The absolute path of an existing file or folder; names of datasets as they are."""
     if not source or is_named(source):
         return source
-    place, mark, options = source.partition("?")
+    whole = os.path.lexists(expanded(source))  # a folder's name may hold "?"
+    place, mark, options = (source, "", "") if whole else source.partition("?")
     path = expanded(place)
     return f"{path.absolute()}{mark}{options}" if path.exists() else source

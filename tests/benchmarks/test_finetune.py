@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sslbench.benchmark import Splits
-from sslbench.benchmarks.finetune import Finetune, FinetuneProtocol, chosen_results
+from sslbench.benchmarks.finetune import Finetune, FinetuneProtocol, epoch_results
 from sslbench.benchmarks.semi_supervised_finetune import SemiSupervisedFinetune
 from sslbench.checkpoints.load import load_backbone
 from sslbench.errors import UserError
@@ -31,7 +31,7 @@ class Recording(SimpleNamespace):
 
 def found(trained, chooses) -> dict[tuple[str, str], float]:
     data = SimpleNamespace(classes=["a"] * 60)
-    records = chosen_results(Finetune(), data, Recording(), trained, chooses, "")
+    records = epoch_results(Finetune(), data, Recording(), trained, chooses, "")
     return {(r.setting, r.metric): r.value for r in records}
 
 

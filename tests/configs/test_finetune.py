@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from sslbench import plugins
 from sslbench.recipes.load import benchmark_configs, read_config, recipe_from_dict
 from sslbench.recipes.recipe import OptimConfig, TrainConfig, peak_lr
 from tests.configs.published_finetunings import ROWS
@@ -105,9 +104,6 @@ def test_semi_supervised_learning_is_flat_after_its_warm_up() -> None:
     assert optim["lr"] * 1024 / 256 == pytest.approx(optim["min_lr"])
 
 
-@pytest.mark.skipif(
-    "finetune" not in plugins.available(plugins.BENCHMARKS), reason="needs the classifier"
-)
 @pytest.mark.parametrize("name", ROWS)
 def test_every_value_is_a_setting_of_the_trainer(name: str) -> None:
     values, row = values_of(name), ROWS[name]
