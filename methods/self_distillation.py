@@ -178,13 +178,21 @@ def load_head(head: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     try:
         head.load_state_dict(tensors)
     except RuntimeError as error:
-        wanted = head.state_dict()
-        shapes = [tuple(t["last_layer.weight_v"].shape) for t in (tensors, wanted)]
         raise UserError(
-            f"the projection head of the weights to start from (prototypes {shapes[0]}) does not "
-            f"fit the recipe's ({shapes[1]}); set init.heads=new, or method.out_dim, hidden_dim "
-            "and bottleneck_dim as that head has them."
+            "the projection head of the weights to start from does not fit the recipe's: "
+            f"{_difference(tensors, head.state_dict())}; set init.heads=new, or the settings of "
+            "method (out_dim, hidden_dim, ...) as that head has them."
         ) from error
+
+
+def _difference(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+    """The first tensor of two heads that differs, the prototypes before all others."""
+    names = sorted({**tensors, **wanted}, key=lambda n: (n != "last_layer.weight_v", n))
+    shapes = {n: [tuple(t[n].shape) if n in t else None for t in (tensors, wanted)] for n in names}
+    name, (theirs, ours) = next((n, pair) for n, pair in shapes.items() if pair[0] != pair[1])
+    if theirs is None or ours is None:
+        return f"{name} is in {'the recipe' if theirs is None else 'the weights'} alone"
+    return f"{name} is {theirs}, and the recipe's {ours}"
 
 
 def make_teacher(student: nn.Module, teacher: nn.Module) -> nn.Module:

@@ -36,10 +36,11 @@ class Viewer(Protocol):
 
 @dataclass(frozen=True)
 class EvalTransform:
-    """Shorter side to round(size / crop_ratio), then the centre crop of size x size.
+    """Shorter side to int(size / crop_ratio), then the centre crop of size x size.
 
-    224 px and .875 give the papers' Resize(256) + CenterCrop(224). mean and std are the model's
-    own. Source: `dino/eval_knn.py:30-60`, bicubic, as BEiT's fine-tuning (`beit/datasets.py:163`);
+    224 px and .875 give the papers' Resize(256) + CenterCrop(224); 384 px and .875 give 438, as
+    `deit/datasets.py:100` and timm round. mean and std are the model's own. Source:
+    `dino/eval_knn.py:30-60`, bicubic, as BEiT's fine-tuning (`beit/datasets.py:163`);
     iBOT's is bilinear (`ibot/evaluation/classification_layer_decay/run_class_finetuning.py:288`).
     """
 
@@ -56,18 +57,27 @@ class EvalTransform:
         statistics = (tuple(model.mean), tuple(model.std))
         return cls(model.image_size, ratio, *statistics, model.interpolation)
 
+    @property
+    def side(self) -> int:
+        """The shorter side in pixels before the crop."""
+        return int(self.size / self.crop_ratio)
+
+    @property
+    def later(self) -> dict[str, int]:
+        """The side, where it is another than that of the first versions, which rounded to it."""
+        return {} if self.side == round(self.size / self.crop_ratio) else {"side": self.side}
+
     def __call__(self, image: Image.Image) -> Tensor:
         """PIL RGB -> uint8 (3, size, size)."""
-        side = round(self.size / self.crop_ratio)
-        if min(image.size) != side:
-            image = F.resize(image, [side], InterpolationMode(self.interpolation))
+        if min(image.size) != self.side:
+            image = F.resize(image, [self.side], InterpolationMode(self.interpolation))
         if image.size != (self.size, self.size):
             image = F.center_crop(image, [self.size, self.size])
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
     def settings(self) -> dict[str, Any]:
         """Return the settings by name; bicubic, once the only interpolation, is left out."""
-        values = asdict(self)
+        values = asdict(self) | self.later
         if self.interpolation == "bicubic":
             del values["interpolation"]
         return values

@@ -146,6 +146,7 @@ class EvalContext:
         if isinstance(data, Splits):
             model_input["image_size"] = self.model.image_size
             model_input["crop_ratio"] = self.model.crop_ratio or data.test.crop_ratio
+            model_input |= EvalTransform.of(self.model, data.test).later
             if self.model.interpolation != "bicubic":
                 model_input["interpolation"] = self.model.interpolation
         return json.loads(json.dumps({**asdict(benchmark.protocol), **model_input}))

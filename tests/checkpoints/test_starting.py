@@ -8,11 +8,13 @@ from dataclasses import asdict
 import pytest
 import timm
 import torch
+from torch import nn
 
 from sslbench.backbones.config import SIZES, BackboneConfig
 from sslbench.checkpoints.load import load_backbone
 from sslbench.checkpoints.starting import read_start
 from sslbench.errors import UserError
+from sslbench.methods.self_distillation import load_head
 from sslbench.recipes.load import recipe_from_dict
 from sslbench.training.build import build_method, start_method
 from tests.checkpoints.layouts import NANO, beit, head, prefixed, vit
@@ -115,8 +117,17 @@ def test_new_heads_keep_both_backbones_only(tmp_path):
 
 def test_a_head_of_another_size_is_one_sentence_that_names_the_remedy(tmp_path):
     path = full(tmp_path / "full.pth", "dino")
-    with pytest.raises(UserError, match=r"\(11, 8\)\) does not fit .*init\.heads=new"):
+    with pytest.raises(UserError, match=r"does not fit .*\(11, 8\).*\(7, 8\); set init\.heads=new"):
         started("dino", path, out_dim=7)
+
+
+def test_the_tensor_in_which_two_heads_differ_is_named():
+    head = nn.Linear(2, 3)
+    tensors = {**head.state_dict(), "last_layer2.weight_v": torch.zeros(11, 8)}
+    with pytest.raises(UserError, match=r"last_layer2\.weight_v is in the weights alone; set "):
+        load_head(head, tensors)
+    with pytest.raises(UserError, match=r"bias is in the recipe alone; set init\.heads=new"):
+        load_head(head, {"weight": head.weight})
 
 
 def test_dino_becomes_ibot_with_a_new_mask_token_and_patch_centre(tmp_path):
