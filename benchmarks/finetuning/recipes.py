@@ -6,6 +6,7 @@ std) or on the data (where it is, its classes, a budget's epochs) is filled in h
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import asdict, replace
@@ -17,6 +18,7 @@ import torch
 from sslbench import plugins
 from sslbench.backbones.config import BackboneConfig
 from sslbench.benchmark import Splits
+from sslbench.benchmarks.finetuning.checks import check_free
 from sslbench.checkpoints.load import LoadedModel
 from sslbench.errors import UserError, nearest
 from sslbench.recipes.discovery import check_unclaimed
@@ -44,7 +46,18 @@ def read(name: str) -> dict[str, Any]:
 
 def rates_of(values: Mapping[str, Any]) -> tuple[float, ...]:
     """The learning rates that a config tries; () where it has one alone."""
-    return tuple(map(float, values.get(RATES, ())))
+    rates = values.get(RATES, ())
+    listed = isinstance(rates, list | tuple) and all(map(_is_rate, rates))
+    if not listed or len(set(rates)) < len(rates):
+        raise UserError(
+            f"{RATES}={rates!r} is no list of different learning rates above 0; write e.g. "
+            f"{RATES} = (1e-3, 3e-3), or leave it out for optim.lr alone"
+        )
+    return tuple(map(float, rates))
+
+
+def _is_rate(value: object) -> bool:
+    return isinstance(value, int | float) and value is not True and 0 < value < math.inf
 
 
 def config_hash(values: Mapping[str, Any], recipe: Recipe) -> str:
@@ -58,7 +71,12 @@ def config_hash(values: Mapping[str, Any], recipe: Recipe) -> str:
 
 def every(values: Mapping[str, Any]) -> int:
     """Epochs from one evaluation to the next."""
-    return int(values.get(EVERY, 1))
+    epochs = values.get(EVERY, 1)
+    if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 1:
+        raise UserError(
+            f"{EVERY}={epochs!r} is no number of epochs; write a whole number from 1 on"
+        )
+    return epochs
 
 
 def first_layer(model: LoadedModel) -> int | None:
@@ -86,6 +104,7 @@ def recipe_for(
         raise UserError("it has no weights to train")
     values = deepcopy({k: v for k, v in values.items() if k not in (RATES, EVERY)})
     backbone = {**asdict(config), **values.get("backbone", {})}
+    check_free(values)
     method = dict(values.get("method", {}))
     if method.get("projection"):
         if (width := first_layer(model)) is None:
@@ -119,16 +138,6 @@ def recipe_for(
     recipe = recipe_from_dict(values, plugins.CLASSIFIERS, gpu)
     changes = fitted_settings(recipe, round(len(data.train) * share), ())
     return recipe_from_dict(values, plugins.CLASSIFIERS, [*gpu, *changes])
-
-
-def check_size(recipe: Recipe, data: Splits) -> None:
-    """Raise UserError where a batch is larger than the training split."""
-    batch, images = recipe.train.batch_size, len(data.train)
-    if batch > images:
-        raise UserError(
-            f"{recipe.name} trains in batches of {batch} images, and {data.name} has {images}; "
-            "choose a config for any folder, e.g. folder_cls"
-        )
 
 
 def is_config(name: str) -> bool:

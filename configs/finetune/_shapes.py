@@ -11,14 +11,14 @@ method = dict(
 )
 backbone = dict(drop_path=0.0)
 optim = dict(
-    lr=1e-3,
+    lr=3e-3,
     scale_lr=False,
     min_lr=1e-6,
     warmup_epochs=0.5,
     weight_decay=0.05,
     weight_decay_end=0.05,
     no_decay=("pos_embed", "cls_token"),
-    layer_decay=0.65,
+    layer_decay=0.85,
     clip=None,
 )
 train = dict(epochs=3.0, batch_size=64)

@@ -3,4 +3,4 @@
 _base_ = "_shapes.py"
 
 method = dict(head_scale=1.0)
-optim = dict(layer_decay=1.0)
+optim = dict(lr=1e-3, layer_decay=1.0)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sslbench.backbones.base import Backbone
 from sslbench.backbones.beit_vit import splined_table
-from sslbench.backbones.config import SIZES, BackboneConfig
+from sslbench.backbones.config import SIZES, SWINS, BackboneConfig
 from sslbench.errors import UserError
 
 SHARED = "rel_pos_bias.relative_position_bias_table"
@@ -34,7 +34,7 @@ def fitted_to(
     (timm.layers.resample_patch_embed); a shared table is copied into every block.
     Raises UserError for what cannot be fitted: another width, depth, family or kind of positions.
     """
-    _check(old, new)
+    check_fit(old, new)
     fitted = dict(tensors)
     if old.patch_size != new.patch_size:
         sides = [new.patch_size, new.patch_size]
@@ -79,8 +79,8 @@ def fill(backbone: Backbone, tensors: Mapping[str, Tensor]) -> list[str]:
     return [text for n, text in OPTIONAL.items() if text and n in wanted and n not in tensors]
 
 
-def _check(old: BackboneConfig, new: BackboneConfig) -> None:
-    """Raises UserError where `old` cannot be fitted to `new`."""
+def check_fit(old: BackboneConfig, new: BackboneConfig) -> None:
+    """Raises UserError where weights of `old` cannot be fitted to `new`."""
     if old.name != new.name:
         raise UserError(
             f"the weights to start from are of {old.name} and the recipe's backbone is {new.name}, "
@@ -102,12 +102,24 @@ def _check(old: BackboneConfig, new: BackboneConfig) -> None:
         raise UserError(
             f"the weights to start from have {has}; set backbone.layer_scale={old.layer_scale:g}."
         )
+    if old.family == "swin" and _windows(old) != _windows(new):
+        raise UserError(
+            f"the weights to start from have windows of {_windows(old)} patches in the four stages "
+            f"at {old.image_size} px, and at {new.image_size} px there would be {_windows(new)}, "
+            f"for which there are no positions; set the image size to {old.image_size}."
+        )
     if old.patch_size != new.patch_size and old.positions != "absolute":
         raise UserError(
             f"the weights to start from have relative positions of patches of {old.patch_size} px, "
             f"which cannot be interpolated to patches of {new.patch_size} px; set "
             f"backbone.patch_size={old.patch_size}."
         )
+
+
+def _windows(swin: BackboneConfig) -> tuple[int, ...]:
+    """Sides of the windows in each stage, which are no larger than the stage."""
+    side = swin.image_size // swin.patch_size
+    return tuple(min(swin.window, side >> stage) for stage in range(len(SWINS[swin.name][1])))
 
 
 def _positions(table: Tensor, side: int, target: int) -> Tensor:

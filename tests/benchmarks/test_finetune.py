@@ -114,10 +114,18 @@ def test_classes_that_cannot_be_learnt_are_refused(data: Splits) -> None:
 
 
 def test_a_config_that_starts_from_the_projection_head_needs_one(data: Splits) -> None:
-    benchmark = Finetune().configured("semi1_vits16")
+    benchmark = SemiSupervisedFinetune().configured("semi1_vits16")
     with pytest.raises(UserError, match="no projection head"):
         benchmark.protocols(load_backbone(MODEL), data)
     assert Finetune().configured("coco_vits16") is None
+
+
+def test_a_config_for_a_share_of_the_labels_is_for_that_share_alone(data: Splits) -> None:
+    benchmark = Finetune().configured("semi1_vits16_plain")
+    with pytest.raises(UserError, match=r"semi1_vits16_plain is for 1% of the labels and this is"):
+        benchmark.protocols(load_backbone(MODEL), data)
+    few = SemiSupervisedFinetune().configured("semi10_vits16_plain")
+    assert [p.share for p in few.protocols(load_backbone(MODEL), data)] == [0.1]
 
 
 def test_the_cost_counts_the_epochs(data: Splits) -> None:
