@@ -1,7 +1,8 @@
 """Reads weights to start a training from: backbone, heads and centres of any source of weights.
 
 A full checkpoint of DINO or iBOT holds both networks and the centres ("dino_loss", "ibot_loss"), a
-checkpoint of BEiT the classifier of codes, a run of ours all of that in its last checkpoint.
+checkpoint of BEiT the classifier of codes, one that was fine-tuned its classifier of images, a run
+of ours all of that in its last checkpoint.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ from sslbench.storage.home import expanded
 from sslbench.storage.layout import WEIGHTS, has_state
 
 CENTRES = {"center": "centre", "center2": "patch_centre"}  # official name -> ours
+# layers of a fine-tuned network -> of our classifier (beit/modeling_finetune.py, deit's are timm's)
+FINE_TUNED = {"fc_norm": "norm", "head": "linear"}
+CLASSIFIER = "classifier"
 LOSSES = ("dino_loss", "ibot_loss")  # places of the centres in an official checkpoint
 TEACHER, STUDENT = "teacher", "student"
 NETWORK = "student.backbone"
@@ -64,11 +68,11 @@ class StartWeights:
 
         Raises UserError where they cannot be fitted.
         """
-        others = dict(self.others) if heads else {}
+        others = {k: v for k, v in self.others.items() if heads or k == CLASSIFIER}
         if (student := self.others.get(NETWORK)) is not None:
             others[NETWORK] = fitted_to(student, self.config, backbone)
         if self.model.classifier is not None:
-            others["classifier"] = dict(self.model.classifier.state_dict())
+            others[CLASSIFIER] = dict(self.model.classifier.state_dict())
         tensors = fitted_to(self.model.backbone.state_dict(), self.config, backbone)
         head = self.model.head if heads else None
         return Start(tensors, head, others)
@@ -98,7 +102,7 @@ def _of_others(
     """The parts of a file of others beside the evaluated network; {} where it has none."""
     container, _ = opened(path)
     options = split(source)[1]
-    others = _centres(container) | _classifier(container)
+    others = _centres(container) | _classifiers(container)
     if "key" not in options and {TEACHER, STUDENT} <= container.keys():
         student = load_backbone(f"{place}?{'&'.join([f'key={STUDENT}', *_query(source)])}")
         others |= {NETWORK: dict(student.backbone.state_dict())}
@@ -142,11 +146,19 @@ def _centres(container: Mapping[str, Any]) -> dict[str, dict[str, Tensor]]:
     }
 
 
-def _classifier(container: Mapping[str, Any]) -> dict[str, dict[str, Tensor]]:
-    """BEiT's classifier of codes, `lm_head` (beit/modeling_pretrain.py), where there is one."""
+def _classifiers(container: Mapping[str, Any]) -> dict[str, dict[str, Tensor]]:
+    """BEiT's classifier of codes, `lm_head` (beit/modeling_pretrain.py), or one of images."""
     inner = [v for v in container.values() if isinstance(v, Mapping)]
     for tensors in (container, *inner):
         named = {plain(str(k)): v for k, v in tensors.items() if isinstance(v, Tensor)}
         if lm_head := {k: v.float() for k, v in part(named, "lm_head.").items()}:
             return {"lm_head": lm_head}
+        layers = {
+            f"{ours}.{kind}": named[f"{theirs}.{kind}"].float()
+            for theirs, ours in FINE_TUNED.items()
+            for kind in ("weight", "bias")
+            if f"{theirs}.{kind}" in named
+        }
+        if layers:
+            return {CLASSIFIER: layers}
     return {}

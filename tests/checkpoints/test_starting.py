@@ -10,6 +10,7 @@ import timm
 import torch
 from torch import nn
 
+from sslbench import plugins
 from sslbench.backbones.config import SIZES, BackboneConfig
 from sslbench.checkpoints.load import load_backbone
 from sslbench.checkpoints.starting import read_start
@@ -157,6 +158,50 @@ def test_beit_takes_the_classifier_that_fits_its_codes(tmp_path, codes):
     assert_same_features(trained, path)
     kept = notes[-1].startswith("the classifier of codes is that of the source")
     assert kept == torch.equal(trained.lm_head.bias, lm_head["lm_head.bias"]) == (codes == 8192)
+
+
+@pytest.mark.parametrize("classes", [4, 5])
+def test_a_fine_tuned_beit_gives_a_second_stage_its_norm_and_the_classifier_that_fits(
+    tmp_path, classes
+):
+    """beit/run_class_finetuning.py:325-330 drops `head` of another shape alone."""
+    path = tmp_path / "x.pth"
+    classifier = {f"{layer}.{part}": torch.randn(size) for layer, part, size in (
+        ("fc_norm", "weight", (16,)), ("fc_norm", "bias", (16,)),
+        ("head", "weight", (classes, 16)), ("head", "bias", (classes,)),
+    )}  # fmt: skip
+    tensors = beit(**NANO, heads=2, grid=2, positions="relative", norm=False)
+    torch.save({"model": tensors | classifier}, path)
+    chosen = second_stage(path, BEIT, token="mean", norm="new")
+    trained = build_method(chosen, plugins.CLASSIFIERS)
+    _, notes = start_method(trained, chosen)
+    layers = trained.network.classifier
+    assert torch.equal(layers.norm.weight, classifier["fc_norm.weight"])
+    assert torch.equal(layers.norm.bias, classifier["fc_norm.bias"])
+    kept = classes == 4
+    assert kept == torch.equal(layers.linear.bias, classifier["head.bias"][:4])
+    assert kept != ("the classifier is new" in notes[1])
+
+
+def test_a_supervised_vit_gives_the_classifier_that_fits(tmp_path):
+    """deit/main.py:283-287 does the same at another image size."""
+    path = tmp_path / "x.pth"
+    head = {"head.weight": torch.randn(4, 16), "head.bias": torch.randn(4)}
+    torch.save({"model": vit(**NANO, grid=2) | head}, path)
+    chosen = second_stage(path, VIT)
+    trained = build_method(chosen, plugins.CLASSIFIERS)
+    start_method(trained, chosen)
+    assert torch.equal(trained.network.classifier.linear.weight, head["head.weight"])
+
+
+def second_stage(source, backbone: BackboneConfig, **settings):
+    """A fine-tuning of four classes that starts from `source`."""
+    method = {"name": "supervised", "classes": 4, "views": {"size": 32}, **settings}
+    values = {"name": "x", "method": method, "init": {"source": str(source)}}
+    values["backbone"] = asdict(backbone)
+    if backbone is BEIT:
+        values["backbone"]["positions"] = "relative"
+    return recipe_from_dict(values, plugins.CLASSIFIERS)
 
 
 def test_a_teacher_chosen_by_key_gives_both_networks(tmp_path):
