@@ -12,6 +12,7 @@ from sslbench import plugins
 from sslbench.backbones.config import SIZES
 from sslbench.benchmark import Splits
 from sslbench.benchmarks.finetuning.recipes import recipe_for
+from sslbench.benchmarks.topk import count_hits, ranked
 from sslbench.checkpoints.convert import convert
 from sslbench.checkpoints.load import load_backbone
 from sslbench.errors import UserError
@@ -109,3 +110,22 @@ def test_a_run_without_a_classifier_is_refused_for_one(tmp_path: Path, write) ->
     plain, _ = convert(MODEL, "safetensors", tmp_path / "plain.safetensors")
     with pytest.raises(UserError, match="has no classifier"):
         load_models([str(folder)], plain)
+
+
+@pytest.mark.parametrize("reads", HEADS)
+def test_what_was_written_for_timm_is_read_back_with_its_classifier(
+    write, data: Splits, tmp_path: Path, reads: str
+) -> None:
+    """Though neither a mean nor [CLS], crop, interpolation, mean or std can be told by tensors."""
+    folder, network = write(reads, test_interpolation="bilinear", test_crop_ratio=1.0)
+    path, _ = convert(str(folder), "timm", tmp_path / "timm.pth")
+    (run,), (copy,) = (load_models([str(p)], p)[0].values() for p in (folder, path))
+    assert copy.reads == reads and copy.transform == run.transform
+    images = torch.stack([run.transform(data.test[i][0]) for i in range(len(data.test))])
+    tokens = copy.backbone.intermediate(images, 1, norm=reads != "mean without norm")[-1]
+    with torch.no_grad():
+        logits = copy.classifier(tokens.cls if reads == "cls" else tokens.patches.mean(1))
+        expected = network.logits(images)[""]
+    assert (logits - expected).abs().max() <= 1e-6
+    labels = torch.tensor([label for _, label in data.test])
+    assert count_hits(ranked(logits), labels) == count_hits(ranked(expected), labels)
