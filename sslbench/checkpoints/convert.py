@@ -96,7 +96,8 @@ def _report(model: LoadedModel, config: BackboneConfig, style: str) -> Report:
 def _for_timm(model: LoadedModel) -> dict[str, Tensor]:
     """A fine-tuned classifier under timm's names; {} where timm has no place for it."""
     tensors = model.classifier.state_dict() if model.classifier is not None else {}
-    names = {"norm": "fc_norm", "linear": "head"}
+    swin = getattr(model.backbone, "config", BackboneConfig()).family == "swin"
+    names = {"linear": "head.fc"} if swin else {"norm": "fc_norm", "linear": "head"}
     if not model.reads or any(name.partition(".")[0] not in names for name in tensors):
         return {}
     parts = {name: name.partition(".") for name in tensors}

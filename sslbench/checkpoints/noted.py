@@ -7,7 +7,8 @@ stand in the metadata that a state dict of torch carries anyway, which `load_sta
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ from sslbench.checkpoints.tuned import READS
 from sslbench.errors import UserError
 
 METADATA, KEY = "_metadata", "sslbench"
-RESAMPLINGS = ("papers", TRANSFORMERS)
 
 
 def with_note(tensors: Mapping[str, Tensor], model: LoadedModel) -> OrderedDict[str, Tensor]:
@@ -49,35 +49,39 @@ def read_note(container: Mapping[str, Any], path: Path) -> Settings | None:
     note = root.get(KEY) if isinstance(root, Mapping) else None
     if note is None:
         return None
-    try:
-        return _settings(note)
-    except (KeyError, TypeError, ValueError) as error:
+    entries = note if isinstance(note, Mapping) else {}
+    if wrong := [name for name, is_sound in SOUND.items() if not is_sound(entries.get(name))]:
         raise UserError(
-            f"{path} is damaged: it gives no possible {error} of its evaluation; convert its "
-            "source again."
-        ) from error
-
-
-def _settings(note: Mapping[str, Any]) -> Settings:
-    """A note as settings; an error named by the entry that is lacking or impossible."""
-    ratio, eps = note["crop_ratio"], number(note["norm_eps"])
-    sound = {
-        "reads": note["reads"] in READS,
-        "interpolation": note["interpolation"] in INTERPOLATIONS,
-        "crop_ratio": ratio is None or 0 < (number(ratio) or 0) <= 1,
-        "norm_eps": eps is not None and 0 < eps < 1,
-        "resampling": note["resampling"] in RESAMPLINGS,
-    }
-    for name in ("mean", "std"):
-        sound[name] = all(number(v) is not None for v in note[name])
-        sound[name] = sound[name] and sound_statistics(name, tuple(note[name]))
-    if wrong := [name for name, is_sound in sound.items() if not is_sound]:
-        raise ValueError(wrong[0])
+            f"{path} is damaged: it says {wrong[0]} {entries.get(wrong[0])!r}, which no model has; "
+            "convert its source again."
+        )
     return Settings(
-        known={"norm_eps": eps, "resampling": note["resampling"]},
+        known={name: note[name] for name in ("norm_eps", "resampling")},
         mean=tuple(note["mean"]),
         std=tuple(note["std"]),
         reads=note["reads"],
         interpolation=note["interpolation"],
-        crop_ratio=ratio,
+        crop_ratio=note["crop_ratio"],
     )
+
+
+def _is_share(value: Any) -> bool:
+    plain = number(value)
+    return plain is not None and 0 < plain <= 1
+
+
+def _are_statistics(name: str, values: Any) -> bool:
+    plain = isinstance(values, list) and all(number(value) is not None for value in values)
+    return plain and sound_statistics(name, tuple(values))
+
+
+# entry of a note -> whether a value is possible
+SOUND: Mapping[str, Callable[[Any], bool]] = {
+    "reads": READS.__contains__,
+    "interpolation": INTERPOLATIONS.__contains__,
+    "crop_ratio": lambda value: value is None or _is_share(value),
+    "mean": partial(_are_statistics, "mean"),
+    "std": partial(_are_statistics, "std"),
+    "norm_eps": _is_share,
+    "resampling": ("papers", TRANSFORMERS).__contains__,
+}
