@@ -1,6 +1,7 @@
 """Linear probe on cached frozen features: the papers' grid of 45 learning rates in one pass.
 
-With a released linear classifier at hand (`evaluate --classifier`), its accuracy is recorded too.
+With a classifier at hand (`evaluate --classifier`), its accuracy is recorded too: a linear one that
+was released for frozen features, or one that was fine-tuned with its backbone.
 
 Source: iBOT (arXiv:2111.07832) section 4.1, `ibot/evaluation/eval_linear_multi.py:100-107,387`;
 the classifier and schedule are DINO's, `dino/eval_linear.py:30-285`. One thing differs from the
@@ -61,7 +62,7 @@ class Probe:
 class LinearProtocol:
     """taps: features read for each pooling, not standardised; the rest as named.
 
-    classifier: sha256 of the released weights that are evaluated, "" where a grid is trained.
+    classifier: sha256 of the classifier that is evaluated, "" where a grid is trained.
     held_out: share of every class's training images that a second grid is scored on.
     """
 
@@ -91,25 +92,27 @@ class Linear(Benchmark):
     headings = {("best of 45 lr", "top1"): "linear"}
 
     def protocols(self, model: LoadedModel, data: Splits) -> list[LinearProtocol]:
-        """One for each pooling, and one for the released classifier where the model has one."""
+        """One for each pooling, and one for the classifier that the model has, if any.
+
+        That of a run with other classes than the data's is left out, unless the user named it.
+        """
         from sslbench.storage.weights import weights_sha256
 
         trained = super().protocols(model, data)
         if model.classifier is None:
             return trained
-        if model.reads and _sizes(model.classifier)[1] != len(data.classes):
-            return trained  # it was trained with the weights, on data with other classes
+        other_classes = _sizes(model.classifier)[1] != len(data.classes)
+        if other_classes and model.reads and not model.classifier_given:
+            return trained
         sha = weights_sha256(model.classifier.state_dict())
         return [*trained, replace(self.protocol, pool=model.reads or "cls", classifier=sha)]
 
     @property
     def variant(self) -> str:
-        from sslbench.checkpoints.classifier import RELEASED
-
-        return RELEASED if self.protocol.classifier else self.protocol.pool
+        return "classifier" if self.protocol.classifier else self.protocol.pool
 
     def cost(self, model: LoadedModel, data: Splits) -> Cost:
-        """The training of the heads, twice; a released classifier needs none."""
+        """The training of the heads, twice; a classifier that is there needs none."""
         p = self.protocol
         spec = self._spec(model)
         if p.classifier:
@@ -122,7 +125,7 @@ class Linear(Benchmark):
         spec = self._spec(context.model)
         if p.classifier:
             test = context.features(backbone, data, "test", spec)
-            return self._released(data, context, test)
+            return self._classified(data, context, test)
         train = context.features(backbone, data, "train", spec)
         test = context.features(backbone, data, "test", spec)
         return probe_results(self, data, context, "", train, test, p.probe, p.held_out)
@@ -135,8 +138,8 @@ class Linear(Benchmark):
         return p.taps.spec(model, p.pool)
 
     @inference
-    def _released(self, data: Splits, context: Context, test: Features) -> list[Result]:
-        """The released classifier's accuracy; UserError where its sizes do not fit."""
+    def _classified(self, data: Splits, context: Context, test: Features) -> list[Result]:
+        """The model's classifier's accuracy; UserError where its sizes do not fit."""
         from sslbench.checkpoints.classifier import RELEASED
 
         layer, arch = context.model.classifier, context.model.card.arch
@@ -148,7 +151,8 @@ class Linear(Benchmark):
                 f"{arch} gives {needs[0]} and {data.name} has {needs[1]}; give the classifier "
                 "released for these weights and the dataset it was trained on."
             )
-        return accuracy_results(self, data, context, RELEASED, ranked(layer(test.x)), test.y)
+        setting = context.model.classifier_name or RELEASED
+        return accuracy_results(self, data, context, setting, ranked(layer(test.x)), test.y)
 
 
 def probe_settings(prefix: str, probe: Probe) -> tuple[str, str]:

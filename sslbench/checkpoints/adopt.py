@@ -19,11 +19,12 @@ from sslbench.backbones.build import build_backbone, check_shapes, infer_config
 from sslbench.backbones.config import BackboneConfig
 from sslbench.checkpoints.families import (
     check_readable,
+    classifier_part,
     reason_to_drop,
     to_our_names,
     translated,
 )
-from sslbench.checkpoints.families.family import Layout, Origins, Translation
+from sslbench.checkpoints.families.family import CLASSIFIER, Layout, Origins, Translation
 from sslbench.checkpoints.loaded import Report, shortened
 from sslbench.checkpoints.networks import divide, plain_names
 from sslbench.errors import UserError
@@ -40,15 +41,16 @@ UNTOLD = {
 class Adopted:
     """A backbone with its weights in eval mode, and a projection head's tensors as they were.
 
-    head: names below "head." -> tensors; head_keys: their names in the file. normed: the network
-    itself ends in a norm, as its file says. half_range: its naming says that inputs were in
-    [-1, 1].
+    head: names below "head." -> tensors; head_keys: their names in the file. classifier: names as
+    `_Names` has them -> tensors that nothing checked. normed: the network itself ends in a norm, as
+    its file says. half_range: its naming says that inputs were in [-1, 1].
     """
 
     backbone: Backbone
     config: BackboneConfig
     head: dict[str, Tensor]
     head_keys: tuple[str, ...]
+    classifier: dict[str, Tensor]
     normed: bool
     half_range: bool
     report: Report
@@ -59,12 +61,15 @@ class _Names:
     """The names of a flat dict by what becomes of their tensors.
 
     body: our names -> keys in the file; head: names below "head." of the projection head -> keys;
-    dropped: reason -> keys; unknown: keys that nothing explains; layouts: that the body was in;
+    classifier: names in `tuned.Classifier` of a fine-tuned classifier -> keys, and keys of its that
+    have no such name -> themselves; they are among `dropped`: reason -> keys. unknown: keys that
+    nothing explains; layouts: that the body was in;
     translation: of the whole dict, where it was translated; pooled: the mean patch has a norm.
     """
 
     body: Origins
     head: Origins
+    classifier: Origins
     dropped: Origins
     unknown: list[str]
     layouts: tuple[Layout, ...]
@@ -103,6 +108,7 @@ def adopt(
         config,
         head,
         _flat(names.head.values()),
+        {part: tensors[key] for part, (key,) in names.classifier.items()},
         names.translation.normed if names.translation else normed,
         any(layout.half_range for layout in names.layouts),
         Report(_flat(names.body.values()), names.dropped, notes),
@@ -128,17 +134,21 @@ def _sorted_names(keys: Iterable[str], source: str, wanted: str | None) -> _Name
     }
     beside = {name: rest[name] for name in rest if not name.startswith(part.root)}
     ours, layouts = to_our_names(inside)
-    dropped: Origins = {}
+    dropped, classifier = Origins(), Origins()
     for name, theirs in [*ours.items(), *beside.items()]:
         if reason := reason_to_drop(name):
             dropped[reason] = (*dropped.get(reason, ()), *theirs)
+        if reason == CLASSIFIER:
+            place = classifier_part(name)
+            classifier[theirs[0] if place is None or place in classifier else place] = theirs
     if part.others:
         dropped["another network"] = _flat(origins[k] for k in origins if k in part.others)
     gone = set(_flat(dropped.values()))
     body = {name: theirs for name, theirs in ours.items() if not gone.intersection(theirs)}
     accounted = {*gone, *_flat(body.values()), *_flat(head.values())}
     unknown = [key for key in keys if key not in accounted]
-    return _Names(body, head, dropped, unknown, layouts, translation, "fc_norm.weight" in ours)
+    pooled = "fc_norm.weight" in ours
+    return _Names(body, head, classifier, dropped, unknown, layouts, translation, pooled)
 
 
 def _flat(origins: Iterable[tuple[str, ...]]) -> tuple[str, ...]:

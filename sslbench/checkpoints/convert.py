@@ -13,6 +13,7 @@ from sslbench.checkpoints.families import mmpretrain, swin, timm, to_theirs
 from sslbench.checkpoints.files import PICKLED, SAFETENSORS, stem, suffix
 from sslbench.checkpoints.load import load_backbone
 from sslbench.checkpoints.loaded import LoadedModel, Report
+from sslbench.checkpoints.noted import with_note
 from sslbench.checkpoints.others import exported
 from sslbench.checkpoints.ours import EVALUATED_BY, read_checked
 from sslbench.checkpoints.runs import weights_file
@@ -58,10 +59,10 @@ def convert(source: str, style: str, out: Path | None = None) -> tuple[Path, Rep
     else:
         kept = {k: v.cpu() for k, v in model.backbone.state_dict().items() if k != "mask_token"}
         theirs = to_theirs(*WRITERS[style](kept, config))
-        if style == "timm":
-            theirs = {**theirs, **_for_timm(model)}
-            if "fc_norm.weight" in theirs:  # timm has one of both norms
+        if style == "timm" and (classifier := _for_timm(model)):
+            if "fc_norm.weight" in classifier:  # timm has one of both norms
                 theirs = {k: v for k, v in theirs.items() if not k.startswith("norm.")}
+            theirs = with_note({**theirs, **classifier}, model)
         below = {f"backbone.{k}": v for k, v in theirs.items()}
         save_pickled(path, {"state_dict": below} if style == "mmpretrain" else theirs)
     return path, _report(model, config, style)
@@ -95,7 +96,8 @@ def _report(model: LoadedModel, config: BackboneConfig, style: str) -> Report:
 def _for_timm(model: LoadedModel) -> dict[str, Tensor]:
     """A fine-tuned classifier under timm's names; {} where timm has no place for it."""
     tensors = model.classifier.state_dict() if model.classifier is not None else {}
-    names = {"norm": "fc_norm", "linear": "head"}
+    swin = getattr(model.backbone, "config", BackboneConfig()).family == "swin"
+    names = {"linear": "head.fc"} if swin else {"norm": "fc_norm", "linear": "head"}
     if not model.reads or any(name.partition(".")[0] not in names for name in tensors):
         return {}
     parts = {name: name.partition(".") for name in tensors}

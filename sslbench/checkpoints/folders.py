@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -25,6 +25,9 @@ from sslbench.storage.weights import read_weights
 LARGEST_INDEX = 2**24  # bytes
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 LARGEST_SETTINGS = 2**20  # bytes of either
+Interpolation = Literal["", "bicubic", "bilinear"]
+INTERPOLATIONS = ("bicubic", "bilinear")
+TIMMS_POOLS = {"token": "cls", "avg": "mean"}  # its global_pool -> our pooling
 SCALE = 255.0  # a pixel's largest value, by which images are divided here
 
 
@@ -34,7 +37,7 @@ class Settings:
 
     method: of its pretraining; known: settings of its `BackboneConfig` that shapes do not tell;
     mean, std: of inputs in [0, 1]; usual: transformers' default for them; config: the whole
-    config.json of transformers.
+    config.json of transformers. reads, interpolation, crop_ratio: of a fine-tuned classifier.
     """
 
     method: str = ""
@@ -43,6 +46,9 @@ class Settings:
     std: tuple[float, ...] = ()
     usual: Statistics | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
+    reads: str = ""
+    interpolation: Interpolation = ""
+    crop_ratio: float | None = None
 
 
 def read_shards(index: Path) -> dict[str, Tensor]:
@@ -103,14 +109,27 @@ def settings_beside(path: Path) -> Settings:
     old = config if kind is None and "architecture" in config else None  # timm's oldest are flat
     timms = config.get("pretrained_cfg", old)
     if isinstance(timms, dict):
-        mean, std = _statistics(timms, file)
-        return Settings(mean=mean, std=std)
+        return _of_timm(config, timms, file)
     if kind is None:
         mean, std = _preprocessing(preprocessor, IMAGENET)
         return Settings(mean=mean, std=std)
     model, known = described(config, file)
     mean, std = _preprocessing(preprocessor, model.statistics)
     return Settings(model.method, known, mean, std, model.statistics, config)
+
+
+def _of_timm(config: Mapping[str, Any], cfg: Mapping[str, Any], file: Path) -> Settings:
+    """Settings of timm; cfg: its `pretrained_cfg`. What is not of a known kind says nothing."""
+    mean, std = _statistics(cfg, file)
+    ratio, way = number(cfg.get("crop_pct")), cfg.get("interpolation")
+    pool = config.get("global_pool")
+    return Settings(
+        mean=mean,
+        std=std,
+        reads=TIMMS_POOLS.get(pool, pool) if isinstance(pool, str) else "",
+        interpolation=way if way in INTERPOLATIONS else "",
+        crop_ratio=float(ratio) if ratio is not None and 0 < ratio <= 1 else None,
+    )
 
 
 def _preprocessing(file: Path, usual: Statistics) -> Statistics:

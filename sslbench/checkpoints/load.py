@@ -22,6 +22,7 @@ from torch import Tensor
 
 from sslbench import plugins
 from sslbench.backbones.build import build_backbone
+from sslbench.checkpoints.classifier import OF_RUN
 from sslbench.checkpoints.download import find, releases
 from sslbench.checkpoints.families.timm import HUB
 from sslbench.checkpoints.files import is_index
@@ -135,6 +136,7 @@ def _with_classifier(
         model,
         classifier=fitted(lambda: rebuild().trained_classifier(), tensors, source),
         reads=method_class.reads(recipe.method),
+        classifier_name=OF_RUN,
         interpolation=getattr(views, "test_interpolation", model.interpolation),
         crop_ratio=getattr(views, "test_crop_ratio", 0.0) or None,
     )

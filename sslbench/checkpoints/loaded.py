@@ -37,6 +37,20 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Tuned:
+    """A fine-tuned classifier in a file of others, see `tuned.with_tuned_classifier`.
+
+    tensors: by names in `tuned.Classifier`, or by their keys in the file where they have none
+    there. reads, interpolation, crop_ratio: as in `LoadedModel`, where something tells them.
+    """
+
+    tensors: Mapping[str, Tensor]
+    reads: str = ""
+    interpolation: Literal["", "bicubic", "bilinear"] = ""
+    crop_ratio: float | None = None
+
+
+@dataclass(frozen=True)
 class LoadedModel:
     """A backbone ready for evaluation, and everything that must travel with its weights.
 
@@ -44,8 +58,10 @@ class LoadedModel:
     mean, std: of inputs in [0, 1]; head: its projection head. source: the source that was loaded,
     absolute where it is a path; it stays on this machine. classifier: features -> class scores,
     released with these weights, where it was given, or trained with them; reads: the pooling of the
-    last block that one trained with them is for. interpolation, crop_ratio: of test images, where
-    they are not the usual ones. report: of weights that others made.
+    last block that one trained with them is for; classifier_name: the setting of its records;
+    classifier_given: the user named it. tuned: one in the file of others that is used on request.
+    interpolation, crop_ratio: of test images, where they are not the usual ones. report: of weights
+    that others made.
     """
 
     backbone: Backbone
@@ -58,6 +74,9 @@ class LoadedModel:
     source: str = ""
     classifier: nn.Module | None = None
     reads: str = ""
+    classifier_name: str = ""
+    classifier_given: bool = False
+    tuned: Tuned | None = None
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     crop_ratio: float | None = None
     report: Report | None = None

@@ -99,6 +99,11 @@ def divide(names: Iterable[str], source: str, wanted: str | None) -> Division:
     return Division(root, re.compile(re.escape(stems[root]) + HEAD), others)
 
 
+def has_network(container: Mapping[Any, Any]) -> bool:
+    """Whether a file holds a backbone that `select` could choose."""
+    return bool(_roots(container) or _places(container))
+
+
 def _places(container: Mapping[Any, Any]) -> dict[str, Mapping[Any, Any]]:
     """The dicts inside that hold a backbone, by their place: "teacher", "net.backbone"."""
     inner = {str(k): v for k, v in container.items() if isinstance(v, Mapping)}

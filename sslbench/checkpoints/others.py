@@ -22,8 +22,9 @@ from sslbench.checkpoints.families.timm import HUB, download
 from sslbench.checkpoints.families.transformers import check_settings
 from sslbench.checkpoints.files import MAIN, SUFFIXES, is_index, is_safetensors, suffix
 from sslbench.checkpoints.folders import CONFIG, Settings, read_shards, settings_beside
-from sslbench.checkpoints.loaded import LoadedModel, shortened
+from sslbench.checkpoints.loaded import LoadedModel, Tuned, shortened
 from sslbench.checkpoints.networks import select
+from sslbench.checkpoints.noted import read_note
 from sslbench.checkpoints.ours import EVALUATED_BY, converted_card, read_checked
 from sslbench.checkpoints.pickles import read_pickle
 from sslbench.checkpoints.provenance import (
@@ -55,10 +56,11 @@ def read_others(path: Path, options: Mapping[str, str]) -> LoadedModel:
 
     Raises UserError if it holds none, or not what the options say.
     """
-    settings = settings_beside(path) if path.name in MAIN else Settings()
     container, converted = opened(path)
+    noted = read_note(container, path)
+    settings = noted or (settings_beside(path) if path.name in MAIN else Settings())
     identified = identify(path, file_sha256(path), options.get("as"))
-    if converted and identified.by == "file name":
+    if (converted or noted) and identified.by == "file name":
         identified = Identified(None, "")  # its card says what it is
     preferred = identified.release.key if identified.release else None
     place, network, root = select(container, options.get("key"), preferred, path)
@@ -74,6 +76,7 @@ def read_others(path: Path, options: Mapping[str, str]) -> LoadedModel:
     card = _card(adopted, head, stated, identified)
     statistics, notes = _statistics(adopted, stated, identified.release, settings)
     model = replace(_model(adopted, card, method, statistics), head=head)
+    model = replace(model, tuned=_tuned(adopted, settings))
     if original:
         card = card if "as" in options else replace(original, sha256=card.sha256)
         model = replace(model, card=card, **{name: converted[name] for name in EVALUATED_BY})
@@ -84,6 +87,14 @@ def read_others(path: Path, options: Mapping[str, str]) -> LoadedModel:
     notes += _unsaid(card, path, original is None)
     notes += [f"inputs are normalised by mean {model.mean} and std {model.std}"]
     return replace(model, report=replace(adopted.report, notes=tuple(notes)))
+
+
+def _tuned(adopted: Adopted, settings: Settings) -> Tuned | None:
+    """The fine-tuned classifier beside a backbone; a norm alone is none."""
+    if set(adopted.classifier) <= {"norm.weight", "norm.bias"}:
+        return None
+    told = (settings.reads, settings.interpolation, settings.crop_ratio)
+    return Tuned(adopted.classifier, *told)
 
 
 def read_timm(text: str) -> LoadedModel:

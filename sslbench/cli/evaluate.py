@@ -76,7 +76,10 @@ def evaluate(
     ] = None,
     classifier: Annotated[
         Path | None,
-        typer.Option(help="The linear classifier released with the model, or a fine-tuned run."),
+        typer.Option(
+            help="The classifier of the model: a released linear one, a fine-tuned run, or a "
+            "released fine-tuned model."
+        ),
     ] = None,
     split: Annotated[
         str, typer.Option(help="The split to evaluate on: validation or test.")

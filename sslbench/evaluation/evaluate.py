@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 
 from sslbench.benchmark import Benchmark
-from sslbench.checkpoints.classifier import RELEASED
+from sslbench.checkpoints.classifier import SETTINGS
 from sslbench.errors import UserError, nearest
 from sslbench.evaluation.jobs import LeftOut, lacking
 from sslbench.evaluation.loading import load_models, with_floors
@@ -60,8 +60,8 @@ def _one_config(config: str) -> str:
 
 
 def released(results: Sequence[Result]) -> list[str]:
-    """The results of a released classifier, one line each; small tables have no column for it."""
-    found = [f"{RELEASED}: {r.metric} {r.value:.2f}" for r in results if r.setting == RELEASED]
+    """The results of a given classifier, one line each; small tables have no column for it."""
+    found = [f"{r.setting}: {r.metric} {r.value:.2f}" for r in results if r.setting in SETTINGS]
     return found or ["the classifier was not used: no benchmark that ran reads one"]
 
 
@@ -83,7 +83,7 @@ def evaluate(
     """Evaluates `sources` and their floors; records go to `out`/records.jsonl.
 
     data: kind -> source, see `open_data`. at_once: jobs with processes of their own that run at a
-    time; None: one with a GPU, else two. classifier: released with the weights of the only source.
+    time; None: one with a GPU, else two. classifier: see `load_models`.
     data_name: the name of the images in records. configs: used instead of those that benchmarks
     choose. limit: images per split; benchmarks of other data are left out then. Raises RunError at
     the end if something failed.

@@ -6,13 +6,13 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from sslbench.checkpoints.classifier import read_classifier
-from sslbench.checkpoints.files import is_safetensors
+from sslbench.checkpoints.classifier import RELEASED, read_classifier
+from sslbench.checkpoints.files import is_index, is_safetensors
 from sslbench.checkpoints.floors import PIXELS, random_source
 from sslbench.checkpoints.load import LoadedModel, load_backbone, read_card
 from sslbench.checkpoints.sources import named, split
+from sslbench.checkpoints.tuned import with_tuned_classifier
 from sslbench.errors import UserError
 from sslbench.evaluation.jobs import LeftOut, sentence
 from sslbench.storage.home import expanded
@@ -20,6 +20,8 @@ from sslbench.storage.layout import WEIGHTS, has_state
 from sslbench.system.printing import printable
 from sslbench.training.export import export_run
 
+# how images are prepared for a classifier that others released
+EVALUATED = ("image_size", "interpolation", "crop_ratio")
 log = logging.getLogger(__name__)
 
 
@@ -63,7 +65,8 @@ def load_models(
     """The models of `sources` ([NAME=]PLACE), and those that could not be loaded, with the reason.
 
     Before a run that started from weights come these weights, unless they are there already.
-    classifier: a linear layer released with the weights of the only source, or a fine-tuned run.
+    classifier: of the only source: a linear layer released with its weights, a fine-tuned run, or
+    a fine-tuned model that others released.
     Raises UserError if no model can be loaded.
     """
     if classifier is not None and len(sources) != 1:
@@ -71,13 +74,13 @@ def load_models(
             f"--classifier {classifier} belongs to one model, not to {len(sources)}; name that one "
             "with --model."
         )
-    released = _read(classifier) if classifier else {}
     models, broken = dict[str, LoadedModel](), list[LeftOut]()
     for source in sources:
         try:
             source = with_weights(source)
             label, place = named(source)
-            model = replace(load_backbone(place, label), **released)
+            model = load_backbone(place, label)
+            model = _with_classifier(model, classifier) if classifier else model
             if (start := source_of_start(model)) is not None and not _has(models, start):
                 models[start.card.source] = start
             models[source] = model
@@ -90,18 +93,22 @@ def load_models(
     return models, broken
 
 
-def _read(classifier: Path) -> dict[str, Any]:
-    """The fields of a model that hold a classifier, read from its file or a fine-tuned run."""
+def _with_classifier(model: LoadedModel, classifier: Path) -> LoadedModel:
+    """`model` with the classifier in a file or a run; UserError where there is none."""
+    model = replace(model, classifier_given=True)
     path = expanded(classifier)
-    if not (path.is_dir() or is_safetensors(path)):
-        return {"classifier": read_classifier(path)}
-    model = load_backbone(path)
-    if model.classifier is None:
-        raise UserError(
-            f"--classifier {printable(classifier)} is no fine-tuned run and has no classifier; "
-            "give one, or the file released for linear evaluation."
-        )
-    return {"classifier": model.classifier, "reads": model.reads}
+    pickled = not (path.is_dir() or is_safetensors(path) or is_index(path))
+    if pickled and (layer := read_classifier(path)) is not None:
+        return replace(model, classifier=layer, classifier_name=RELEASED, reads="")
+    place = str(path.absolute())
+    same = f"{model.source}?".startswith(f"{place}?")  # with its options, e.g. ?key=
+    other = model if same else load_backbone(path)
+    if other.classifier is None:
+        other = with_tuned_classifier(other)
+    facts = {name: getattr(other, name) for name in ("classifier", "classifier_name", "reads")}
+    if other.tuned is not None:
+        facts |= {name: getattr(other, name) for name in EVALUATED}
+    return replace(model, **facts)
 
 
 def _has(models: Mapping[str, LoadedModel], model: LoadedModel) -> bool:

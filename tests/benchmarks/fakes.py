@@ -32,7 +32,8 @@ def splits(classes: int) -> SimpleNamespace:
 def judged(method: str = "fake", arch: str = "tiny", **more: object) -> SimpleNamespace:
     """What a benchmark looks up of a model."""
     card = ModelCard("aa", method, arch)
-    return SimpleNamespace(card=card, poolings=("cls",), classifier=None, reads="", **more)
+    more = {"reads": "", "classifier_name": "", "classifier_given": False} | more
+    return SimpleNamespace(card=card, poolings=("cls",), classifier=None, **more)
 
 
 class FakeContext:

@@ -14,7 +14,13 @@ from typing import TypeVar
 from sslbench.checkpoints.families.beit import BEIT
 from sslbench.checkpoints.families.dino import DINO
 from sslbench.checkpoints.families.dinov2 import DINOV2
-from sslbench.checkpoints.families.family import Family, Layout, Names, Translation
+from sslbench.checkpoints.families.family import (
+    CLASSIFIER,
+    Family,
+    Layout,
+    Names,
+    Translation,
+)
 from sslbench.checkpoints.families.ibot import IBOT
 from sslbench.checkpoints.families.lightly import LIGHTLY
 from sslbench.checkpoints.families.mae import DEIT, MAE
@@ -41,7 +47,16 @@ EMBEDDING = "|".join(pattern for family in FAMILIES for pattern in family.embedd
 HEAD = "|".join(pattern for family in FAMILIES for pattern in family.heads)
 TRAININGS = tuple(training for family in FAMILIES for training in family.trainings)
 SWITCHES = tuple(family.imagenet_switch for family in FAMILIES if family.imagenet_switch)
-_DROPS = {re.compile(pattern): why for family in FAMILIES for pattern, why in family.drops.items()}
+_DROPS = {
+    re.compile(pattern): why
+    for family in FAMILIES
+    for pattern, why in {**family.drops, **dict.fromkeys(family.classifier, CLASSIFIER)}.items()
+}
+_CLASSIFIER = {
+    re.compile(pattern): layer
+    for family in FAMILIES
+    for pattern, layer in family.classifier.items()
+}
 
 
 def to_our_names(backbone: Mapping[str, T]) -> tuple[dict[str, T], tuple[Layout, ...]]:
@@ -60,6 +75,14 @@ def to_our_names(backbone: Mapping[str, T]) -> tuple[dict[str, T], tuple[Layout,
 def reason_to_drop(name: str) -> str | None:
     """Why a tensor of this name is left out; None if it is not."""
     return next((why for pattern, why in _DROPS.items() if pattern.fullmatch(name)), None)
+
+
+def classifier_part(name: str) -> str | None:
+    """The name in `tuned.Classifier` of a fine-tuned classifier's tensor; None if it has none."""
+    for pattern, layer in _CLASSIFIER.items():
+        if match := pattern.fullmatch(name):
+            return f"{layer}.{match.group(1)}"
+    return None
 
 
 def check_readable(names: Iterable[str], source: str) -> None:

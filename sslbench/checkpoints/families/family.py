@@ -80,7 +80,9 @@ class Family:
 
     embeddings: patterns of the weight that gives a backbone away, its patch embedding. layouts: of
     its backbones; none where its names are ours. heads: patterns of a projection head's names
-    below "head.". drops: pattern of a name -> why tensors of that name are left out. refuses:
+    below "head.". drops: pattern of a name -> why tensors of that name are left out. classifier:
+    pattern of a fine-tuned classifier's name, with "weight" or "bias" in its group -> which layer
+    of `tuned.Classifier` that is; a backbone is read without them. refuses:
     pattern of a name -> what a network with it is and why it cannot be read, with the name for {}.
     translate: for a dict with one of its embeddings, from name without training wrappers -> key in
     the file, and what the file is called. trainings: methods that its checkpoints tell.
@@ -93,6 +95,7 @@ class Family:
     layouts: tuple[Layout, ...] = ()
     heads: tuple[str, ...] = ()
     drops: Mapping[str, str] = field(default_factory=dict)
+    classifier: Mapping[str, str] = field(default_factory=dict)
     refuses: Mapping[str, str] = field(default_factory=dict)
     translate: Callable[[Mapping[str, str], str], Translation] | None = None
     trainings: tuple[Training, ...] = ()

@@ -80,6 +80,7 @@ MMPRETRAIN = Family(
     ),
     drops={
         r".*(target_generator|neck|cls_head)\..*": PRETRAINING,
-        r"(.*\.)?head\.layers\.(head|pre_logits)\.(weight|bias)": CLASSIFIER,
+        r"(.*\.)?head\.layers\.pre_logits\.(weight|bias)": CLASSIFIER,
     },
+    classifier={r"(?:.*\.)?head\.layers\.head\.(weight|bias)": "linear"},
 )

@@ -67,9 +67,10 @@ TIMM = Family(
         ),
         Layout(marks=(r"layers\.3\.downsample\..*",), names=SWIN_NAMES, norm_eps=NORM_EPS),
     ),
-    drops={
-        r"(.*\.)?(fc_norm|fc)\.(weight|bias)": CLASSIFIER,
-        r"(.*\.)?head\.(fc\.)?(weight|bias)": CLASSIFIER,
+    drops={r"(.*\.)?fc\.(weight|bias)": CLASSIFIER},
+    classifier={
+        r"(?:.*\.)?fc_norm\.(weight|bias)": "norm",
+        r"(?:.*\.)?head\.(?:fc\.)?(weight|bias)": "linear",
     },
 )
 

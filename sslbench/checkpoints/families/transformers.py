@@ -17,7 +17,6 @@ from typing import Any
 from sslbench.backbones.config import SIZES, SWINS, BackboneConfig
 from sslbench.backbones.config import TRANSFORMERS as RESAMPLING
 from sslbench.checkpoints.families.family import (
-    CLASSIFIER,
     HALF_RANGE,
     IMAGENET,
     Family,
@@ -245,9 +244,7 @@ def _side(value: Any) -> Any:
 TRANSFORMERS = Family(
     name="transformers",
     embeddings=(re.escape(EMBEDDING),),
-    drops={
-        r"(.*\.)?pooler\.dense\.(weight|bias)": "a pooler behind the features",
-        r"(.*\.)?classifier\.(weight|bias)": CLASSIFIER,
-    },
+    drops={r"(.*\.)?pooler\.dense\.(weight|bias)": "a pooler behind the features"},
+    classifier={r"(?:.*\.)?classifier\.(weight|bias)": "linear"},
     translate=translate,
 )
