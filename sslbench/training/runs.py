@@ -10,8 +10,9 @@ from pathlib import Path
 from sslbench import plugins
 from sslbench.data.places import absolute_place, is_absent
 from sslbench.errors import UserError
-from sslbench.recipes.fitting import fitted_settings
+from sslbench.recipes.fitting import fitted_settings, gpu_settings
 from sslbench.recipes.load import config_files, load_recipe, recipe_from_dict
+from sslbench.recipes.origins import set_by_user
 from sslbench.recipes.recipe import Recipe
 from sslbench.storage.files import parse_json, read_small
 from sslbench.storage.layout import CONFIG, WEIGHTS
@@ -91,8 +92,9 @@ def _fitted(recipe: Recipe, config: str, changes: Sequence[str], group: str) -> 
     """`recipe` fitted to its data and this machine by its budget, and a remark that says how."""
     import torch
 
-    given = [change.partition("=")[0] for change in changes]
-    gpu = [*recipe.budget.gpu] if torch.cuda.is_available() else []
+    own = set_by_user(config)
+    given = own | {change.partition("=")[0] for change in changes}
+    gpu = gpu_settings(recipe, own) if torch.cuda.is_available() else []
     recipe = load_recipe(config, None, [*gpu, *changes], group)
     images = len(open_training(recipe.data))
     settings = fitted_settings(recipe, images, given)

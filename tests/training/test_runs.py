@@ -13,7 +13,7 @@ import pytest
 from sslbench.errors import UserError
 from sslbench.plugins import METHODS, TOKENIZERS
 from sslbench.recipes.identity import kept_settings
-from sslbench.recipes.load import config_files, recipe_from_dict
+from sslbench.recipes.load import config_files, find_config, recipe_from_dict
 from sslbench.recipes.recipe import Budget
 from sslbench.storage import layout
 from sslbench.training import runs
@@ -54,6 +54,17 @@ def test_a_config_for_photographs_is_fitted_by_its_name_too(images) -> None:
     assert recipe.train.batch_size == 8
     assert said.startswith("photos/dino, fitted to 40 images")
     assert "paper" not in said
+
+
+def test_what_a_user_s_file_sets_is_not_fitted(images, tmp_path) -> None:
+    """train.epochs of a file was replaced by the budget of its base without a word."""
+    path = tmp_path / "mine.py"
+    base = f"_base_ = {str(find_config('photos/dino'))!r}"
+    path.write_text(f"{base}\ntrain = dict(epochs=3.0)\n")
+    recipe, remark = runs.choose_recipe(None, str(path), str(images), [])
+    assert (recipe.train.epochs, recipe.train.batch_size) == (3.0, 8) and "3 epochs" in remark
+    recipe, _ = runs.choose_recipe(None, str(path), str(images), ["train.epochs=4"])
+    assert recipe.train.epochs == 4
 
 
 def test_what_is_no_folder_of_photographs() -> None:
