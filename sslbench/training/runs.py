@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from sslbench import plugins
 from sslbench.data.places import absolute_place, is_absent
@@ -150,6 +151,7 @@ def resumed_recipe(
     data: where the data is now. Raises UserError if the run is of another method.
     """
     values = stored_values(out)
+    _check_group(out, values, group)
     begun = checked_recipe(out, values, group)
     if method not in (None, begun.method_name):
         raise UserError(
@@ -164,6 +166,26 @@ def resumed_recipe(
             )
     moved = [f"data.source={data!r}"] if data else []
     return absolute(recipe_from_dict(values, group, [*changes, *moved]))
+
+
+def _check_group(out: Path, values: Mapping[str, Any], group: str) -> None:
+    """Raises UserError for a run that another command trains, and names that command."""
+    section = values.get("method")
+    name = section.get("name") if isinstance(section, Mapping) else None
+    if not isinstance(name, str) or name in plugins.available(group):
+        return
+    trains = plugins.group_with(name)
+    if name not in plugins.available(trains):
+        return  # no command trains it, which `checked_recipe` says
+    if trains == plugins.CLASSIFIERS:
+        raise UserError(
+            f"{out} is a fine-tuning, which `sslbench evaluate` trains; repeat the evaluate "
+            "command that began it, which resumes it."
+        )
+    command = "pretrain" if trains == plugins.METHODS else f"{plugins.kind_of(trains)} train"
+    raise UserError(
+        f"{out} is a run of {name!r}; resume it with `sslbench {command} --resume --out {out}`."
+    )
 
 
 def newest_runs(folder: Path) -> list[str]:

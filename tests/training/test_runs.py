@@ -128,6 +128,24 @@ def test_resuming_reads_the_runs_own_recipe(dino_run) -> None:
     assert (recipe.run.workers, recipe.train.epochs, recipe.name) == (2, 1.0, "small/dino")
 
 
+@pytest.mark.parametrize(
+    ("name", "group", "remedy"),
+    [
+        ("supervised", METHODS, r"is a fine-tuning, .*repeat the evaluate command"),
+        ("supervised", TOKENIZERS, r"is a fine-tuning, .*repeat the evaluate command"),
+        ("dvae", METHODS, r"a run of 'dvae'; .*`sslbench tokenizer train --resume --out "),
+        ("dino", TOKENIZERS, r"a run of 'dino'; .*`sslbench pretrain --resume --out "),
+        ("nothing", METHODS, r"unknown method 'nothing'"),
+        ([], METHODS, r"cannot be used"),
+    ],
+)
+def test_a_run_of_another_command_names_it(tmp_path, name, group, remedy) -> None:
+    (tmp_path / layout.CONFIG).write_text(json.dumps({"method": {"name": name}}))
+    with pytest.raises(UserError, match=remedy) as refused:
+        runs.resumed_recipe(tmp_path, None, None, [], group)
+    assert str(tmp_path) in str(refused.value)
+
+
 def test_resuming_a_damaged_recipe(tmp_path) -> None:
     (tmp_path / layout.CONFIG).write_text('{"method": ')
     with pytest.raises(UserError, match=r"is damaged .*; name a run directory"):
