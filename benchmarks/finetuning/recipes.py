@@ -22,8 +22,9 @@ from sslbench.benchmarks.finetuning.checks import check_free
 from sslbench.checkpoints.load import LoadedModel
 from sslbench.errors import UserError, nearest
 from sslbench.recipes.discovery import check_unclaimed
-from sslbench.recipes.fitting import fitted_settings
+from sslbench.recipes.fitting import fitted_settings, gpu_settings
 from sslbench.recipes.load import benchmark_configs, read_config, recipe_from_dict
+from sslbench.recipes.origins import set_by_user
 from sslbench.recipes.recipe import Recipe
 from sslbench.result import digest
 
@@ -31,6 +32,8 @@ BENCHMARK = "finetune"
 # what a config may say beside a recipe's sections: learning rates to try instead of `optim.lr`, and
 # epochs from one evaluation to the next
 RATES, EVERY = "rates", "evaluate_every"
+GIVEN = "given"  # beside them, as `read` finds it: what the user's file sets, whatever the budget
+UNHASHED = ("name", "about", "run", "budget", GIVEN)
 
 
 def read(name: str) -> dict[str, Any]:
@@ -38,7 +41,8 @@ def read(name: str) -> dict[str, Any]:
     check_unclaimed(f"{BENCHMARK}/{name}")
     known = benchmark_configs(BENCHMARK)
     if name.endswith(".py"):
-        return read_config(name)
+        values, given = read_config(name), sorted(set_by_user(name))
+        return {**values, GIVEN: given} if given else values
     if name not in known:
         raise UserError(f"unknown {BENCHMARK} config {name!r}: {nearest(name, known)}.")
     return {**read_config(str(known[name])), "name": f"{BENCHMARK}/{name}"}
@@ -65,7 +69,7 @@ def config_hash(values: Mapping[str, Any], recipe: Recipe) -> str:
 
     recipe: made of it, which says what a budget came to with these data on this machine.
     """
-    decide = {k: v for k, v in values.items() if k not in ("name", "about", "run", "budget")}
+    decide = {k: v for k, v in values.items() if k not in UNHASHED}
     return digest([decide, asdict(replace(recipe.train, seed=0)), asdict(recipe.optim)])
 
 
@@ -102,7 +106,8 @@ def recipe_for(
     config = getattr(model.backbone, "config", None)
     if not isinstance(config, BackboneConfig):
         raise UserError("it has no weights to train")
-    values = deepcopy({k: v for k, v in values.items() if k not in (RATES, EVERY)})
+    given = values.get(GIVEN, ())
+    values = deepcopy({k: v for k, v in values.items() if k not in (RATES, EVERY, GIVEN)})
     backbone = {**asdict(config), **values.get("backbone", {})}
     check_free(values)
     method = dict(values.get("method", {}))
@@ -134,9 +139,9 @@ def recipe_for(
     recipe = recipe_from_dict(values, plugins.CLASSIFIERS)
     if not recipe.budget.images:
         return recipe
-    gpu = recipe.budget.gpu if torch.cuda.is_available() else ()
+    gpu = gpu_settings(recipe, given) if torch.cuda.is_available() else []
     recipe = recipe_from_dict(values, plugins.CLASSIFIERS, gpu)
-    changes = fitted_settings(recipe, round(len(data.train) * share), ())
+    changes = fitted_settings(recipe, round(len(data.train) * share), given)
     return recipe_from_dict(values, plugins.CLASSIFIERS, [*gpu, *changes])
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ def read_timm(text: str) -> LoadedModel:
     tag = name.partition(".")[2]
     method, by = (tag, "file name") if tag in plugins.available(plugins.METHODS) else (UNKNOWN, "")
     if by:
-        log.warning("%s is taken for %s by timm's name for it, not verified.", place, method)
+        _warn_once(f"{place} is taken for {method} by timm's name for it, not verified.")
     card = _card(adopted, None, Stated(method), Identified(None, by))
     return _with_options(_model(adopted, card, method, statistics), options)
 
@@ -270,12 +271,16 @@ def _unsaid(card: ModelCard, path: Path, unconverted: bool) -> list[str]:
     """What nothing says of a file, with the remedy; what its name alone says is logged."""
     if card.identified == "file name":
         name = "its file name" if unconverted else "the name of the file that it was converted from"
-        log.warning(
-            "%s is taken for %s by %s, not verified; add ?as=unknown to clear that.",
-            path, card.recipe or card.method, name,
-        )  # fmt: skip
+        taken = f"{path} is taken for {card.recipe or card.method} by {name}, not verified"
+        _warn_once(f"{taken}; add ?as=unknown to clear that.")
     if card.method != UNKNOWN and (card.recipe or path.name not in AMBIGUOUS):
         return []
     lacks = "which method trained it" if card.method == UNKNOWN else "which release it is"
     remedy = "rename it as `sslbench list weights` names it, e.g. ibot_vits16.pth"
     return [f"nothing says {lacks}; {remedy}, or add ?as=ibot_vits16"]
+
+
+@cache
+def _warn_once(sentence: str) -> None:
+    """Log a warning; a training reads the weights that it starts from several times."""
+    log.warning("%s", sentence)

@@ -20,6 +20,7 @@ from sslbench.storage.files import parse_json
 from sslbench.system.printing import printable
 
 YEARS = ("2018", "2019")
+MAX_BYTES = 2**30  # of a list: several million images
 Entry = dict[str, Any]
 
 
@@ -142,7 +143,7 @@ def _categories(root: Path, train: Path) -> tuple[Path, list[Entry]]:
 
 def _read(path: Path) -> Any:
     try:
-        return parse_json(read_text(path))
+        return parse_json(read_text(path, MAX_BYTES))
     except (OSError, ValueError) as error:
         raise UserError(
             f"The file {printable(path)} cannot be read as JSON ({printable(str(error))[:160]}): "

@@ -198,13 +198,16 @@ def _rgb(image: Image.Image) -> Image.Image | None:
     return (image.convert("LA") if image.mode == "La" else image).convert("RGB")
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, max_bytes: int | None = None) -> str:
     """Return the content of a text file in UTF-8 or in the encoding of its byte order mark.
 
     Bytes that are not UTF-8 are decoded as in file names (`os.fsdecode`), so that a list can name
-    any file. Raises UserError if the byte order mark is wrong or the file is binary.
+    any file. Raises UserError if the byte order mark is wrong or the file is binary, and OSError if
+    it is larger than `max_bytes`.
     """
     with path.open("rb") as file:
+        if max_bytes is not None and os.fstat(file.fileno()).st_size > max_bytes:
+            raise OSError(f"it is larger than {max_bytes:,} bytes")
         start = file.read(4096)  # of a binary file, no more is read
         marked = any(start.startswith(mark) for mark, _ in BYTE_ORDER_MARKS)
         data = start if b"\0" in start and not marked else start + file.read()

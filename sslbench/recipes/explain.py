@@ -12,7 +12,7 @@ from sslbench.method import Method
 from sslbench.recipes.consistency import warnings
 from sslbench.recipes.fitting import fitted_settings
 from sslbench.recipes.load import find_config, load_recipe, parsed, read_config
-from sslbench.recipes.origins import origins
+from sslbench.recipes.origins import origins, set_by_user
 from sslbench.recipes.recipe import SECTIONS, Recipe
 from sslbench.settings import described
 from sslbench.system.printing import printable
@@ -37,7 +37,8 @@ def explain(config: str, changes: Sequence[str] = ()) -> list[str]:
     places = {key: "the config" for key, _ in _leaves(values, "")} | origins(find_config(config))
     asked = {change.partition("=")[0] for change in changes}
     places |= dict.fromkeys(asked, "--set")
-    fitted = {change.partition("=")[0] for change in fitted_settings(recipe, 1, asked)}
+    chosen = asked | set_by_user(config)
+    fitted = {change.partition("=")[0] for change in fitted_settings(recipe, 1, chosen)}
     lines = [f"{recipe.name}: {recipe.method_name}", "each key=value is written as --set takes it"]
     for key, value in _settings(recipe):
         setting, place = known.get(key), _place(key, places)

@@ -26,6 +26,7 @@ from sslbench.recipes.recipe import (
     TrainConfig,
 )
 from sslbench.settings import typed
+from sslbench.storage.layout import CONFIG
 
 if TYPE_CHECKING:
     from sslbench.method import Method
@@ -80,8 +81,22 @@ def find_config(name: str) -> Path:
     check_unclaimed(name)
     files = config_files()
     if name not in files:
+        _check_kind(name)
         raise UserError(f"unknown config {name!r}: {nearest(name, files)}.")
     return files[name]
+
+
+def _check_kind(name: str) -> None:
+    """Raises UserError for a benchmark's config and for a run, neither of which is a recipe."""
+    benchmark, _, own = name.partition("/")
+    if path := all_configs().get(name):
+        raise UserError(
+            f"{name} is a config of the benchmark {benchmark}, not a recipe; use it with `sslbench "
+            f"evaluate --benchmark {benchmark} --config {own}`, and read its settings in {path}."
+        )
+    run = Path(name).parent if Path(name).name == CONFIG else Path(name)
+    if (run / CONFIG).is_file():
+        raise UserError(f"{name} is a run, not a config; its settings are in {run / CONFIG}.")
 
 
 def read_config(config: str) -> dict[str, Any]:

@@ -6,11 +6,21 @@ import ast
 import io
 import tokenize
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from sslbench.recipes.discovery import all_configs
 
 BASE, DELETE = "_base_", "_delete_"  # mmengine's keys: files to start from; drop their settings
+
+
+@dataclass(frozen=True)
+class Place:
+    """A line of a file, and the comment at its end."""
+
+    path: Path
+    line: int
+    comment: str
 
 
 def origins(path: Path) -> dict[str, str]:
@@ -19,8 +29,29 @@ def origins(path: Path) -> dict[str, str]:
     The last file that sets a key counts, with the comment on its line. What a config computes in
     another way than `section = dict(key=value)` is not found.
     """
+    places = _places(path)
+    names = {file: _short(file) for file in {place.path for place in places.values()}}
+    return {key: f"{names[p.path]}:{p.line}{p.comment}" for key, p in places.items()}
+
+
+def set_by_user(config: str) -> set[str]:
+    """Dotted keys, or sections, that the user's own files set; a budget leaves these as they are.
+
+    config: a name, which has no such files, or a .py file. What stands in one file with
+    budget.images is what that budget replaces, and is left out.
+    """
+    if not config.endswith(".py"):
+        return set()
+    places = _places(Path(config))
+    own = {p for p in {place.path for place in places.values()} if _installed(p) is None}
+    if budget := places.get("budget.images"):
+        own.discard(budget.path)
+    return {key for key, place in places.items() if place.path in own}
+
+
+def _places(path: Path) -> dict[str, Place]:
     text = path.read_text(encoding="utf-8")
-    inherited: dict[str, str] = {}
+    inherited: dict[str, Place] = {}
     lines: dict[str, int] = {}
     for node in ast.parse(text).body:
         if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
@@ -29,13 +60,13 @@ def origins(path: Path) -> dict[str, str]:
         if name == BASE:
             texts = [n.value for n in ast.walk(node.value) if isinstance(n, ast.Constant)]
             for base in [path.parent / str(text) for text in texts]:
-                inherited |= origins(base) if base.suffix == ".py" and base.is_file() else {}
+                inherited |= _places(base) if base.suffix == ".py" and base.is_file() else {}
         else:
             lines |= dict(_leaves(name, node.value))
     for section in [key.removesuffix(f".{DELETE}") for key in lines if key.endswith(f".{DELETE}")]:
         inherited = {k: v for k, v in inherited.items() if not k.startswith(f"{section}.")}
-    comments, name = _comments(text), _short(path)
-    places = {key: f"{name}:{line}{comments.get(line, '')}" for key, line in lines.items()}
+    comments = _comments(text)
+    places = {key: Place(path, line, comments.get(line, "")) for key, line in lines.items()}
     return inherited | places
 
 
@@ -61,10 +92,17 @@ def _comments(text: str) -> dict[int, str]:
 
 def _short(path: Path) -> str:
     """The path below its folder of configs; for other files, the path as it is."""
+    if (installed := _installed(path)) is not None:
+        return installed
+    path, here = path.resolve(), Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def _installed(path: Path) -> str | None:
+    """The path of a package's config, or of a base of one, below its folder; None for others."""
     path = path.resolve()
     for name, config in all_configs().items():
         root = config.resolve().parents[name.count("/")]
         if path.is_relative_to(root):
             return path.relative_to(root).as_posix()
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+    return None

@@ -27,7 +27,7 @@ from sslbench.recipes.recipe import About, Recipe
 from sslbench.storage.home import expanded
 from sslbench.training.build import build_method
 from sslbench.training.data import open_training
-from sslbench.training.optim import peak_lr
+from sslbench.training.optim import learning_rate, peak_lr, warmup_steps
 from sslbench.training.precision import use_bf16
 from sslbench.training.run import images_each, length
 
@@ -58,7 +58,7 @@ def report(recipe: Recipe, processes: int = 1, group: str = plugins.METHODS) -> 
     Raises UserError for a recipe that cannot run on `processes`.
     """
     given, recipe = recipe, with_stand_ins(recipe, group)
-    images = _count_images(recipe)
+    images, labelled = _images(recipe)
     steps, per_epoch = length(recipe, images)
     if not per_epoch:
         raise UserError(
@@ -67,7 +67,7 @@ def report(recipe: Recipe, processes: int = 1, group: str = plugins.METHODS) -> 
         )
     share = images_each(recipe, processes, plugins.load(group, recipe.method_name))
     method = build(recipe, group)
-    cost = measure(method, recipe, Progress(steps // 2, steps, per_epoch))
+    cost = measure(method, recipe, Progress(steps // 2, steps, per_epoch), labelled)
     sections = {
         "recipe": _flat({k: v for k, v in given.to_dict().items() if k != "about"}),
         "stand-ins": {f"needs.{k}": v for k, v in recipe.needs.items() if given.needs.get(k) != v},
@@ -104,25 +104,29 @@ def build(recipe: Recipe, group: str = plugins.METHODS) -> Method:
     return method
 
 
-def measure(method: Method, recipe: Recipe, progress: Progress) -> Cost:
+def measure(method: Method, recipe: Recipe, progress: Progress, labelled: bool = True) -> Cost:
     """The cost of an image: that of two images minus that of one.
 
-    This leaves out what a step computes from the weights alone (normalised prototypes).
+    This leaves out what a step computes from the weights alone (normalised prototypes). Where the
+    method takes its images in groups, it is that of two groups minus that of one, per image.
+    labelled: whether the data has labels; UserError where the method needs them and it has none.
     """
     views = method.views(recipe.method, recipe.backbone.stride)
     sample, data = _typical(views, progress.epoch), recipe.data
     bf16 = use_bf16(recipe.train.precision, CPU)
+    group, _ = method.stays_together(recipe.method)
     costs = []
-    for count in (1, 2):
+    for count in (group, 2 * group):
         batch = ViewBatch(
             {k: _repeat(v, count) for k, v in sample.crops.items()},
             {k: _repeat(v, count) for k, v in sample.masks.items()},
             torch.arange(count),
             data.mean,
             data.std,
+            torch.zeros(count, dtype=torch.int64) if labelled else None,
         )
         costs.append(_forward(method, batch, progress, bf16))
-    return Cost(*(two - one for one, two in zip(*costs, strict=True)))
+    return Cost(*((two - one) // group for one, two in zip(*costs, strict=True)))
 
 
 def _forward(
@@ -196,10 +200,12 @@ def _repeat(views: np.ndarray, count: int) -> Tensor:
     return torch.from_numpy(np.stack([views] * count, axis=1))
 
 
-def _count_images(recipe: Recipe) -> int:
+def _images(recipe: Recipe) -> tuple[int, bool]:
+    """The number of images that are trained on, and whether they have labels (if absent: yes)."""
     if is_absent(recipe.data.source):
-        return round(recipe.about.images * recipe.data.share * (1 - recipe.data.held_out))
-    return len(open_training(recipe.data))
+        return round(recipe.about.images * recipe.data.share * (1 - recipe.data.held_out)), True
+    images = open_training(recipe.data)
+    return len(images), images.labels is not None
 
 
 def _about(about: About) -> dict[str, str]:
@@ -223,13 +229,14 @@ def _length(
     recipe: Recipe, method: Method, images: int, steps: int, per_epoch: int
 ) -> dict[str, str]:
     optim, train = recipe.optim, recipe.train
-    seen, warmup = steps * train.batch_size, int(optim.warmup_epochs * per_epoch)
+    seen, warmup = steps * train.batch_size, warmup_steps(optim, per_epoch)
+    lr = learning_rate(Progress(warmup, steps, per_epoch), optim, peak_lr(optim, train))
     tokens = method.image_tokens(recipe.method, recipe.backbone.stride)
     effective = method.effective_epochs(recipe.method, train.epochs)
     return {
         "images": f"{images:,}",
         "steps": f"{steps:,} of {train.batch_size} images, {per_epoch:,} per epoch",
-        "warm-up steps": f"{warmup:,} to lr {peak_lr(optim, train):g}",
+        "warm-up steps": f"{warmup:,} to lr {lr:g}",
         "epochs": f"{train.epochs:g}, effective {effective:.6g}",
         "image tokens": f"{tokens:,} per image, {tokens * seen / 1e9:.4g} billion in all",
     }

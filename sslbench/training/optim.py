@@ -12,7 +12,7 @@ from sslbench.backbones.layers import LayerRate, layer_rates
 from sslbench.errors import UserError
 from sslbench.method import Progress
 from sslbench.recipes.recipe import OptimConfig, TrainConfig, peak_lr
-from sslbench.training.schedules import cosine_schedule, epoch_schedule
+from sslbench.training.schedules import cosine_schedule, epoch_schedule, warmup_length
 
 ONE = LayerRate(0, 1.0)  # without layer decay all parameters are one layer
 
@@ -64,8 +64,15 @@ def learning_rate(progress: Progress, optim: OptimConfig, peak: float) -> float:
     if optim.schedule == "epoch":
         epochs, warmup = total / per_epoch, optim.warmup_epochs
         return epoch_schedule(progress.epoch, epochs, peak, optim.min_lr, warmup, optim.warmup_lr)
-    warmup_steps = int(optim.warmup_epochs * per_epoch)
-    return cosine_schedule(progress.step, total, peak, optim.min_lr, warmup_steps, optim.warmup_lr)
+    warmup = warmup_steps(optim, per_epoch)
+    return cosine_schedule(progress.step, total, peak, optim.min_lr, warmup, optim.warmup_lr)
+
+
+def warmup_steps(optim: OptimConfig, steps_per_epoch: int) -> int:
+    """Steps before the learning rate first follows the cosine; see `epoch_schedule` for epochs."""
+    if optim.schedule == "epoch":
+        return warmup_length(optim.warmup_epochs) * steps_per_epoch
+    return int(optim.warmup_epochs * steps_per_epoch)
 
 
 def _layer_rates(method: nn.Module, decay: float) -> dict[str, LayerRate]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from sslbench import plugins
 from sslbench.data.places import absolute_place, is_absent
 from sslbench.errors import UserError
-from sslbench.recipes.fitting import fitted_settings
+from sslbench.recipes.fitting import fitted_settings, gpu_settings
 from sslbench.recipes.load import config_files, load_recipe, recipe_from_dict
+from sslbench.recipes.origins import set_by_user
 from sslbench.recipes.recipe import Recipe
 from sslbench.storage.files import parse_json, read_small
 from sslbench.storage.layout import CONFIG, WEIGHTS
@@ -91,8 +93,9 @@ def _fitted(recipe: Recipe, config: str, changes: Sequence[str], group: str) -> 
     """`recipe` fitted to its data and this machine by its budget, and a remark that says how."""
     import torch
 
-    given = [change.partition("=")[0] for change in changes]
-    gpu = [*recipe.budget.gpu] if torch.cuda.is_available() else []
+    own = set_by_user(config)
+    given = own | {change.partition("=")[0] for change in changes}
+    gpu = gpu_settings(recipe, own) if torch.cuda.is_available() else []
     recipe = load_recipe(config, None, [*gpu, *changes], group)
     images = len(open_training(recipe.data))
     settings = fitted_settings(recipe, images, given)
@@ -148,6 +151,7 @@ def resumed_recipe(
     data: where the data is now. Raises UserError if the run is of another method.
     """
     values = stored_values(out)
+    _check_group(out, values, group)
     begun = checked_recipe(out, values, group)
     if method not in (None, begun.method_name):
         raise UserError(
@@ -162,6 +166,26 @@ def resumed_recipe(
             )
     moved = [f"data.source={data!r}"] if data else []
     return absolute(recipe_from_dict(values, group, [*changes, *moved]))
+
+
+def _check_group(out: Path, values: Mapping[str, Any], group: str) -> None:
+    """Raises UserError for a run that another command trains, and names that command."""
+    section = values.get("method")
+    name = section.get("name") if isinstance(section, Mapping) else None
+    if not isinstance(name, str) or name in plugins.available(group):
+        return
+    trains = plugins.group_with(name)
+    if name not in plugins.available(trains):
+        return  # no command trains it, which `checked_recipe` says
+    if trains == plugins.CLASSIFIERS:
+        raise UserError(
+            f"{out} is a fine-tuning, which `sslbench evaluate` trains; repeat the evaluate "
+            "command that began it, which resumes it."
+        )
+    command = "pretrain" if trains == plugins.METHODS else f"{plugins.kind_of(trains)} train"
+    raise UserError(
+        f"{out} is a run of {name!r}; resume it with `sslbench {command} --resume --out {out}`."
+    )
 
 
 def newest_runs(folder: Path) -> list[str]:

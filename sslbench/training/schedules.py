@@ -30,9 +30,14 @@ def epoch_schedule(
     on below the peak.
     """
     time = max(0, epoch - 1)
-    if time < warmup_epochs:
+    if epoch < warmup_length(warmup_epochs):
         return start + (peak - start) * time / warmup_epochs
     return _cosine(time / epochs, peak, end)
+
+
+def warmup_length(warmup_epochs: float) -> int:
+    """Number of epochs whose value `epoch_schedule` takes from the warm-up."""
+    return 1 + math.ceil(warmup_epochs) if warmup_epochs else 0
 
 
 def _cosine(ratio: float, peak: float, end: float) -> float:

@@ -9,12 +9,13 @@ import pytest
 import timm
 import torch
 
-from sslbench.checkpoints import download, provenance
+from sslbench.checkpoints import download, others, provenance
 from sslbench.checkpoints.convert import convert
 from sslbench.checkpoints.load import load_backbone
+from sslbench.checkpoints.starting import read_start
 from sslbench.errors import UserError
 from sslbench.recipes.recipe import IMAGENET_MEAN, IMAGENET_STD
-from tests.checkpoints.layouts import NANO, TINY_RELEASE, beit, vit
+from tests.checkpoints.layouts import NANO, TINY_RELEASE, beit, prefixed, vit
 from tests.checkpoints.test_official import TINY, full, load, tiny_others
 
 __all__ = ["tiny_others"]
@@ -112,9 +113,23 @@ def test_a_name_only_suggests(tmp_path, tiny, caplog):
     assert (again.identified, again.method, again.recipe) == ("", "unknown", "")
 
 
+def test_a_name_is_warned_of_once(tmp_path, tiny, caplog):
+    """`pretrain --init` reads two networks to choose its settings and both again to start."""
+    networks = {part: prefixed(vit(**TINY), "backbone.") for part in ("student", "teacher")}
+    torch.save(networks, tmp_path / "tiny.pth")
+    for _ in range(2):
+        assert "student.backbone" in read_start(str(tmp_path / "tiny.pth")).others
+    convert(str(tmp_path / "tiny.pth"), "timm", tmp_path / "z.pth")
+    assert [r.message for r in caplog.records if "not verified" in r.message] == [
+        f"{tmp_path}/tiny.pth is taken for tiny by its file name, not verified; "
+        "add ?as=unknown to clear that."
+    ]
+
+
 def test_timms_names_are_not_verified_either(monkeypatch, caplog):
     peer = timm.create_model("vit_small_patch16_224", embed_dim=16, depth=2, num_heads=2)
     monkeypatch.setattr(timm, "create_model", lambda name, pretrained: peer)
+    others._warn_once.cache_clear()  # another test may have read them
     for name, method in (("vit_small_patch16_224.dino", "dino"), ("vit_small_patch16_224", "")):
         caplog.clear()
         card = load_backbone(f"timm:{name}").card

@@ -5,6 +5,7 @@ import json
 import pytest
 from PIL import Image
 
+from sslbench.data import inaturalist
 from sslbench.data.images import open_dataset
 from sslbench.errors import UserError
 
@@ -75,6 +76,30 @@ def _outside(content):
     content["images"][0]["file_name"] = "train_val2018/../../secret.jpg"
 
 
+def _absolute(content):
+    content["images"][0]["file_name"] = "/etc/hostname"
+
+
+def _zero_byte(content):
+    content["images"][0]["file_name"] = "a\0.jpg"
+
+
+def _not_text(content):
+    content["images"][0]["file_name"] = ["a.jpg"]
+
+
+def _too_long(content):
+    content["images"][0]["file_name"] = "a" * 5000
+
+
+def _no_file_system_s_name(content):
+    content["images"][0]["file_name"] = "\ud800.jpg"
+
+
+def _folder(content):
+    content["images"][0]["file_name"] = "train_val2018"
+
+
 def _absent(content):
     content["images"][0]["file_name"] = "train_val2018/Super/0/absent.jpg"
 
@@ -104,6 +129,12 @@ def _same_file(content):
     [
         (_twice, "two images of id 1"),
         (_outside, "not a path inside its folder"),
+        (_absolute, "not a path inside its folder"),
+        (_zero_byte, "not a path inside its folder"),
+        (_not_text, "not a path inside its folder"),
+        (_too_long, "not a path inside its folder"),
+        (_no_file_system_s_name, "which does not exist"),
+        (_folder, "which does not exist"),
         (_absent, "which does not exist"),
         (_no_annotation, "has no annotation for"),
         (_two_annotations, "annotates twice the image of id 1"),
@@ -126,6 +157,26 @@ def test_hostile_lists_are_one_sentence(root, hostile):
     (root / "val2018.json").write_text(hostile)
     with pytest.raises(UserError, match=r"val2018\.json"):
         open_dataset(root, "test")
+
+
+@pytest.mark.parametrize("name", ["train2018.json", "val2018.json", "categories.json"])
+def test_lists_too_large_to_be_any_are_one_sentence(root, name, monkeypatch):
+    """They would be parsed into many times their size."""
+    largest = max(path.stat().st_size for path in root.glob("*.json"))
+    monkeypatch.setattr(inaturalist, "MAX_BYTES", largest)
+    (root / name).write_text((root / name).read_text() + " " * largest)
+    with pytest.raises(UserError, match=rf"{name} cannot be read .* larger than [\d,]+ bytes"):
+        open_dataset(root, "train" if name.startswith("train") else "test")
+
+
+def test_links_are_followed(root, tmp_path_factory):
+    """As in COCO's trees: a link in the folder is its owner's wish, a name in the list is not."""
+    image = root / "train_val2018/Super/2/001.jpg"
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "image.jpg"
+    image.rename(elsewhere)
+    image.symlink_to(elsewhere)
+    images = open_dataset(root, "train")
+    assert images.image(images.names.index("train_val2018/Super/2/001.jpg")).size == (8, 8)
 
 
 def test_other_folders_have_no_official_numbering(tmp_path):

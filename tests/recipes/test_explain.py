@@ -8,7 +8,7 @@ import pytest
 
 from sslbench.errors import UserError
 from sslbench.recipes.explain import explain
-from sslbench.recipes.load import load_recipe
+from sslbench.recipes.load import find_config, load_recipe
 
 PAPER = "papers/dino_vit-small-p16_16xb64-coslr-800e_in1k"
 
@@ -84,10 +84,17 @@ def test_a_config_with_a_space_is_quoted_as_it_is_typed(tmp_path) -> None:
         load_recipe(str(tmp_path / "my own.py"), None, ["optim.lr=-1"])
 
 
-def test_what_a_budget_fits_says_so() -> None:
+def test_what_a_budget_fits_says_so(tmp_path) -> None:
+    def fitted(config: str, *changes: str) -> set[str]:
+        lines = "\n".join(explain(config, changes)).replace("\n    ", " ").splitlines()
+        return {line.split("=")[0] for line in lines if line.endswith("see budget")}
+
     text = "\n".join(explain("photos/dino", ["train.batch_size=16"]))
     entries = {e.split("=")[0]: e for e in text.replace("\n    ", " ").splitlines()}
-    fitted = {key for key, entry in entries.items() if entry.endswith("see budget")}
-    assert fitted == {"train.epochs", "optim.warmup_epochs"}  # --set decides the batch
+    # --set decides the batch, and a file the epochs
+    assert fitted("photos/dino", "train.batch_size=16") == {"train.epochs", "optim.warmup_epochs"}
+    own = tmp_path / "own.py"
+    own.write_text(f"_base_ = {str(find_config('photos/dino'))!r}\ntrain = dict(epochs=3.0)\n")
+    assert fitted(str(own)) == {"train.batch_size", "optim.warmup_epochs"}
     assert "60000" in entries["budget.images"] and "photos/_base.py" in entries["budget.images"]
     assert not any(line.startswith("budget") for line in explain("shapes/dino"))

@@ -41,6 +41,11 @@ def test_what_the_user_gave_stays_and_the_rest_follows() -> None:
     assert "optim.warmup_epochs" not in settings(720, ["optim.warmup_epochs"])
 
 
+def test_a_section_that_the_user_gave_stays() -> None:
+    assert set(settings(720, ["train"])) == {"optim.warmup_epochs", "method.mask.start_epoch"}
+    assert settings(720, ["trainer", "train.epoch"]) == settings(720)
+
+
 @pytest.mark.parametrize(
     ("images", "batch"),
     [(1, 2), (7, 2), (8, 2), (15, 2), (16, 4), (20, 4), (127, 16), (128, 32), (10**6, 32)],

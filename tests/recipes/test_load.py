@@ -161,3 +161,18 @@ def test_no_setting_takes_a_number_that_only_float64_can_hold(config) -> None:
                 recipe_from_dict(values, group, [f"{key}={many}"])
                 taken.append(key)
     assert taken == []
+
+
+def test_what_is_no_recipe_says_what_it_is(tmp_path, monkeypatch) -> None:
+    """A run and a fine-tuning's config were answered by the list of all recipes."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    for name in ("run", "run/", str(tmp_path / "run"), "run/config.json"):
+        with pytest.raises(UserError, match=r"is a run, not a config; its settings are in .*json"):
+            find_config(name)
+    command = "`sslbench evaluate --benchmark finetune --config folder_cls`"
+    with pytest.raises(UserError, match=f"benchmark finetune, not a recipe; use it with {command}"):
+        find_config("finetune/folder_cls")
+    with pytest.raises(UserError, match="unknown config 'nothing'"):
+        find_config("nothing")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sslbench.recipes.load import find_config
-from sslbench.recipes.origins import origins
+from sslbench.recipes.origins import origins, set_by_user
 
 
 def test_bases_comments_and_lines() -> None:
@@ -40,3 +40,18 @@ def test_what_a_file_deletes_is_no_longer_set_by_its_base(tmp_path: Path) -> Non
     found = origins(path)
     assert "method.views.flip" not in found and "method.views.hue" in found
     assert found["method.momentum"] == f"{tmp_path}/base.py:1"
+
+
+def test_the_user_s_files_are_told_from_those_of_packages(tmp_path: Path) -> None:
+    base = find_config("photos/dino")
+    (tmp_path / "first.py").write_text(f"_base_ = {str(base)!r}\noptim = dict(lr=1e-3)\n")
+    path = tmp_path / "second.py"
+    path.write_text("_base_ = 'first.py'\ntrain = dict(epochs=3.0)\nrun = settings\n")
+    assert set_by_user(str(path)) == {"optim.lr", "train.epochs", "run"}
+    assert set_by_user("photos/dino") == set_by_user(str(base)) == set()
+
+
+def test_a_budget_of_the_user_s_own_replaces_what_stands_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text("train = dict(epochs=50.0)\nbudget = dict(images=20_000)\n")
+    assert set_by_user(str(path)) == set()

@@ -10,13 +10,14 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
+from sslbench import plugins
 from sslbench.data.views import MultiCropConfig
 from sslbench.errors import UserError
 from sslbench.method import Progress, ViewBatch
-from sslbench.recipes.load import load_recipe
+from sslbench.recipes.load import load_recipe, recipe_from_dict
 from sslbench.training import dry_run
 from sslbench.training.build import build_method
-from sslbench.training.optim import make_optimizer
+from sslbench.training.optim import make_optimizer, set_schedules
 from tests.training import small
 
 MIDDLE = Progress(5, 10, 2)
@@ -121,6 +122,43 @@ def test_a_report(images) -> None:
     assert "activations" in text and ": 4 images of" in text
 
 
+@pytest.mark.parametrize("schedule", ["step", "epoch"])
+@pytest.mark.parametrize("warmup", [0.0, 0.6, 1.0])
+def test_the_warm_up_ends_where_that_of_the_real_schedule_does(images, schedule, warmup) -> None:
+    optim = {"warmup_epochs": warmup, "schedule": schedule, "lr": 1e-3}
+    recipe = small.recipe("dino", images, optim=optim, train={"epochs": 6})
+    line = dry_run._length(recipe, dry_run.build(recipe), 40, 30, 5)["warm-up steps"]
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0)
+    rates = [
+        set_schedules(optimizer, Progress(step, 30, 5), recipe.optim, recipe.train)[0]
+        for step in range(30)
+    ]
+    late = [step for step in range(1, 30) if rates[step] > rates[step - 1]]
+    first = late[-1] if late else 0
+    if schedule == "step":  # the warm-up's last step is at the peak already
+        first += 1 if late else 0
+    assert line == f"{first} to lr {rates[first]:g}"
+
+
+def test_a_method_that_needs_labels_is_measured_with_them(labelled, images) -> None:
+    """In groups of two, as it mixes them; data without labels are refused as in a real run."""
+    values = small.settings("dino", labelled)
+    values["method"] = {"name": "supervised", "classes": 4, "mix_group": 2, "views": {"size": 32}}
+    recipe = recipe_from_dict(values, plugins.CLASSIFIERS)
+    lines = dry_run.report(recipe, 1, plugins.CLASSIFIERS)
+    (forward,) = (line for line in lines if line.lstrip().startswith("forward  "))
+    cost = dry_run.measure(dry_run.build(recipe, plugins.CLASSIFIERS), recipe, MIDDLE)
+    method = build_method(recipe, plugins.CLASSIFIERS).train()
+    batch = replace(real_batch(recipe, method, 2), labels=torch.tensor([0, 1]))
+    with FlopCounterMode(display=False) as counter:
+        method.loss(batch, MIDDLE)
+    assert 2 * cost.forward == counter.get_total_flops()
+    assert f"{cost.forward / 1e9:.4g} GFLOPs per image" in forward
+    recipe = replace(recipe, data=replace(recipe.data, source=str(images)))
+    with pytest.raises(UserError, match="learns from labels, and this data has none"):
+        dry_run.report(recipe, 1, plugins.CLASSIFIERS)
+
+
 def test_a_stand_in_is_said() -> None:
     recipe = load_recipe("shapes/beit", changes=["about.images=100", "data.source=imagenet-1k"])
     lines = [" ".join(line.split()) for line in dry_run.report(recipe)]
@@ -130,7 +168,7 @@ def test_a_stand_in_is_said() -> None:
 def test_a_recipe_without_its_data_is_measured_by_what_it_says_of_it(monkeypatch, tmp_path) -> None:
     monkeypatch.chdir(tmp_path)
     recipe = load_recipe("papers/dino_vit-small-p16_16xb64-coslr-800e_in1k")
-    assert dry_run._count_images(recipe) == 1_281_167
+    assert dry_run._images(recipe) == (1_281_167, True)
 
 
 def test_the_batch_must_be_shared_and_filled(images) -> None:

@@ -13,7 +13,7 @@ import pytest
 from sslbench.errors import UserError
 from sslbench.plugins import METHODS, TOKENIZERS
 from sslbench.recipes.identity import kept_settings
-from sslbench.recipes.load import config_files, recipe_from_dict
+from sslbench.recipes.load import config_files, find_config, recipe_from_dict
 from sslbench.recipes.recipe import Budget
 from sslbench.storage import layout
 from sslbench.training import runs
@@ -54,6 +54,17 @@ def test_a_config_for_photographs_is_fitted_by_its_name_too(images) -> None:
     assert recipe.train.batch_size == 8
     assert said.startswith("photos/dino, fitted to 40 images")
     assert "paper" not in said
+
+
+def test_what_a_user_s_file_sets_is_not_fitted(images, tmp_path) -> None:
+    """train.epochs of a file was replaced by the budget of its base without a word."""
+    path = tmp_path / "mine.py"
+    base = f"_base_ = {str(find_config('photos/dino'))!r}"
+    path.write_text(f"{base}\ntrain = dict(epochs=3.0)\n")
+    recipe, remark = runs.choose_recipe(None, str(path), str(images), [])
+    assert (recipe.train.epochs, recipe.train.batch_size) == (3.0, 8) and "3 epochs" in remark
+    recipe, _ = runs.choose_recipe(None, str(path), str(images), ["train.epochs=4"])
+    assert recipe.train.epochs == 4
 
 
 def test_what_is_no_folder_of_photographs() -> None:
@@ -115,6 +126,24 @@ def test_a_method_without_a_recipe_asks_for_one(monkeypatch) -> None:
 def test_resuming_reads_the_runs_own_recipe(dino_run) -> None:
     recipe = runs.resumed_recipe(dino_run, "dino", None, ["run.workers=2"], METHODS)
     assert (recipe.run.workers, recipe.train.epochs, recipe.name) == (2, 1.0, "small/dino")
+
+
+@pytest.mark.parametrize(
+    ("name", "group", "remedy"),
+    [
+        ("supervised", METHODS, r"is a fine-tuning, .*repeat the evaluate command"),
+        ("supervised", TOKENIZERS, r"is a fine-tuning, .*repeat the evaluate command"),
+        ("dvae", METHODS, r"a run of 'dvae'; .*`sslbench tokenizer train --resume --out "),
+        ("dino", TOKENIZERS, r"a run of 'dino'; .*`sslbench pretrain --resume --out "),
+        ("nothing", METHODS, r"unknown method 'nothing'"),
+        ([], METHODS, r"cannot be used"),
+    ],
+)
+def test_a_run_of_another_command_names_it(tmp_path, name, group, remedy) -> None:
+    (tmp_path / layout.CONFIG).write_text(json.dumps({"method": {"name": name}}))
+    with pytest.raises(UserError, match=remedy) as refused:
+        runs.resumed_recipe(tmp_path, None, None, [], group)
+    assert str(tmp_path) in str(refused.value)
 
 
 def test_resuming_a_damaged_recipe(tmp_path) -> None:
