@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from sslbench.checkpoints.releases import RELEASES
 from sslbench.reporting.comparison import compare
 from sslbench.reporting.published import (
     Counterpart,
@@ -57,7 +58,7 @@ TRANSFER = {  # images of the evaluated split
 }  # fmt: skip
 SOURCE = re.compile(r"arXiv:\d{4}\.\d{5}|[\w-]+/[\w-]+@[0-9a-f]{7,8}")
 PLACE = re.compile(r"Table \d+|Appendix [A-F](\.\d)?,? .+|\S+\.md(:\d+(-\d+)?)?(, .+)?")
-ARCH = re.compile(r"(ViT|Swin|XCiT|RN|iGPT)[\w.+-]*(/\d+)?")
+ARCH = re.compile(r"(ViT|Swin|XCiT|RN|iGPT)[\w.+-]*(/\d+)?( rel)?")
 IDENTITY = ("method", "arch", "pretrain_data", "benchmark", "dataset", "setting", "metric")
 
 
@@ -285,6 +286,10 @@ IBOT_B = {**IBOT_S, "arch": "ViT-B/16", "epochs": 400.0}
 IBOT_L22 = {**IBOT_S, "arch": "ViT-L/16", "pretrain_data": "IN-22K", "epochs": 50.0}
 DINO_S = {**IBOT_S, "method": "dino"}
 BEIT_B = {**IBOT_B, "method": "beit", "epochs": 800.0}
+# as released: relative positions (D14), alone or fine-tuned with ImageNet-22K's labels
+BEIT_22 = {**BEIT_B, "arch": "ViT-B/16 rel", "pretrain_data": "IN-22K", "epochs": 150.0}
+BEIT_22_FT = {**BEIT_22, "pretrain_data": "IN-22K, labels"}
+BEIT_22_FT_L = {**BEIT_22_FT, "arch": "ViT-L/16 rel"}
 TUNED = ("finetune", "best epoch")
 
 
@@ -303,6 +308,15 @@ TUNED = ("finetune", "best epoch")
         (DINO_S, "in1k_dino_vits16_deit", TUNED, {81.5}),
         (BEIT_B, "in1k_beit_vitb16", TUNED, {83.2, 83.4}),  # D19: both papers' figures
         (BEIT_B, "in1k_beit_vitb16_384", TUNED, {84.6}),
+        (BEIT_22, "in22k_beit_vitb16", TUNED, {83.7}),
+        ({**BEIT_22, "arch": "ViT-B/16"}, "in22k_beit_vitb16", TUNED, set()),
+        (BEIT_22, "in22k_beit_vitb16_second", TUNED, set()),
+        (BEIT_22_FT, "in22k_beit_vitb16", TUNED, set()),
+        (BEIT_22_FT, "in22k_beit_vitb16_second", TUNED, {85.2}),
+        (BEIT_22_FT, "in22k_beit_vitb16_second_384", TUNED, {86.8}),
+        (BEIT_22_FT_L, "in22k_beit_vitl16_second", TUNED, {87.4}),
+        (BEIT_22_FT_L, "in22k_beit_vitl16_second_384", TUNED, {88.4}),
+        (BEIT_22_FT_L, "in22k_beit_vitl16_second_512", TUNED, {88.6}),
         (IBOT_S, "folder_cls", TUNED, set()),
         (IBOT_S, "in1k_ibot_vits16", ("finetune", "last epoch"), set()),
         (IBOT_S, "semi1_vits16", ("semi_supervised_finetune", "1% fine-tuned, best epoch"), {61.9}),
@@ -324,6 +338,13 @@ def test_a_fine_tuning_stands_beside_the_figures_of_its_recipe_and_pixels(
     model: dict, config: str, column: tuple[str, str], published: set[float]
 ) -> None:
     assert beside(model, config, column, "ImageNet-1K", 50_000) == published
+
+
+def test_the_figures_of_beits_weights_name_the_architecture_and_data_of_its_files() -> None:
+    """They said ViT-B/16 of files with relative positions, and so stood beside no record."""
+    released = {(r.arch, r.data) for r in RELEASES if r.method == "beit" and "22K" in r.data}
+    beit = {(f.arch, f.pretrain_data) for f in FIGURES if f.method == "BEiT"}
+    assert {pair for pair in beit if "22K" in pair[1]} == released
 
 
 @pytest.mark.parametrize(
