@@ -73,6 +73,7 @@ class Finetune(Benchmark):
     def protocols(self, model: LoadedModel, data: Splits) -> list[FinetuneProtocol]:
         """The configs made for the model and the data, checked before anything is trained."""
         from sslbench.benchmarks.finetuning import recipes
+        from sslbench.benchmarks.finetuning.checks import checked_recipe
         from sslbench.benchmarks.finetuning.choice import configs_for
 
         check_classes(data.train, data.test)
@@ -83,9 +84,7 @@ class Finetune(Benchmark):
         for share in self.shares:
             for name in [named] if named else configs_for(model, data, share):
                 values = recipes.read(name)
-                recipe = recipes.recipe_for(values, model, data, 0, share=share)
-                if share == 1:
-                    recipes.check_size(recipe, data)
+                recipe = checked_recipe(values, model, data, share, self.protocol.held_out)
                 kept = values.get("method", {}).get("projection")
                 start = "first projection layer" if kept else "backbone"
                 digest = recipes.config_hash(values, recipe)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import AfterValidator
 
 from sslbench import plugins
 from sslbench.backbones.config import BackboneConfig
@@ -21,18 +22,56 @@ from sslbench.checkpoints.load import LoadedModel
 from sslbench.errors import UserError, nearest
 from sslbench.recipes.discovery import check_unclaimed
 from sslbench.recipes.fitting import fitted_settings
-from sslbench.recipes.load import benchmark_configs, read_config, recipe_from_dict
+from sslbench.recipes.load import benchmark_configs, read_config, recipe_from_dict, section_of
 from sslbench.recipes.recipe import Recipe
 from sslbench.result import digest
+from sslbench.settings import setting, typed
 
 BENCHMARK = "finetune"
-# what a config may say beside a recipe's sections: learning rates to try instead of `optim.lr`, and
-# epochs from one evaluation to the next
+# what a config may say beside a recipe's sections
 RATES, EVERY = "rates", "evaluate_every"
+SECTIONS_FILLED_IN = ("method", "backbone", "data", "train")
+
+
+def _different(rates: tuple[float, ...]) -> tuple[float, ...]:
+    """Rates, each of which has a run directory of its own."""
+    if len({f"{rate:g}" for rate in rates}) < len(rates):
+        raise ValueError("two of them are equal in six digits")
+    return rates
+
+
+@dataclass(frozen=True)
+class Trials:
+    """What a config tries, and how often it looks."""
+
+    rates: Annotated[
+        tuple[Annotated[float, setting("", gt=0, le=1e3)], ...],
+        AfterValidator(_different),
+        setting("learning rates to try instead of optim.lr; (): that one alone"),
+    ] = ()
+    evaluate_every: Annotated[int, setting("from one evaluation to the next", "epochs", ge=1)] = 1
 
 
 def read(name: str) -> dict[str, Any]:
-    """The values of a config by name, or of a .py file of the user's."""
+    """The values of a config by name, or of a .py file of the user's.
+
+    Raises UserError for an unknown name, and for a file that cannot be read or has wrong values
+    where a recipe has no section.
+    """
+    values = _values(name)
+    _trials(values)
+    for section in SECTIONS_FILLED_IN:
+        section_of(values, section)
+    section_of(values.get("method", {}), "views")
+    return values
+
+
+def _trials(values: Mapping[str, Any]) -> Trials:
+    trials: Trials = typed(Trials, {k: values[k] for k in (RATES, EVERY) if k in values}, "")
+    return trials
+
+
+def _values(name: str) -> dict[str, Any]:
     check_unclaimed(f"{BENCHMARK}/{name}")
     known = benchmark_configs(BENCHMARK)
     if name.endswith(".py"):
@@ -44,7 +83,7 @@ def read(name: str) -> dict[str, Any]:
 
 def rates_of(values: Mapping[str, Any]) -> tuple[float, ...]:
     """The learning rates that a config tries; () where it has one alone."""
-    return tuple(map(float, values.get(RATES, ())))
+    return _trials(values).rates
 
 
 def config_hash(values: Mapping[str, Any], recipe: Recipe) -> str:
@@ -58,7 +97,7 @@ def config_hash(values: Mapping[str, Any], recipe: Recipe) -> str:
 
 def every(values: Mapping[str, Any]) -> int:
     """Epochs from one evaluation to the next."""
-    return int(values.get(EVERY, 1))
+    return _trials(values).evaluate_every
 
 
 def first_layer(model: LoadedModel) -> int | None:
@@ -119,16 +158,6 @@ def recipe_for(
     recipe = recipe_from_dict(values, plugins.CLASSIFIERS, gpu)
     changes = fitted_settings(recipe, round(len(data.train) * share), ())
     return recipe_from_dict(values, plugins.CLASSIFIERS, [*gpu, *changes])
-
-
-def check_size(recipe: Recipe, data: Splits) -> None:
-    """Raise UserError where a batch is larger than the training split."""
-    batch, images = recipe.train.batch_size, len(data.train)
-    if batch > images:
-        raise UserError(
-            f"{recipe.name} trains in batches of {batch} images, and {data.name} has {images}; "
-            "choose a config for any folder, e.g. folder_cls"
-        )
 
 
 def is_config(name: str) -> bool:

@@ -34,7 +34,7 @@ def fitted_to(
     (timm.layers.resample_patch_embed); a shared table is copied into every block.
     Raises UserError for what cannot be fitted: another width, depth, family or kind of positions.
     """
-    _check(old, new)
+    check_fit(old, new)
     fitted = dict(tensors)
     if old.patch_size != new.patch_size:
         sides = [new.patch_size, new.patch_size]
@@ -79,8 +79,8 @@ def fill(backbone: Backbone, tensors: Mapping[str, Tensor]) -> list[str]:
     return [text for n, text in OPTIONAL.items() if text and n in wanted and n not in tensors]
 
 
-def _check(old: BackboneConfig, new: BackboneConfig) -> None:
-    """Raises UserError where `old` cannot be fitted to `new`."""
+def check_fit(old: BackboneConfig, new: BackboneConfig) -> None:
+    """Raises UserError where weights of `old` cannot be fitted to `new`."""
     if old.name != new.name:
         raise UserError(
             f"the weights to start from are of {old.name} and the recipe's backbone is {new.name}, "
@@ -102,12 +102,24 @@ def _check(old: BackboneConfig, new: BackboneConfig) -> None:
         raise UserError(
             f"the weights to start from have {has}; set backbone.layer_scale={old.layer_scale:g}."
         )
+    if old.family == "swin" and _windows(old) != _windows(new):
+        raise UserError(
+            f"the weights to start from have Swin's windows for images of {old.image_size} px, "
+            f"which cannot be interpolated to those of {new.image_size} px; set "
+            f"backbone.image_size={old.image_size}."
+        )
     if old.patch_size != new.patch_size and old.positions != "absolute":
         raise UserError(
             f"the weights to start from have relative positions of patches of {old.patch_size} px, "
             f"which cannot be interpolated to patches of {new.patch_size} px; set "
             f"backbone.patch_size={old.patch_size}."
         )
+
+
+def _windows(config: BackboneConfig) -> list[int]:
+    """Sides of a Swin's windows in its four stages, in tokens; one is no larger than its stage."""
+    side = config.image_size // config.patch_size
+    return [min(config.window, side >> stage) for stage in range(4)]
 
 
 def _positions(table: Tensor, side: int, target: int) -> Tensor:

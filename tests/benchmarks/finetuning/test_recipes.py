@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from sslbench.benchmarks.finetuning import recipes
-from sslbench.benchmarks.finetuning.recipes import check_size
+from sslbench.benchmarks.finetuning.checks import check_size
 from sslbench.checkpoints.load import load_backbone
 from sslbench.errors import UserError
 from tests.benchmarks.finetuning.small import MODEL, folder_of_classes
@@ -15,9 +15,9 @@ from tests.benchmarks.finetuning.small import MODEL, folder_of_classes
 
 def test_a_batch_larger_than_the_data_is_one_sentence() -> None:
     recipe = SimpleNamespace(name="finetune/big", train=SimpleNamespace(batch_size=64))
-    check_size(recipe, SimpleNamespace(name="photos", train=range(64)))
+    check_size(recipe, "photos", 64)
     with pytest.raises(UserError, match=r"finetune/big .* batches of 64 .* photos has 63; choose"):
-        check_size(recipe, SimpleNamespace(name="photos", train=range(63)))
+        check_size(recipe, "photos", 63)
 
 
 def test_what_a_budget_came_to_belongs_to_the_protocol(tmp_path, monkeypatch) -> None:
