@@ -33,6 +33,11 @@ log = logging.getLogger(__name__)
 ERROR = "error: "  # begins the one sentence of a run that ends as planned for
 
 
+def process_count() -> int:
+    """How many processes a job has: one per GPU, or one where there is none."""
+    return max(1, torch.cuda.device_count())
+
+
 def known_metrics(folder: Path) -> dict | None:
     """The metrics of a run that has ended; None, with a warning, where they are damaged."""
     try:
@@ -53,7 +58,7 @@ def run_apart(
     unless given. RunError where the suite is cancelled meanwhile; UserError or RuntimeError, with
     the run's last words, where it fails.
     """
-    with _start(command, folder, processes or max(1, torch.cuda.device_count())) as team:
+    with _start(command, folder, processes or process_count()) as team:
         _follow(team, folder, total, context)
     return load_checked_json(folder / METRICS)
 

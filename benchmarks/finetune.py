@@ -73,7 +73,7 @@ class Finetune(Benchmark):
     def protocols(self, model: LoadedModel, data: Splits) -> list[FinetuneProtocol]:
         """The configs made for the model and the data, checked before anything is trained."""
         from sslbench.benchmarks.finetuning import recipes
-        from sslbench.benchmarks.finetuning.checks import check_recipe, check_share
+        from sslbench.benchmarks.finetuning.checks import check_share, checked_recipe
         from sslbench.benchmarks.finetuning.choice import configs_for
 
         check_classes(data.train, data.test)
@@ -87,9 +87,7 @@ class Finetune(Benchmark):
                 check_share(values, self.shares)
                 if values.get("data", {}).get("share", share) != share:
                     continue  # another of the shares is what this config is for
-                recipe = recipes.recipe_for(values, model, data, 0, share=share)
-                recipes.rates_of(values), recipes.every(values)
-                check_recipe(recipe, model.backbone.config, data)
+                recipe = checked_recipe(values, model, data, share, self.protocol.held_out)
                 kept = values.get("method", {}).get("projection")
                 start = "first projection layer" if kept else "backbone"
                 digest = recipes.config_hash(values, recipe)

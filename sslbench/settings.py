@@ -58,7 +58,7 @@ Temperature = Annotated[float, Field(ge=1e-6, le=1e6)]  # what it divides stays 
 def typed(cls: type, values: Mapping[str, Any], where: str) -> Any:
     """A dataclass from a dict, nested ones too; UserError naming key, value and what is allowed.
 
-    where: how the section is called, e.g. "optim".
+    where: how the section is called, e.g. "optim"; "" where it is the whole config.
     """
     try:
         text = json.dumps([values], default=_refuse)
@@ -66,7 +66,7 @@ def typed(cls: type, values: Mapping[str, Any], where: str) -> Any:
     except ValidationError as error:
         raise UserError(_sentence(cls, where, error.errors()[0])) from error
     except (TypeError, ValueError) as error:
-        raise UserError(f"{where}: {error}.") from error
+        raise UserError(f"{where or 'the config'}: {error}.") from error
 
 
 def _refuse(value: Any) -> None:
@@ -96,7 +96,7 @@ def _sentence(cls: type, where: str, error: Mapping[str, Any]) -> str:
     if kind == "json_invalid":
         return f"{where} holds text that is not Unicode; write it anew."
     owner, names, info = _place(cls, error["loc"][1:])
-    key, shown = ".".join([where, *names]), _shown(value)
+    key, shown = ".".join(filter(None, [where, *names])), _shown(value)
     known = [f.name for f in dataclasses.fields(owner)]
     meaning = f" ({info.description})" if info and info.description else ""
     if kind == "unexpected_keyword_argument":

@@ -1,17 +1,24 @@
-"""Whether a config, a model and labelled images go together, before anything is trained."""
+"""What is refused before a fine-tuning starts: config, model and images that do not go together.
+
+The process that trains would refuse the same, perhaps after others have trained for hours.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 from sslbench import plugins
-from sslbench.backbones.config import BackboneConfig
 from sslbench.backbones.resize import check_fit
 from sslbench.benchmark import Splits
+from sslbench.benchmarks.apart import process_count
+from sslbench.benchmarks.finetuning.recipes import rates_of, recipe_for
+from sslbench.benchmarks.selection import too_few
+from sslbench.checkpoints.load import LoadedModel
+from sslbench.data.labels import check_classes
+from sslbench.data.subsets import training_parts
 from sslbench.errors import UserError
+from sslbench.method import Method
 from sslbench.recipes.recipe import Recipe
 from sslbench.training.run import images_each
 
@@ -54,17 +61,35 @@ def check_share(values: Mapping[str, Any], shares: tuple[float, ...]) -> None:
         )
 
 
-def check_recipe(recipe: Recipe, backbone: BackboneConfig, data: Splits) -> None:
-    """Raise UserError where the trainer would: batches, groups, weights that cannot be fitted.
+def checked_recipe(
+    values: Mapping[str, Any], model: LoadedModel, data: Splits, share: float, held_out: float
+) -> Recipe:
+    """The recipe of a config, after all that it would train has been checked.
 
-    backbone: of the weights to start from.
+    share: of the labels; held_out: share of these that choose among several rates.
+    Raises UserError where a training would be refused.
     """
-    batch, share = recipe.train.batch_size, recipe.data.share
-    if share == 1 and batch > len(data.train):
+    check_free(values)
+    recipe = recipe_for(values, model, data, 0, share=share)
+    rates = rates_of(values)
+    for rate in rates:
+        recipe_for(values, model, data, 0, rate, share)
+    check_fit(model.backbone.config, recipe.backbone)
+    method: type[Method] = plugins.load(plugins.CLASSIFIERS, recipe.method_name)
+    images_each(recipe, process_count(), method)
+    if not too_few(data, share):  # else nothing is trained
+        for left_out in (0.0, held_out) if len(rates) > 1 else (0.0,):
+            part, _ = training_parts(data.train, share, left_out)
+            check_classes(part, data.test)
+            check_size(recipe, part.name, len(part))
+    return recipe
+
+
+def check_size(recipe: Recipe, name: str, images: int) -> None:
+    """Raise UserError where a batch is larger than the `images` that are trained on."""
+    batch = recipe.train.batch_size
+    if batch > images:
         raise UserError(
-            f"{recipe.name} trains in batches of {batch} images, and {data.name} has "
-            f"{len(data.train)}; choose a config for any folder, e.g. folder_cls"
+            f"{recipe.name} trains in batches of {batch} images, and {name} has {images}; "
+            "choose a config for any folder, e.g. folder_cls"
         )
-    method = plugins.load(plugins.CLASSIFIERS, recipe.method_name)
-    images_each(recipe, max(1, torch.cuda.device_count()), method)
-    check_fit(backbone, recipe.backbone)

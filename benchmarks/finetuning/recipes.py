@@ -6,38 +6,75 @@ std) or on the data (where it is, its classes, a budget's epochs) is filled in h
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import AfterValidator
 
 from sslbench import plugins
 from sslbench.backbones.config import BackboneConfig
 from sslbench.benchmark import Splits
-from sslbench.benchmarks.finetuning.checks import check_free
 from sslbench.checkpoints.load import LoadedModel
 from sslbench.errors import UserError, nearest
 from sslbench.recipes.discovery import check_unclaimed
 from sslbench.recipes.fitting import fitted_settings, gpu_settings
-from sslbench.recipes.load import benchmark_configs, read_config, recipe_from_dict
+from sslbench.recipes.load import benchmark_configs, read_config, recipe_from_dict, section_of
 from sslbench.recipes.origins import set_by_user
 from sslbench.recipes.recipe import Recipe
 from sslbench.result import digest
+from sslbench.settings import setting, typed
 
 BENCHMARK = "finetune"
-# what a config may say beside a recipe's sections: learning rates to try instead of `optim.lr`, and
-# epochs from one evaluation to the next
+# what a config may say beside a recipe's sections
 RATES, EVERY = "rates", "evaluate_every"
 GIVEN = "given"  # beside them, as `read` finds it: what the user's file sets, whatever the budget
 UNHASHED = ("name", "about", "run", "budget", GIVEN)
+SECTIONS_FILLED_IN = ("method", "backbone", "data", "train")
+
+
+def _different(rates: tuple[float, ...]) -> tuple[float, ...]:
+    """Rates, each of which has a run directory of its own."""
+    if len({f"{rate:g}" for rate in rates}) < len(rates):
+        raise ValueError("two of them are equal in six digits")
+    return rates
+
+
+@dataclass(frozen=True)
+class Trials:
+    """What a config tries, and how often it looks."""
+
+    rates: Annotated[
+        tuple[Annotated[float, setting("", gt=0, le=1e3)], ...],
+        AfterValidator(_different),
+        setting("learning rates to try instead of optim.lr; (): that one alone"),
+    ] = ()
+    evaluate_every: Annotated[int, setting("from one evaluation to the next", "epochs", ge=1)] = 1
 
 
 def read(name: str) -> dict[str, Any]:
-    """The values of a config by name, or of a .py file of the user's."""
+    """The values of a config by name, or of a .py file of the user's.
+
+    Raises UserError for an unknown name, and for a file that cannot be read or has wrong values
+    where a recipe has no section.
+    """
+    values = _values(name)
+    _trials(values)
+    for section in SECTIONS_FILLED_IN:
+        section_of(values, section)
+    section_of(values.get("method", {}), "views")
+    return values
+
+
+def _trials(values: Mapping[str, Any]) -> Trials:
+    trials: Trials = typed(Trials, {k: values[k] for k in (RATES, EVERY) if k in values}, "")
+    return trials
+
+
+def _values(name: str) -> dict[str, Any]:
     check_unclaimed(f"{BENCHMARK}/{name}")
     known = benchmark_configs(BENCHMARK)
     if name.endswith(".py"):
@@ -50,18 +87,7 @@ def read(name: str) -> dict[str, Any]:
 
 def rates_of(values: Mapping[str, Any]) -> tuple[float, ...]:
     """The learning rates that a config tries; () where it has one alone."""
-    rates = values.get(RATES, ())
-    listed = isinstance(rates, list | tuple) and all(map(_is_rate, rates))
-    if not listed or len(set(rates)) < len(rates):
-        raise UserError(
-            f"{RATES}={rates!r} is no list of different learning rates above 0; write e.g. "
-            f"{RATES} = (1e-3, 3e-3), or leave it out for optim.lr alone"
-        )
-    return tuple(map(float, rates))
-
-
-def _is_rate(value: object) -> bool:
-    return isinstance(value, int | float) and value is not True and 0 < value < math.inf
+    return _trials(values).rates
 
 
 def config_hash(values: Mapping[str, Any], recipe: Recipe) -> str:
@@ -75,12 +101,7 @@ def config_hash(values: Mapping[str, Any], recipe: Recipe) -> str:
 
 def every(values: Mapping[str, Any]) -> int:
     """Epochs from one evaluation to the next."""
-    epochs = values.get(EVERY, 1)
-    if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 1:
-        raise UserError(
-            f"{EVERY}={epochs!r} is no number of epochs; write a whole number from 1 on"
-        )
-    return epochs
+    return _trials(values).evaluate_every
 
 
 def first_layer(model: LoadedModel) -> int | None:
@@ -109,7 +130,6 @@ def recipe_for(
     given = values.get(GIVEN, ())
     values = deepcopy({k: v for k, v in values.items() if k not in (RATES, EVERY, GIVEN)})
     backbone = {**asdict(config), **values.get("backbone", {})}
-    check_free(values)
     method = dict(values.get("method", {}))
     if method.get("projection"):
         if (width := first_layer(model)) is None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sslbench.backbones.base import Backbone
 from sslbench.backbones.beit_vit import splined_table
-from sslbench.backbones.config import SIZES, SWINS, BackboneConfig
+from sslbench.backbones.config import SIZES, BackboneConfig
 from sslbench.errors import UserError
 
 SHARED = "rel_pos_bias.relative_position_bias_table"
@@ -104,9 +104,9 @@ def check_fit(old: BackboneConfig, new: BackboneConfig) -> None:
         )
     if old.family == "swin" and _windows(old) != _windows(new):
         raise UserError(
-            f"the weights to start from have windows of {_windows(old)} patches in the four stages "
-            f"at {old.image_size} px, and at {new.image_size} px there would be {_windows(new)}, "
-            f"for which there are no positions; set the image size to {old.image_size}."
+            f"the weights to start from have Swin's windows for images of {old.image_size} px, "
+            f"which cannot be interpolated to those of {new.image_size} px; set "
+            f"backbone.image_size={old.image_size}."
         )
     if old.patch_size != new.patch_size and old.positions != "absolute":
         raise UserError(
@@ -116,10 +116,10 @@ def check_fit(old: BackboneConfig, new: BackboneConfig) -> None:
         )
 
 
-def _windows(swin: BackboneConfig) -> tuple[int, ...]:
-    """Sides of the windows in each stage, which are no larger than the stage."""
-    side = swin.image_size // swin.patch_size
-    return tuple(min(swin.window, side >> stage) for stage in range(len(SWINS[swin.name][1])))
+def _windows(config: BackboneConfig) -> list[int]:
+    """Sides of a Swin's windows in its four stages, in tokens; one is no larger than its stage."""
+    side = config.image_size // config.patch_size
+    return [min(config.window, side >> stage) for stage in range(4)]
 
 
 def _positions(table: Tensor, side: int, target: int) -> Tensor:

@@ -48,6 +48,7 @@ __all__ = [
     "parsed",
     "read_config",
     "recipe_from_dict",
+    "section_of",
     "typed",
 ]
 
@@ -106,7 +107,7 @@ def read_config(config: str) -> dict[str, Any]:
     path = find_config(config)
     try:
         values = Config.fromfile(path, lazy_import=False).to_dict()
-    except Exception as error:  # a config is a program and may fail in any way
+    except (Exception, SystemExit) as error:  # a config is a program and may fail in any way
         raise UserError(f"config {config!r} cannot be read: {error!r}.") from error
     values.setdefault("name", path.stem if config.endswith(".py") else config)
     return values
@@ -120,7 +121,7 @@ def load_recipe(
 ) -> Recipe:
     """The recipe of a config name or file with `--set key=value` changes applied."""
     values = read_config(config)
-    name = _section(values, "method").get("name")
+    name = section_of(values, "method").get("name")
     if method is not None and name != method:
         raise UserError(f"config {config!r} is for method {name!r}, not {method!r}; change one.")
     try:
@@ -137,7 +138,7 @@ def load_recipe(
 def read_outline(config: str) -> Recipe:
     """The recipe of a config without its method's own settings, which load torch: they are None."""
     values = read_config(config)
-    method = str(_section(values, "method").get("name"))
+    method = str(section_of(values, "method").get("name"))
     if all(method not in plugins.available(g) for g in (plugins.METHODS, plugins.TOKENIZERS)):
         plugins.load(plugins.METHODS, method)  # raises
     return Recipe(str(values["name"]), method, None, **_sections(values))
@@ -154,14 +155,14 @@ def recipe_from_dict(
     stored: the settings are those of a run, perhaps of an older version; whether they go together
     is not checked again.
     """
-    values = copy.deepcopy(dict(_section({"the recipe": given}, "the recipe")))
+    values = copy.deepcopy(dict(section_of({"the recipe": given}, "the recipe")))
     for change in changes:
         _apply(values, change)
     known = {"name", "method", "needs", *SECTIONS}
     for key in values:
         if key not in known:
             raise UserError(f"unknown section {key!r} in the recipe: {nearest(key, known)}.")
-    settings = dict(_section(values, "method"))
+    settings = dict(section_of(values, "method"))
     if "name" not in settings:
         raise UserError("the recipe names no method; set method.name.")
     method_class: type[Method] = plugins.load(group, str(settings.pop("name")))
@@ -170,7 +171,7 @@ def recipe_from_dict(
         name=str(values.get("name", "")),
         method_name=method_class.name,
         method=typed(method_class.Config, settings, "method"),
-        needs=_needs(_section(values, "needs"), getattr(method_class, "needs", {})),
+        needs=_needs(section_of(values, "needs"), getattr(method_class, "needs", {})),
         **sections,
     )
     if not stored:
@@ -181,7 +182,7 @@ def recipe_from_dict(
 def _sections(values: Mapping[str, Any]) -> dict[str, Any]:
     """The typed sections that every recipe has."""
     sections = {k: typed(c, values.get(k, {}), k) for k, c in SECTIONS.items() if k != "data"}
-    return {**sections, "data": _data(_section(values, "data"))}
+    return {**sections, "data": _data(section_of(values, "data"))}
 
 
 def _needs(given: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, str]:
@@ -201,7 +202,8 @@ def _data(given: Mapping[str, Any]) -> DataConfig:
     return replace(typed(DataConfig, {**given, "source": "a path"}, "data"), source=source)
 
 
-def _section(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def section_of(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The section `name` of nested settings, {} where it is missing; UserError for a value."""
     section = values.get(name, {})
     if not isinstance(section, Mapping):
         raise UserError(f"{name}={section!r} is a value; it must be a section, as {name}.key=...")
