@@ -19,7 +19,7 @@ USUAL = (
     "label", "method", "started_from", "arch", "pretrain_data", "settings", "epochs",
     "effective_epochs", "tokens", "pool",
 )  # fmt: skip
-EXTRA = ("recipe", "normalisation", "source", "steps", "recipe_digest", "weights")
+EXTRA = ("config", "recipe", "normalisation", "source", "steps", "recipe_digest", "weights")
 ON_REQUEST = ("parameters", "seeds")  # shown only if requested
 COMPARED = ("arch", "pretrain_data", "epochs", "effective_epochs", "tokens", "pool")
 HEADINGS = {
@@ -168,7 +168,7 @@ def _texts(rows: Rows) -> dict[str, dict[RowKey, str]]:
     if all(k.effective_epochs in (0, k.epochs) for k in rows):
         texts["effective_epochs"] = dict.fromkeys(rows, BLANK)
     plain = ("method", "arch", "recipe", "recipe_digest", "epochs", "tokens", "steps", "pool")
-    for field in (*plain, "normalisation"):
+    for field in (*plain, "normalisation", "config"):
         texts[field] = {k: _text(getattr(k, field)) for k in rows}
     return texts
 

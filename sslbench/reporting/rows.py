@@ -13,6 +13,7 @@ from sslbench.result import ModelCard, Result
 # segmentation that labels every pixel the same, and exists only for benchmarks that record it.
 FLOORS = ("random-init", "pixels", "all-background")
 UNKNOWN = "unknown"  # the method of weights whose method is not known
+CONFIG = "config"  # entry of a protocol: the name of a benchmark's config
 INPUT = ("mean", "std")  # entries of a protocol that belong to the model, hence part of a row
 
 
@@ -21,7 +22,7 @@ class RowKey(NamedTuple):
 
     pretrain_data: its name if records know its content, else as recorded. label: the user's name.
     normalisation: mean and std of the input, "" if not recorded. weights: "" unless runs are not
-    seeds of one training.
+    seeds of one training. config: of a benchmark, "" unless the model has figures by several.
     """
 
     method: str
@@ -37,6 +38,7 @@ class RowKey(NamedTuple):
     recipe_digest: str = ""
     normalisation: str = ""
     weights: str = ""
+    config: str = ""
 
 
 Rows = Mapping[RowKey, list[Result]]
@@ -47,6 +49,7 @@ def group_rows(records: Collection[Result]) -> dict[RowKey, list[Result]]:
 
     A training that started from the weights of another row comes right after that row.
     Records without a pool belong to every row of a model that has pools, else to a separate row.
+    Figures by several configs of one benchmark have a row each.
     """
     inputs, labels, data = _inputs(records), _labels(records), _data_names(records)
     groups = defaultdict(list)
@@ -63,10 +66,25 @@ def group_rows(records: Collection[Result]) -> dict[RowKey, list[Result]]:
     rows = defaultdict(list)
     for key, members in groups.items():
         separate = not repetitions(members)
+        several = _configs(members)
         for r in members:
-            rows[key._replace(weights=r.model.sha256) if separate else key].append(r)
+            row = key._replace(weights=r.model.sha256) if separate else key
+            config = str(r.protocol.get(CONFIG, "")) if _column(r) in several else ""
+            rows[row._replace(config=config)].append(r)
     chains = _chains(rows)
     return {key: rows[key] for key in sorted(rows, key=lambda k: (_floor_rank(k), chains[k]))}
+
+
+def _configs(members: Iterable[Result]) -> set[tuple[str, str, str]]:
+    """Return the columns in which `members` have figures by several configs."""
+    configs = defaultdict(set)
+    for r in members:
+        configs[_column(r)].add(r.protocol.get(CONFIG, ""))
+    return {column for column, names in configs.items() if len(names) > 1}
+
+
+def _column(r: Result) -> tuple[str, str, str]:
+    return r.benchmark, r.setting, r.metric
 
 
 def _chains(rows: Rows) -> dict[RowKey, tuple[RowKey, ...]]:

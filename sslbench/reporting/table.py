@@ -126,7 +126,7 @@ def _chosen_rows(rows: Rows, view: View) -> dict[RowKey, list[Result]]:
 def _names(key: RowKey) -> list[str]:
     """Return the names by which a row can be selected."""
     words = (key.label, key.method, key.arch, key.pretrain_data, key.pool, key.recipe)
-    return [*words, f"{key.epochs:.6g}", key.weights[:8]]
+    return [*words, f"{key.epochs:.6g}", key.weights[:8], key.config]
 
 
 def _headings(

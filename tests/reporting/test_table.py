@@ -48,6 +48,26 @@ def test_one_seed_is_a_single_value_and_several_are_mean_and_sample_std() -> Non
     assert cells["beta"].std == pytest.approx((9 + 1 + 16) ** 0.5 / 2**0.5)
 
 
+def test_figures_by_several_configs_have_a_row_each_and_none_is_hidden() -> None:
+    """Nothing of it is older: both stand beside what the config does not concern."""
+    by = {name: {"config": name, **INPUT} for name in ("folder_cls", "folder_mean")}
+    tuned = [
+        record(method, value + 5 * (name == "folder_mean"), benchmark="boxes", protocol=protocol)
+        for method, value in (("alpha", 70.0), ("random-init", 60.0))
+        for name, protocol in by.items()
+    ]
+    other = record("beta", 50.0, benchmark="boxes", protocol=by["folder_cls"])
+    s = section(record("alpha", 41.0), *tuned, other, layout="all")
+    found = {(r.key.method, r.key.config): [c.text for c in r.cells] for r in s.rows}
+    assert found["alpha", ""] == ["–", "41.0"]
+    assert found["alpha", "folder_cls"] == ["70.0", "–"]
+    assert found["alpha", "folder_mean"] == ["75.0", "–"]
+    assert found["random-init", "folder_mean"] == ["65.0", "–"]
+    assert found["beta", ""] == ["50.0", "–"]
+    assert not [note for note in s.notes if "older protocol" in note]
+    assert "config" in [label.text for label in s.labels]
+
+
 def test_floors_come_first_then_methods_by_name_and_pool() -> None:
     s = section(record("beta"), record("alpha", pool="mean"), record("alpha"))
     assert [(r.key.method, r.key.pool) for r in s.rows] == [
