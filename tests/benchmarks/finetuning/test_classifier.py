@@ -99,3 +99,20 @@ def test_a_classifier_of_other_classes_is_refused(
 
 def data_of(classes: int) -> Splits:
     return Splits("data", "f", ["a"] * classes, [], [])  # type: ignore[arg-type]
+
+
+def test_records_from_before_they_had_this_name_are_kept(
+    tuned: Callable[[str], Path],
+    data: Splits,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They called a run's own classifier released; it is not evaluated again."""
+    folder = tuned("cls")
+    with monkeypatch.context() as before:
+        before.setattr("sslbench.checkpoints.load.OF_RUN", "released classifier")
+        old = evaluated(folder, data.source, tmp_path)
+    records = (tmp_path / "records.jsonl").read_bytes()
+    assert list(old) == [("released classifier", "cls", "top1")]
+    assert evaluated(folder, data.source, tmp_path) == old
+    assert (tmp_path / "records.jsonl").read_bytes() == records
