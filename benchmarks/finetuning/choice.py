@@ -27,6 +27,7 @@ SETS = {
 }
 # ImageNet-1K is known by its classes and by more training images than this
 IN1K_CLASSES, IN1K_IMAGES = 1000, 1_000_000
+TUNED = "labels"  # in the pretraining data of a released file that was fine-tuned
 SCRATCH = "scratch"  # in the name of a config that trains from scratch
 
 
@@ -62,7 +63,9 @@ def _published(model: LoadedModel, data: Splits, share: float) -> Iterator[str]:
             plain = "" if first_layer(model) else "_plain"
             yield f"semi{round(100 * share)}_{size}{plain}"
         else:
-            first = "in22k" if "22" in model.card.pretrain_data else "in1k"
+            first = "in22k" if "22k" in model.card.pretrain_data.casefold() else "in1k"
+            if TUNED in model.card.pretrain_data:  # on ImageNet-22K, so this is the second stage
+                yield f"{first}_{model.card.method}_{size}_second"
             yield f"{first}_{model.card.method}_{size}"
             yield f"in1k_{model.card.method}_{size}"
     elif share == 1:

@@ -68,10 +68,10 @@ class StartWeights:
 
         Raises UserError where they cannot be fitted.
         """
-        others = {k: v for k, v in self.others.items() if heads or k == CLASSIFIER}
+        others = dict(self.others) if heads else {}
         if (student := self.others.get(NETWORK)) is not None:
             others[NETWORK] = fitted_to(student, self.config, backbone)
-        if self.model.classifier is not None:
+        if heads and self.model.classifier is not None:
             others[CLASSIFIER] = dict(self.model.classifier.state_dict())
         tensors = fitted_to(self.model.backbone.state_dict(), self.config, backbone)
         head = self.model.head if heads else None
