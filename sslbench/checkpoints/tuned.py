@@ -1,8 +1,8 @@
 """The fine-tuned classifier in a file that others made: built on request, checked like weights.
 
 What it reads is told by its layers: with a norm of its own (`fc_norm`), the mean patch
-(beit/modeling_finetune.py:286-289,348-350; mae/models_vit.py:30-54); without, [CLS] behind the
-final norm (DeiT and timm's VisionTransformer; iBOT; transformers' ViT), of Swin the mean of all
+(beit/modeling_finetune.py:286,348-350; `global_pool` of mae/models_vit.py); without, [CLS] behind
+the final norm (DeiT and timm's VisionTransformer; iBOT; transformers' ViT), of Swin the mean of all
 tokens, and with twice the width [CLS] and mean patch (transformers' DINOv2).
 """
 
@@ -22,8 +22,8 @@ from sslbench.errors import UserError
 
 NAMES = {f"{layer}.{kind}" for layer in ("norm", "linear") for kind in ("weight", "bias")}
 READS = ("cls", "mean", UNNORMED, "cls+mean")
-# pixels from which the images of those with a norm are not cropped: beit/datasets.py:156-160,
-# mae/util/datasets.py:52-56
+# pixels from which the images of those with a norm are not cropped: `build_transform` of
+# beit/datasets.py and of mae/util/datasets.py
 UNCROPPED = 384
 
 
