@@ -18,7 +18,7 @@ from sslbench.benchmarks.finetuning.names import COUNT, HITS1, HITS5
 from sslbench.benchmarks.topk import count_hits, ranked
 from sslbench.data.dataset import BrokenLog, ImageDataset
 from sslbench.data.transform import EvalTransform
-from sslbench.evaluation.features import batches
+from sslbench.evaluation.features import batches, warn_dropped
 from sslbench.training.run import Run
 
 
@@ -27,6 +27,7 @@ class Judge:
 
     def __init__(self, run: Run, parts: Mapping[str, ImageDataset], every: int = 1) -> None:
         self.run, self.parts, self.steps = run, parts, every * run.steps_per_epoch
+        self.broken = {name: BrokenLog(part) for name, part in parts.items()}
 
     def sentence(self) -> str:
         """See `Watch.sentence`."""
@@ -72,7 +73,7 @@ class Judge:
             for weights, logits in method.logits(images).items():
                 hits = torch.tensor(_count(logits.cpu(), labels[index]))
                 found[weights] = found.get(weights, 0) + hits
-        count = self._agree(part, seen, broken, found)
+        count = self._agree(name, seen, broken, found)
         return [
             (" ".join(filter(None, (name, weights, metric))), float(value))
             for weights, hits in found.items()
@@ -81,12 +82,15 @@ class Judge:
 
     def _agree(
         self,
-        part: ImageDataset,
+        name: str,
         seen: list[int],
         broken: Mapping[int, str],
         found: Mapping[str, Tensor],
     ) -> int:
-        """Sums `found` over all processes; the number of images read, UserError for too few."""
+        """Sums `found` over all processes; the number of images read, UserError for too few.
+
+        Those that cannot be read are named once.
+        """
         rank, size = self.run.world.rank, self.run.world.size
         own = ([i * size + rank for i in seen], {i * size + rank: t for i, t in broken.items()})
         every = [own] * size
@@ -98,7 +102,9 @@ class Judge:
                 hits.copy_(total)
         read = [i for indices, _ in every for i in indices]
         bad = {i: text for _, texts in every for i, text in texts.items()}
-        BrokenLog(part).record(read, bad, complete=True)
+        dropped = self.broken[name].record(read, bad, complete=True)
+        if self.run.world.main:
+            warn_dropped(self.parts[name].name, dropped)
         return len(read)
 
 

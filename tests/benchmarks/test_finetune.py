@@ -62,6 +62,27 @@ def test_a_rate_is_chosen_on_the_judged_split_and_on_held_out_labels() -> None:
     assert values[last, "optimism"] == pytest.approx(10.0)
 
 
+def test_of_equal_rates_and_epochs_the_first_is_chosen() -> None:
+    trained = {rate: [epoch(1, 20), epoch(2, 40), epoch(3, 40)] for rate in (0.2, 0.1)}
+    chooses = {rate: [epoch(3, 4, "held-out")] for rate in (0.2, 0.1)}
+    values = found(trained, chooses)
+    last = "last epoch, lr chosen on held-out labels"
+    assert (values["best epoch", "lr"], values["best epoch", "epoch"]) == (0.2, 2)
+    assert (values[last, "lr"], values[last, "optimism"]) == (0.2, 0.0)
+
+
+def test_held_out_labels_choose_by_the_last_epoch_alone() -> None:
+    """The best epoch there would be one more choice."""
+    trained = {0.1: [epoch(1, 10), epoch(2, 20)], 0.2: [epoch(1, 30), epoch(2, 25)]}
+    chooses = {
+        0.1: [epoch(1, 1, "held-out"), epoch(2, 3, "held-out")],
+        0.2: [epoch(1, 5, "held-out"), epoch(2, 2, "held-out")],
+    }
+    values = found(trained, chooses)
+    last = "last epoch, lr chosen on held-out labels"
+    assert (values[last, "lr"], values[last, "top1"], values[last, "optimism"]) == (0.1, 40.0, 20.0)
+
+
 def test_the_layout_of_choices_names_records_of_ours() -> None:
     one = found({None: [epoch(1, 3)]}, {})
     two = found(
