@@ -39,7 +39,7 @@ Epochs = Sequence[Mapping[str, float]]  # hits by name, one for each evaluated e
 class FinetuneProtocol:
     """config: name below configs/finetune or a .py file; config_hash: of its values.
 
-    share: of the labels; start: what is pretrained beside the new classifier; held_out: share of
+    share: of the labels; start: what is pretrained, the rest is new; held_out: share of
     the labels that choose among several rates.
     """
 
@@ -88,10 +88,9 @@ class Finetune(Benchmark):
                 if values.get("data", {}).get("share", share) != share:
                     continue  # another of the shares is what this config is for
                 recipe = checked_recipe(values, model, data, share, self.protocol.held_out)
-                kept = values.get("method", {}).get("projection")
-                start = "first projection layer" if kept else "backbone"
                 digest = recipes.config_hash(values, recipe)
-                about = {"config": name, "config_hash": digest, "share": share, "start": start}
+                about = {"config": name, "config_hash": digest, "share": share}
+                about["start"] = recipes.start_of(recipe, model)
                 found.append(replace(self.protocol, **about))
         return found
 

@@ -17,7 +17,7 @@ import numpy as np
 from sslbench.benchmark import Benchmark, Context, Features, Splits
 from sslbench.benchmarks.blanks import blanks
 from sslbench.benchmarks.topk import count_hits, hit_results
-from sslbench.data.subsets import find_list, held_out
+from sslbench.data.subsets import find_list, held_out, listed
 from sslbench.result import Result
 
 if TYPE_CHECKING:
@@ -30,13 +30,29 @@ Hits = Mapping[float, tuple[int, int]]  # value -> top-1 and top-5 hits with it
 
 
 def too_few(data: Splits, share: float) -> str:
-    """Why `share` of the labels cannot be learnt from; "" where it can or has its own list."""
+    """Why `share` of the labels cannot be learnt from; "" where it can.
+
+    Raises UserError for a list of the dataset's own that does not fit.
+    """
     images, labels = len(data.train), data.train.labels
-    if labels is None or find_list(data.train, share):
+    if labels is None:
         return ""
+    if path := find_list(data.train, share):
+        return other_share(len(listed(path, data.train)), share, images)
     if share * images >= len(set(labels.tolist())):
         return ""
     return f"{share:.0%} of {images} images is less than one image per class."
+
+
+def other_share(listed: int, share: float, images: int) -> str:
+    """Why a dataset's own list of so many images is not `share` of all; "" where it is."""
+    wanted = max(1.0, share * images)
+    if wanted / 2 <= listed <= 2 * wanted:
+        return ""
+    return (
+        f"the dataset's own list for {share:.0%} holds {listed} of {images} images, "
+        f"{listed / images:.1%} of them."
+    )
 
 
 def unfit(labels: np.ndarray, share: float) -> str:

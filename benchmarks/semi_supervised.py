@@ -25,6 +25,7 @@ from sslbench.benchmarks.selection import (
     divided,
     hits_of,
     no_choice,
+    other_share,
     take,
     unfit,
     value_results,
@@ -204,11 +205,8 @@ def dishonest(fraction: float, lists: Mapping[float, Tensor], images: int, own: 
     import torch
 
     subset, wanted = lists[fraction], max(1.0, fraction * images)
-    if own and not wanted / 2 <= len(subset) <= 2 * wanted:
-        return (
-            f"the dataset's own list for {fraction:.0%} holds {len(subset)} of {images} images, "
-            f"{len(subset) / images:.1%} of them."
-        )
+    if own and (reason := other_share(len(subset), fraction, images)):
+        return reason
     if len(subset) > 2 * wanted:
         return (
             f"{fraction:.0%} of {images} images is less than one image per class: the list would "

@@ -152,7 +152,7 @@ def recipe_for(
             "held_out": held_out,
         },
         "train": {**values.get("train", {}), "seed": seed},
-        "init": {"source": model.source},
+        "init": {**values.get("init", {}), "source": model.source},
     }
     if rate is not None:
         values["optim"] = {**values.get("optim", {}), "lr": rate}
@@ -163,6 +163,22 @@ def recipe_for(
     recipe = recipe_from_dict(values, plugins.CLASSIFIERS, gpu)
     changes = fitted_settings(recipe, round(len(data.train) * share), given)
     return recipe_from_dict(values, plugins.CLASSIFIERS, [*gpu, *changes])
+
+
+def start_of(recipe: Recipe, model: LoadedModel) -> str:
+    """What is pretrained when a fine-tuning starts, beside norms: a name in its protocol."""
+    kept = ["first projection layer" if recipe.method.projection else "backbone"]
+    if recipe.init.heads == "keep" and classes_of(model) == recipe.method.classes:
+        kept.append("classifier")
+    return " and ".join(kept)
+
+
+def classes_of(model: LoadedModel) -> int:
+    """Classes of the classifier that a model was fine-tuned with, 0 without one."""
+    if model.tuned is not None:
+        return len(model.tuned.tensors.get("linear.weight", ()))
+    linear = getattr(model.classifier, "linear", None)
+    return 0 if linear is None else linear.out_features
 
 
 def is_config(name: str) -> bool:

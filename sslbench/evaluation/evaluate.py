@@ -44,10 +44,11 @@ def configured(benchmarks: Sequence[Benchmark], configs: Sequence[str]) -> list[
     if unused:
         names = [benchmark.name for benchmark in benchmarks]
         known = [c for name in names for c in benchmark_configs(name)]
-        raise UserError(
-            f"--config {printable(unused[0])} is for none of {', '.join(names)}: "
-            f"{nearest(unused[0], known)}, or give a .py file."
-        )
+        remedy = f"{nearest(unused[0], known)}, or give a .py file"
+        if unused[0].endswith(".py"):
+            remedy = "put the file into a folder that is named like its benchmark"
+        sentence = f"--config {printable(unused[0])} is for none of {', '.join(names)}: {remedy}."
+        raise UserError(sentence)
     return found
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from sslbench.benchmark import Splits
 from sslbench.benchmarks.finetune import Finetune, FinetuneProtocol, epoch_results
+from sslbench.benchmarks.selection import too_few
 from sslbench.benchmarks.semi_supervised_finetune import SemiSupervisedFinetune
 from sslbench.checkpoints.load import load_backbone
 from sslbench.errors import UserError
@@ -148,6 +149,17 @@ def test_a_config_for_a_share_of_the_labels_is_for_that_share_alone(data: Splits
     few = SemiSupervisedFinetune().configured("semi10_vits16_plain")
     with pytest.raises(UserError, match=r"batches of 1024 images, and .*\(10%\) has 8"):
         few.protocols(load_backbone(MODEL), data)
+
+
+def test_a_list_that_is_not_its_share_is_blank_as_in_the_frozen_forms(tmp_path) -> None:
+    data = folder_of_classes(tmp_path / "half", train=20)
+    names = [f"class{k}/{i:03d}.png" for k in range(4) for i in range(10)]
+    (tmp_path / "half" / "10percent.txt").write_text("\n".join(names))
+    assert too_few(data, 0.1) == (
+        "the dataset's own list for 10% holds 40 of 80 images, 50.0% of them."
+    )
+    (tmp_path / "half" / "10percent.txt").write_text("\n".join(names[::5]))
+    assert too_few(data, 0.1) == ""
 
 
 def test_the_cost_counts_the_epochs(data: Splits) -> None:

@@ -53,3 +53,13 @@ CASES = {
 def test_the_config_made_for_model_and_data_is_chosen(model, data, share, names) -> None:
     assert configs_for(model, data, share) == names
     assert [is_scratch(name) for name in names] == [False, *[True] * (len(names) - 1)]
+
+
+def test_weights_tuned_on_imagenet_22k_go_on_to_the_second_stage() -> None:
+    tuned = model("beit", "ViT-B/16 rel", "IN-22K, labels", pooling="mean")
+    assert configs_for(tuned, IMAGENET, 1.0) == ["in22k_beit_vitb16_second"]
+
+
+def test_a_dataset_whose_name_holds_22_is_not_imagenet_22k() -> None:
+    own = model("beit", "ViT-B/16", "imagenet2022", pooling="mean")
+    assert configs_for(own, IMAGENET, 1.0) == ["in1k_beit_vitb16"]

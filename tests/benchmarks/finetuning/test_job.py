@@ -14,15 +14,18 @@ from pathlib import Path
 import pytest
 import torch
 
+from sslbench import plugins
 from sslbench.benchmark import Splits
 from sslbench.benchmarks.finetuning.job import train
+from sslbench.benchmarks.finetuning.recipes import recipe_for, start_of
 from sslbench.benchmarks.topk import count_hits, ranked
 from sslbench.checkpoints.load import load_backbone
 from sslbench.storage.sealed import load_checked_json
 from sslbench.storage.weights import read_weights
 from sslbench.system.launch import Team
+from sslbench.training.build import build_method, start_method
 from sslbench.training.log import LOG, read_log
-from tests.benchmarks.finetuning.small import folder_of_classes, planned
+from tests.benchmarks.finetuning.small import VALUES, folder_of_classes, planned
 
 HITS = ("judged top1_hits", "judged top5_hits", "judged images")
 
@@ -139,3 +142,20 @@ def test_bf16_and_repeated_augmentation_train(data: Splits, tmp_path: Path) -> N
     folder = planned(tmp_path / "bf16", data, precision="bf16", repeats=2, epochs=1.0)
     train(folder)
     assert len(epochs(folder)) == 1
+
+
+@pytest.mark.parametrize(
+    ("heads", "start", "note"),
+    [
+        ("keep", "backbone and classifier", "the backbone and the classifier of the source"),
+        ("new", "backbone", "the backbone of the source; the classifier is new"),
+    ],
+)
+def test_a_second_stage_says_whether_it_keeps_the_classifier(whole, data, heads, start, note):
+    model = load_backbone(whole)
+    recipe = recipe_for({**VALUES, "init": {"heads": heads}}, model, data, 0)
+    assert start_of(recipe, model) == start
+    method = build_method(recipe, plugins.CLASSIFIERS)
+    assert start_method(method, recipe)[1][1] == note
+    kept = method.network.classifier.linear.weight.equal(model.classifier.linear.weight)
+    assert kept == (heads == "keep")
