@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from sslbench.benchmark import Benchmark, Context, Cost, Splits
 from sslbench.benchmarks.blanks import blanks
@@ -23,8 +23,9 @@ from sslbench.benchmarks.finetuning.names import COUNT, HELD, HITS1, HITS5, JUDG
 from sslbench.benchmarks.selection import CHOSEN, OPTIMISM, SHARE, too_few
 from sslbench.benchmarks.topk import hit_results
 from sslbench.data.labels import check_classes
+from sslbench.data.subsets import find_list, names_in
 from sslbench.errors import UserError
-from sslbench.result import Result
+from sslbench.result import Result, digest
 
 if TYPE_CHECKING:
     from sslbench.backbones.base import Backbone
@@ -39,13 +40,14 @@ Epochs = Sequence[Mapping[str, float]]  # hits by name, one for each evaluated e
 class FinetuneProtocol:
     """config: name below configs/finetune or a .py file; config_hash: of its values.
 
-    share: of the labels; start: what is pretrained, the rest is new; held_out: share of
-    the labels that choose among several rates.
+    share: of the labels; labelled: digest of the dataset's own list of that share; start: what is
+    pretrained, the rest is new; held_out: share of the labels that choose among several rates.
     """
 
     config: str = ""
     config_hash: str = ""
     share: float = 1.0
+    labelled: str = ""
     start: str = "backbone"
     held_out: float = SHARE
     selection: str = field(default="best epoch and lr on the judged split", init=False)
@@ -88,9 +90,11 @@ class Finetune(Benchmark):
                 if values.get("data", {}).get("share", share) != share:
                     continue  # another of the shares is what this config is for
                 recipe = checked_recipe(values, model, data, share, self.protocol.held_out)
-                digest = recipes.config_hash(values, recipe)
-                about = {"config": name, "config_hash": digest, "share": share}
+                about: dict[str, Any] = {"config": name, "share": share}
+                about["config_hash"] = recipes.config_hash(values, recipe)
                 about["start"] = recipes.start_of(recipe, model)
+                if share < 1 and (path := find_list(data.train, share)):
+                    about["labelled"] = digest(sorted(names_in(path)))
                 found.append(replace(self.protocol, **about))
         return found
 

@@ -151,6 +151,20 @@ def test_a_config_for_a_share_of_the_labels_is_for_that_share_alone(data: Splits
         few.protocols(load_backbone(MODEL), data)
 
 
+def test_a_dataset_s_own_list_is_part_of_the_protocol(tmp_path) -> None:
+    data, model = folder_of_classes(tmp_path / "own", train=20), load_backbone(MODEL)
+    path, digests = tmp_path / "own" / "10percent.txt", []
+    for first in (0, 2):
+        names = [f"class{k}/{i:03d}.png" for k in range(4) for i in (first, first + 1)]
+        path.write_text("\n".join(names))
+        for order in (names, names[::-1]):
+            path.write_text("\n".join(order))
+            digests.append(SemiSupervisedFinetune().protocols(model, data)[-1].labelled)
+    assert digests[0] == digests[1] != digests[2] == digests[3] and all(digests)
+    path.unlink()
+    assert SemiSupervisedFinetune().protocols(model, data)[-1].labelled == ""
+
+
 def test_a_list_that_is_not_its_share_is_blank_as_in_the_frozen_forms(tmp_path) -> None:
     data = folder_of_classes(tmp_path / "half", train=20)
     names = [f"class{k}/{i:03d}.png" for k in range(4) for i in range(10)]
