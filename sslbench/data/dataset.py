@@ -50,7 +50,8 @@ class ImageDataset(torch.utils.data.Dataset[Pair]):
     name: for display; split: "train" | "validation" | "test"; names: one per image, e.g. its path;
     labels: int64 (N,) or None; classes: names of the labels, empty if unlabelled;
     crop_ratio: side of the test-time centre crop relative to the resized image;
-    unlabelled: why there are no labels, as part of a sentence, or "".
+    unlabelled: why there are no labels, as part of a sentence, or ""; shortened: few images stand
+    for the whole set, whose lists are not for them.
     Items raise `BrokenImage` if they cannot be decoded.
     """
 
@@ -61,6 +62,7 @@ class ImageDataset(torch.utils.data.Dataset[Pair]):
     classes: tuple[str, ...] = ()
     crop_ratio: float = CROP_RATIO
     unlabelled: str = ""
+    shortened: bool = False
 
     def __len__(self) -> int:
         return len(self.names)
@@ -92,7 +94,8 @@ class ImageDataset(torch.utils.data.Dataset[Pair]):
         """
         if count >= len(self):
             return self
-        return self.subset(np.arange(count) * len(self) // count, f"{self.name} ({count} images)")
+        indices = np.arange(count) * len(self) // count
+        return replace(self.subset(indices, f"{self.name} ({count} images)"), shortened=True)
 
     def subset(self, indices: np.ndarray, name: str) -> ImageDataset:
         """The images at `indices`, int64 (M,), as a dataset `name` with its own fingerprint."""

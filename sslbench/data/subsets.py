@@ -112,10 +112,13 @@ def _count(share: float, members: np.ndarray) -> int:
 
 
 def find_list(dataset: ImageDataset, share: float) -> Path | None:
-    """`{1,10}percent.txt` in the folder of a dataset or in its folder `subsets`, if it is there."""
+    """`{1,10}percent.txt` in the folder of a dataset or in its folder `subsets`, if it is there.
+
+    It is for the whole set: one shortened by --limit has none.
+    """
     from sslbench.data.dataset import FileImages
 
-    if not isinstance(dataset, FileImages):
+    if not isinstance(dataset, FileImages) or dataset.shortened:
         return None
     folder = dataset.root.parent  # of train/
     name = f"{100 * share:g}percent.txt"

@@ -45,6 +45,8 @@ def test_lists_are_found_in_the_folder_and_in_subsets(data):
     assert find_list(data, 0.01) == root / "subsets" / "1percent.txt"
     assert find_list(data, 0.1) == root / "10percent.txt"
     assert find_list(data, 0.5) is None
+    assert find_list(data.limited(150), 0.1) is None  # most of its names are not among these
+    assert len(labelled_share(data.limited(100), 0.1)) == 10
 
 
 def test_names_are_matched_with_and_without_their_folder(data, tmp_path):
