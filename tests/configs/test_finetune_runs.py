@@ -33,7 +33,7 @@ from tests.benchmarks.finetuning.small import folder_of_classes
 from tests.configs.finetune_sources import NARROW, size_of, write_source
 from tests.configs.published_finetunings import ROWS, Row
 
-BATCH, LISTED, TRAIN, CLASSES = 4, 8, 12, 4
+BATCH, TRAIN, CLASSES = 4, 400, 4
 UNUSED = {"norm.weight", "norm.bias"}  # of a BEiT whose mean patch has a norm of its own
 
 
@@ -62,8 +62,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Splits:
     """Four classes, with SimCLRv2's lists of a part of the labels beside them."""
     root = tmp_path_factory.mktemp("data") / "four"
     splits = folder_of_classes(root, train=TRAIN // CLASSES, test=1)
-    listed = [f"class{k}/{i:03d}.png" for k in range(CLASSES) for i in range(LISTED // CLASSES)]
     for percent in (1, 10):
+        each = TRAIN * percent // 100 // CLASSES
+        listed = [f"class{k}/{i:03d}.png" for k in range(CLASSES) for i in range(each)]
         (root / f"{percent}percent.txt").write_text("\n".join(listed))
     return splits
 
@@ -105,7 +106,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[Watching]:
 
 
 def images_of(name: str) -> int:
-    return LISTED if "data.share" in ROWS[name].values else TRAIN
+    return round(TRAIN * ROWS[name].values.get("data.share", 1.0))
 
 
 @pytest.mark.slow

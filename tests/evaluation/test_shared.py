@@ -32,10 +32,12 @@ def together(tmp_path):
 
     def run(names, benchmarks, processes=2, **more):
         found, models = [], [[model(name) for name in names] for _ in range(processes)]
+        ready = threading.Barrier(processes)  # one that starts late repeats what it is forced to
 
         def one(own):
             store = Store(tmp_path / "r.jsonl")
             more_ = {"device": CPU, "work_dir": tmp_path / "work", **more}
+            ready.wait(60)
             found.append(run_suite(own, DATA, benchmarks, store, **more_))
 
         threads = [threading.Thread(target=one, args=(own,)) for own in models]

@@ -52,7 +52,7 @@ def test_any_other_setting_is_another_recipe_and_named(change: str) -> None:
     [
         ("reference/ibot", "fd1989152518"),
         ("reference/dino", "18804eda9792"),
-        ("reference/beit", "3f6a9d14b358"),
+        ("photos/beit", "7ab831e6e479"),
         ("papers/ibot_vit-small-p16_16xb64-coslr-800e_in1k", "c3f2daa0044d"),
     ],
 )
