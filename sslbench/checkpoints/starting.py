@@ -32,9 +32,6 @@ from sslbench.storage.home import expanded
 from sslbench.storage.layout import WEIGHTS, has_state
 
 CENTRES = {"center": "centre", "center2": "patch_centre"}  # official name -> ours
-# layers of a fine-tuned network -> of our classifier (beit/modeling_finetune.py, deit's are timm's)
-FINE_TUNED = {"fc_norm": "norm", "head": "linear"}
-CLASSIFIER = "classifier"
 LOSSES = ("dino_loss", "ibot_loss")  # places of the centres in an official checkpoint
 TEACHER, STUDENT = "teacher", "student"
 NETWORK = "student.backbone"
@@ -71,11 +68,17 @@ class StartWeights:
         others = dict(self.others) if heads else {}
         if (student := self.others.get(NETWORK)) is not None:
             others[NETWORK] = fitted_to(student, self.config, backbone)
-        if heads and self.model.classifier is not None:
-            others[CLASSIFIER] = dict(self.model.classifier.state_dict())
+        if heads and (classifier := self._classifier()):
+            others["classifier"] = classifier
         tensors = fitted_to(self.model.backbone.state_dict(), self.config, backbone)
         head = self.model.head if heads else None
         return Start(tensors, head, others)
+
+    def _classifier(self) -> dict[str, Tensor]:
+        """The classifier that was fine-tuned with the backbone, by our names; {} without one."""
+        if self.model.classifier is not None:
+            return dict(self.model.classifier.state_dict())
+        return {} if self.model.tuned is None else dict(self.model.tuned.tensors)
 
 
 def read_start(source: str) -> StartWeights:
@@ -102,7 +105,7 @@ def _of_others(
     """The parts of a file of others beside the evaluated network; {} where it has none."""
     container, _ = opened(path)
     options = split(source)[1]
-    others = _centres(container) | _classifiers(container)
+    others = _centres(container) | _codes(container)
     if "key" not in options and {TEACHER, STUDENT} <= container.keys():
         student = load_backbone(f"{place}?{'&'.join([f'key={STUDENT}', *_query(source)])}")
         others |= {NETWORK: dict(student.backbone.state_dict())}
@@ -146,19 +149,11 @@ def _centres(container: Mapping[str, Any]) -> dict[str, dict[str, Tensor]]:
     }
 
 
-def _classifiers(container: Mapping[str, Any]) -> dict[str, dict[str, Tensor]]:
-    """BEiT's classifier of codes, `lm_head` (beit/modeling_pretrain.py), or one of images."""
+def _codes(container: Mapping[str, Any]) -> dict[str, dict[str, Tensor]]:
+    """BEiT's classifier of codes, `lm_head` (beit/modeling_pretrain.py), where there is one."""
     inner = [v for v in container.values() if isinstance(v, Mapping)]
     for tensors in (container, *inner):
         named = {plain(str(k)): v for k, v in tensors.items() if isinstance(v, Tensor)}
         if lm_head := {k: v.float() for k, v in part(named, "lm_head.").items()}:
             return {"lm_head": lm_head}
-        layers = {
-            f"{ours}.{kind}": named[f"{theirs}.{kind}"].float()
-            for theirs, ours in FINE_TUNED.items()
-            for kind in ("weight", "bias")
-            if f"{theirs}.{kind}" in named
-        }
-        if layers:
-            return {CLASSIFIER: layers}
     return {}

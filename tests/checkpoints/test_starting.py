@@ -8,6 +8,7 @@ from dataclasses import asdict
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from sslbench import plugins
@@ -251,3 +252,14 @@ def test_a_source_of_another_family_is_one_sentence(tmp_path, method, backbone, 
 def test_a_source_that_does_not_exist_is_one_sentence(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         started("dino", tmp_path / "none.pth")
+
+
+@pytest.mark.parametrize("style", ["safetensors", "hub"])
+def test_other_files_of_a_fine_tuned_model_give_it_too(tmp_path, style):
+    tensors = vit(**NANO, grid=2) | {"head.weight": torch.randn(4, 16), "head.bias": torch.ones(4)}
+    path = tmp_path / ("x.safetensors" if style == "safetensors" else "pytorch_model.bin")
+    save_file(tensors, path) if style == "safetensors" else torch.save(tensors, path)
+    chosen = second_stage(path, VIT)
+    trained = build_method(chosen, plugins.CLASSIFIERS)
+    start_method(trained, chosen)
+    assert torch.equal(trained.network.classifier.linear.weight, tensors["head.weight"])
