@@ -75,7 +75,7 @@ class Finetune(Benchmark):
     def protocols(self, model: LoadedModel, data: Splits) -> list[FinetuneProtocol]:
         """The configs made for the model and the data, checked before anything is trained."""
         from sslbench.benchmarks.finetuning import recipes
-        from sslbench.benchmarks.finetuning.checks import check_share, checked_recipe
+        from sslbench.benchmarks.finetuning.checks import checked_recipe, shares_for
         from sslbench.benchmarks.finetuning.choice import configs_for
 
         check_classes(data.train, data.test)
@@ -86,9 +86,8 @@ class Finetune(Benchmark):
         for share in self.shares:
             for name in [named] if named else configs_for(model, data, share):
                 values = recipes.read(name)
-                check_share(values, self.shares)
-                if values.get("data", {}).get("share", share) != share:
-                    continue  # another of the shares is what this config is for
+                if share not in shares_for(values, self.shares):
+                    continue
                 recipe = checked_recipe(values, model, data, share, self.protocol.held_out)
                 about: dict[str, Any] = {"config": name, "share": share}
                 about["config_hash"] = recipes.config_hash(values, recipe)

@@ -44,14 +44,14 @@ def too_few(data: Splits, share: float) -> str:
     return f"{share:.0%} of {images} images is less than one image per class."
 
 
-def other_share(listed: int, share: float, images: int) -> str:
-    """Why a dataset's own list of so many images is not `share` of all; "" where it is."""
+def other_share(count: int, share: float, images: int) -> str:
+    """Why a dataset's own list of `count` images is not `share` of all; "" where it is."""
     wanted = max(1.0, share * images)
-    if wanted / 2 <= listed <= 2 * wanted:
+    if wanted / 2 <= count <= 2 * wanted:
         return ""
     return (
-        f"the dataset's own list for {share:.0%} holds {listed} of {images} images, "
-        f"{listed / images:.1%} of them."
+        f"the dataset's own list for {share:.0%} holds {count} of {images} images, "
+        f"{count / images:.1%} of them."
     )
 
 

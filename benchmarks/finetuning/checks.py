@@ -41,7 +41,7 @@ def check_free(values: Mapping[str, Any]) -> None:
     for setting, decided in DECIDED.items():
         section, name = setting.split(".")
         if name in (given := values.get(section, {})):
-            size = values.get("method", {}).get("views", {}).get("size", 224)
+            size = values.get("method", {}).get("views", {}).get("size")
             if setting == "backbone.image_size" and given[name] == size:
                 continue
             raise UserError(
@@ -50,15 +50,18 @@ def check_free(values: Mapping[str, Any]) -> None:
             )
 
 
-def check_share(values: Mapping[str, Any], shares: tuple[float, ...]) -> None:
-    """Raise UserError where a config is for another share of the labels than all of `shares`."""
-    share = values.get("data", {}).get("share", shares[0])
+def shares_for(values: Mapping[str, Any], shares: tuple[float, ...]) -> tuple[float, ...]:
+    """Those of `shares` of the labels that a config is for; UserError where it is for none."""
+    share = values.get("data", {}).get("share")
+    if share is None:
+        return shares
     if share not in shares:
         raise UserError(
             f"{values.get('name', 'the config')} is for {share:.0%} of the labels and this is for "
             f"{', '.join(f'{s:.0%}' for s in shares)}; take another config, or for 1% and 10% the "
             "benchmark semi_supervised_finetune"
         )
+    return (share,)
 
 
 def checked_recipe(

@@ -4,7 +4,7 @@ _base_ = "_base.py"
 
 method = dict(
     name="dvae",
-    num_codes=64,  # of 256, most tell apart what no context says; BEiT learned later
+    num_codes=64,  # so few that BEiT learns to predict them from context in 3,000 steps
     downsample=8,
     hidden_dim=128,
     views=dict(size=64, scale=(0.4, 1.0)),

@@ -39,7 +39,7 @@ class EvalTransform:
     """Shorter side to int(size / crop_ratio), then the centre crop of size x size.
 
     224 px and .875 give the papers' Resize(256) + CenterCrop(224); 384 px and .875 give 438, as
-    `deit/datasets.py:100` and timm round. mean and std are the model's own. Source:
+    `deit/datasets.py` and timm round. mean and std are the model's own. Source:
     `dino/eval_knn.py:30-60`, bicubic, as BEiT's fine-tuning (`beit/datasets.py:163`);
     iBOT's is bilinear (`ibot/evaluation/classification_layer_decay/run_class_finetuning.py:288`).
     """
