@@ -97,7 +97,9 @@ class DINO(SelfDistillation):
         Crops of one size share a forward of the backbone, all crops one of the head, and so its
         batch statistics (dino/utils.py:594-629).
         """
-        cls = [network["backbone"](views.flatten(0, 1)).cls for views in crops]  # (V_i * B, D)
+        cls = [
+            network["backbone"].cls_tokens(views.flatten(0, 1)) for views in crops
+        ]  # (V_i * B, D)
         parts = cls if self.config.head_batch_norm_apart else [torch.cat(cls)]
         logits = torch.cat([network["head"](part) for part in parts])  # (V * B, K)
         return logits.unflatten(0, (-1, crops[0].shape[1]))

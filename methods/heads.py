@@ -86,6 +86,11 @@ class ProjectionHead(nn.Module):
         """[CLS] tokens (B, D) -> logits (B, K)."""
         return self.last_layer(self._bottleneck(self._hidden(cls, self.norms)))
 
+    @property
+    def joins_statistics(self) -> bool:
+        """Whether the logits of [CLS] depend on the patches, by batch norm."""
+        return self.batch_norm and self.patch_norms is None
+
     def tokens(self, cls: Tensor, patches: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
         """[CLS] (B, D) and patches (B, N, D) -> logits (B, K) and those of wanted patches (M, K).
 
@@ -93,7 +98,7 @@ class ProjectionHead(nn.Module):
         wanted or not, as the official head does (ibot/models/head.py:50-63,176-199). Without batch
         norm, or if patches have separate norms, only the wanted patches are computed.
         """
-        if self.batch_norm and self.patch_norms is None:
+        if self.joins_statistics:
             hidden = self._hidden(torch.cat([cls, patches.flatten(0, 1)]), self.norms)
             of_cls, of_patches = hidden[: len(cls)], hidden[len(cls) :][wanted.flatten()]
         else:

@@ -180,7 +180,7 @@ class IBOT(SelfDistillation):
         cls_logits, patch_logits = self._student_logits(crops, mask)  # (G, B, K), (M, K)
         if "local" in batch.crops:
             # a call of the head of its own, as in ibot/main_ibot.py:403-412
-            local_logits, _ = self._student_logits(batch.images("local"))  # (V - G, B, K)
+            local_logits = self._local_logits(batch.images("local"))  # (V - G, B, K)
             cls_logits = torch.cat([cls_logits, local_logits])  # (V, B, K)
 
         loss_cls = cls_loss(cls_logits, cls_targets, c.student_temp)
@@ -197,19 +197,28 @@ class IBOT(SelfDistillation):
             "masked": mask.float().mean(),
         }
 
-    def _student_logits(self, crops: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def _student_logits(self, crops: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Crops (V, B, 3, H, W) -> [CLS] logits (V, B, K) and those of masked patches (M, K).
 
         mask: bool (V, B, h, w), True = masked. Only masked patches enter the loss, so no others
         need logits.
         """
-        hidden = None if mask is None else mask.flatten(0, 1)  # (V * B, h, w)
+        hidden = mask.flatten(0, 1)  # (V * B, h, w)
         tokens = self.student["backbone"](crops.flatten(0, 1), hidden)
-        if hidden is None:
-            hidden = torch.zeros_like(tokens.patches[..., 0], dtype=torch.bool)  # (V * B, N)
-        head = self.student["head"]
-        cls, patches = head.tokens(tokens.cls, tokens.patches, hidden.flatten(1))
+        cls, patches = self.student["head"].tokens(tokens.cls, tokens.patches, hidden.flatten(1))
         return cls.unflatten(0, crops.shape[:2]), patches
+
+    def _local_logits(self, crops: Tensor) -> Tensor:
+        """Crops (V, B, 3, H, W) -> [CLS] logits (V, B, K); their patches enter no loss."""
+        backbone, head = self.student["backbone"], self.student["head"]
+        images = crops.flatten(0, 1)
+        if head.joins_statistics:
+            tokens = backbone(images)
+            none = torch.zeros_like(tokens.patches[..., 0], dtype=torch.bool)  # (V * B, N)
+            cls, _ = head.tokens(tokens.cls, tokens.patches, none)
+        else:
+            cls = head(backbone.cls_tokens(images))
+        return cls.unflatten(0, crops.shape[:2])
 
     @torch.no_grad()
     def _targets(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -49,6 +49,13 @@ class Backbone(nn.Module):
         """
         raise NotImplementedError
 
+    def cls_tokens(self, images: Tensor) -> Tensor:
+        """[CLS] after the final norm, (B, D), as of `forward` up to rounding.
+
+        images: (B, 3, H, W) normalised. A backbone need not compute what [CLS] does not depend on.
+        """
+        return self(images).cls
+
     def intermediate(self, images: Tensor, n: int, norm: bool = True) -> list[Tokens]:
         """Tokens of the last `n` blocks, first to last, each through the final norm if `norm`.
 
@@ -90,7 +97,7 @@ class Backbone(nn.Module):
         if not all(0 <= i < self.depth for i in blocks):
             raise ValueError(f"blocks {tuple(blocks)} of a backbone with {self.depth} blocks")
 
-    def _run(self, block: nn.Module, *inputs: Tensor | None) -> Tensor:
+    def _run(self, block: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
         """Runs one block; with `checkpointing` it is computed again in the backward pass."""
         if self.checkpointing and self.training and torch.is_grad_enabled():
             return checkpoint(block, *inputs, use_reentrant=False)

@@ -18,6 +18,7 @@ from scipy.interpolate import make_interp_spline
 from timm.models.beit import Block, gen_relative_position_index
 from torch import Tensor, nn
 
+from sslbench.backbones.base import Backbone
 from sslbench.backbones.config import SIZES, TRANSFORMERS, BackboneConfig
 from sslbench.backbones.vit import VisionTransformer, layer_norm
 
@@ -32,6 +33,8 @@ class BEiTTransformer(VisionTransformer):
         heads = SIZES[config.name][2]
         shared = config.positions == "shared relative"
         self.rel_pos_bias = RelativePositionBias(self.grid_size, heads) if shared else None
+
+    cls_tokens = Backbone.cls_tokens  # its blocks are of another kind than the shared ones
 
     def _make_block(self, width: int, heads: int) -> nn.Module:
         scale = self.config.layer_scale or None

@@ -79,6 +79,29 @@ class VisionTransformer(Backbone):
         *_, x = self._through_blocks(x, grid)
         return self._split(self.norm(x), grid)
 
+    def cls_tokens(self, images: Tensor) -> Tensor:
+        """The last block makes keys and values of every token, and all else of [CLS] alone."""
+        x, _ = self._embed(images, None)
+        for block in self.blocks[:-1]:
+            x = self._block(block, x, None)
+        return self.norm(self._run(self._last_block_of_cls, x))[:, 0]
+
+    def _last_block_of_cls(self, x: Tensor) -> Tensor:
+        """All tokens before the last block (B, N, D) -> [CLS] after it (B, 1, D)."""
+        part = self.blocks[-1].get_submodule
+        attended = self._cls_attention(part("attn"), part("norm1")(x))
+        cls = x[:, :1] + part("drop_path1")(part("ls1")(attended))
+        return cls + part("drop_path2")(part("ls2")(part("mlp")(part("norm2")(cls))))
+
+    def _cls_attention(self, attention: nn.Module, x: Tensor) -> Tensor:
+        weight, bias = attention.get_parameter("qkv.weight"), attention.get_parameter("qkv.bias")
+        width, heads = self.embed_dim, (SIZES[self.config.name][2], -1)
+        q = F.linear(x[:, :1], weight[:width], bias[:width]).unflatten(2, heads)
+        keys_values = F.linear(x, weight[width:], bias[width:]).unflatten(2, (2, *heads))
+        k, v = keys_values.permute(2, 0, 3, 1, 4).unbind()  # (B, heads, N, D / heads)
+        mixed = F.scaled_dot_product_attention(q.transpose(1, 2), k, v)  # (B, heads, 1, D / heads)
+        return attention.get_submodule("proj")(mixed.transpose(1, 2).flatten(2))
+
     def intermediate(self, images: Tensor, n: int, norm: bool = True) -> list[Tokens]:
         x, grid = self._embed(images, None)
         outputs = list(self._through_blocks(x, grid))[-n:]
@@ -111,10 +134,13 @@ class VisionTransformer(Backbone):
 
     def _through_blocks(self, x: Tensor, grid: tuple[int, int]) -> Iterator[Tensor]:
         for block, bias in zip(self.blocks, self._biases(grid), strict=True):
-            # explicit attention wins on CPUs (in bf16 by about 2x, forward and backward)
-            block.get_submodule("attn").fused_attn = x.is_cuda  # type: ignore[assignment]
-            x = self._run(block, x, bias)
+            x = self._block(block, x, bias)
             yield x
+
+    def _block(self, block: nn.Module, x: Tensor, bias: Tensor | None) -> Tensor:
+        # explicit attention wins on CPUs (in bf16 by about 2x, forward and backward)
+        block.get_submodule("attn").fused_attn = x.is_cuda  # type: ignore[assignment]
+        return self._run(block, x, bias)
 
     def _biases(self, grid: tuple[int, int]) -> Iterable[Tensor | None]:
         """The bias that each block adds to its attention logits; None where it adds none."""

@@ -292,3 +292,30 @@ def test_sizes_without_a_pixel_are_refused(patch, size):
 def test_architectures_have_their_short_names():
     names = [BackboneConfig(n, 16).arch for n in ("vit_tiny", "vit_small", "vit_base", "vit_large")]
     assert names == ["ViT-Ti/16", "ViT-S/16", "ViT-B/16", "ViT-L/16"]
+
+
+@pytest.mark.parametrize("name, settings", [
+    ("vit_nano", {}),
+    ("vit_nano", {"registers": 3, "layer_scale": 0.5}),
+    ("beit_nano", {"positions": "relative", "layer_scale": 0.1}),
+    ("beit_nano", {"positions": "shared relative"}),
+    ("swin_nano", {}),
+])  # fmt: skip
+@pytest.mark.parametrize("size", [64, 96])
+def test_cls_alone_is_that_of_all_tokens(name, settings, size):
+    """Values and gradients in float64; dropped paths are those of the same draws."""
+    patch = 4 if name.startswith("swin") else 16
+    config = BackboneConfig(name, patch_size=patch, image_size=64, drop_path=0.3, **settings)
+    torch.manual_seed(0)
+    model = shake(build_backbone(config)).double().train()
+    images = torch.randn(8, 3, size, size, dtype=torch.float64)
+    outputs = []
+    for forward in (lambda x: model(x).cls, model.cls_tokens):
+        torch.manual_seed(1)
+        model.zero_grad()
+        cls = forward(images)
+        cls.square().sum().backward()
+        outputs.append([cls, *(p.grad for p in model.parameters() if p.grad is not None)])
+    assert len(outputs[0]) == len(outputs[1])
+    for every, alone in zip(*outputs, strict=True):
+        assert (every - alone).abs().max() <= 1e-10 * max(1.0, every.abs().max())

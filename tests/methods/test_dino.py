@@ -39,7 +39,8 @@ def test_three_steps_in_fp32_stay_close():
 def test_the_teacher_sees_global_crops_only():
     method, batch = make_dino(), make_batch(0, local=2)
     shapes = []
-    method.teacher["backbone"].register_forward_hook(lambda m, a, o: shapes.append(a[0].shape))
+    embedding = method.teacher["backbone"].patch_embed
+    embedding.register_forward_hook(lambda m, a, o: shapes.append(a[0].shape))
     method(batch, at(0))
     assert shapes == [(6, 3, 16, 16)]
 

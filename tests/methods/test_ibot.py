@@ -72,8 +72,11 @@ def test_three_steps_in_fp32_stay_close():
     assert max(errors.values()) < 2e-5, errors
 
 
-def test_the_student_sees_masked_globals_and_whole_locals():
+def test_the_student_sees_masked_globals_and_whole_locals(monkeypatch):
     method, batch = make_ibot(), make_batch(0, local=2)
+    whole, student = [], method.student["backbone"]
+    of_cls = student.cls_tokens
+    monkeypatch.setattr(student, "cls_tokens", lambda x: whole.append(x) or of_cls(x))
     masks = {"student": [], "teacher": []}
     for name, seen in masks.items():
         network = getattr(method, name)["backbone"]
@@ -81,9 +84,10 @@ def test_the_student_sees_masked_globals_and_whole_locals():
             lambda m, a, o, seen=seen: seen.append(a[1] if len(a) > 1 else None)
         )
     method(batch, at(0))
-    first, second = masks["student"]
-    assert torch.equal(first, batch.masks["global"].flatten(0, 1))
-    assert second is None
+    (hidden,) = masks["student"]
+    assert torch.equal(hidden, batch.masks["global"].flatten(0, 1))
+    (local,) = whole
+    assert torch.equal(local, batch.images("local").flatten(0, 1))
     assert masks["teacher"] == [None]
 
 
