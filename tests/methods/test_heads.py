@@ -42,11 +42,12 @@ def torch_forward(layers, x):
     return layers["prototypes"](x / x.norm(dim=-1, keepdim=True))
 
 
+@pytest.mark.parametrize("rows", [7, 20])  # fewer and more than the 8 values of the bottleneck
 @pytest.mark.parametrize("batch_norm", [False, True])
-def test_equals_torchs_weight_norm(batch_norm):
+def test_equals_torchs_weight_norm(batch_norm, rows):
     head = make_head(batch_norm=batch_norm)
     peer = torch_head(head, head.norms if batch_norm else None)
-    x, weight = torch.randn(7, 16), torch.randn(7, 12)
+    x, weight = torch.randn(rows, 16), torch.randn(rows, 12)
     ours, theirs = head(x), torch_forward(peer, x.double())
     torch.testing.assert_close(ours.double(), theirs, rtol=1e-5, atol=1e-5)
     (ours * weight).sum().backward()
