@@ -1,6 +1,6 @@
 """BEiT for `make reference`: shapes/beit for the image tokens of reference/dino, 3,000 steps.
 
-Nothing but frequent codes is predicted in the first thousand.
+Hardly more than frequent codes is predicted in the first 700.
 """
 
 _base_ = "../shapes/beit.py"

@@ -5,7 +5,7 @@ _base_ = "_base.py"
 method = dict(
     name="beit",
     mask=dict(min_block=1, max_block=1),  # an object is two patches wide: a block would hide it
-    views=dict(size=64, token_size=64, scale=(0.4, 1.0)),
+    views=dict(size=64, token_size=64, scale=(0.05, 0.5)),  # enlarged: neighbours tell of a patch
 )
 optim = dict(no_decay=("pos_embed", "cls_token"))
 train = dict(epochs=3.0)

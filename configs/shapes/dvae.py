@@ -7,6 +7,6 @@ method = dict(
     num_codes=64,  # so few that BEiT learns to predict them from context in 3,000 steps
     downsample=8,
     hidden_dim=128,
-    views=dict(size=64, scale=(0.4, 1.0)),
+    views=dict(size=64, scale=(0.05, 0.5)),  # as of shapes/beit
 )
 train = dict(epochs=1.2)
