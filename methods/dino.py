@@ -97,11 +97,10 @@ class DINO(SelfDistillation):
         Crops of one size share a forward of the backbone, all crops one of the head, and so its
         batch statistics (dino/utils.py:594-629).
         """
-        cls = [
-            network["backbone"].cls_tokens(views.flatten(0, 1)) for views in crops
-        ]  # (V_i * B, D)
+        backbone, head = network["backbone"], network["head"]
+        cls = [backbone.cls_tokens(views.flatten(0, 1)) for views in crops]  # (V_i * B, D)
         parts = cls if self.config.head_batch_norm_apart else [torch.cat(cls)]
-        logits = torch.cat([network["head"](part) for part in parts])  # (V * B, K)
+        logits = torch.cat([head(part) for part in parts])  # (V * B, K)
         return logits.unflatten(0, (-1, crops[0].shape[1]))
 
     def health(self) -> Mapping[str, float]:
