@@ -32,12 +32,12 @@ def with_pickle(path, instructions):
 
 
 def refused(path, match):
-    before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     with pytest.raises(UserError, match=match) as error:
         read_pickle(path)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
-    assert time.monotonic() - begun < 20
+    assert time.process_time() - begun < 60  # some 3 s where a slow machine took 26
     with pytest.raises(UserError):
         load_backbone(path)
 
