@@ -189,3 +189,13 @@ def test_norm_last_layer_freezes_the_norms_at_one():
 def test_unit_bottleneck_and_unit_prototypes_give_cosines():
     head = ProjectionHead(16, 12, 24, 8)
     assert float(head(100 * torch.randn(50, 16)).detach().abs().max()) <= 1 + 1e-6
+
+
+@pytest.mark.parametrize("rows", [128, 256])
+def test_prototypes_keep_their_lengths_in_bf16(rows):
+    """Those of few rows, which scale the outputs, as those of many, which scale the weights."""
+    last = WeightNormLinear(256, 4096, False)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        weights = torch.cat([last(part).double() for part in torch.eye(256).split(rows)])
+    lengths = weights.norm(dim=0)
+    assert (lengths - 1).abs().max() < 1e-3
