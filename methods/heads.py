@@ -31,7 +31,7 @@ class WeightNormLinear(nn.Module):
         """x (M, D) -> (M, K); the factors g / |v| scale the smaller of outputs and weights.
 
         Outputs are scaled in fp32, also under autocast: in bf16 a factor would be one constant
-        error of a prototype's length, up to 0.4 %.
+        error of a prototype's length, up to 0.2 %.
         """
         lengths = torch.linalg.vector_norm(self.weight_v, dim=-1, keepdim=True)
         factors = self.weight_g / lengths.clamp(min=1e-12)  # (K, 1)
