@@ -99,6 +99,14 @@ def test_jobs_wait_for_what_they_need(job, tmp_path) -> None:
     assert said.index("first: done") < said.index("second: done")
 
 
+def test_jobs_that_had_to_wait_come_last(job) -> None:
+    first = job("first")
+    jobs = [first, job("needs", after=("first",)), job("a"), job("b")]
+    said = run(jobs, at_once=1)
+    ends = [said.index(f"{name}: done") for name in ("first", "a", "b", "needs")]
+    assert ends == sorted(ends)
+
+
 def test_what_is_done_is_not_done_again(job) -> None:
     done = job("done", "raise SystemExit(1)")
     done.out.mkdir()
