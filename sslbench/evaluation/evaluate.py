@@ -22,7 +22,7 @@ from sslbench.reporting.rendering import RECORDS
 from sslbench.reporting.store import Store
 from sslbench.result import Result
 from sslbench.storage.home import expanded
-from sslbench.system.machine import limit_threads
+from sslbench.system.machine import denormals_as_zeros, limit_threads
 from sslbench.system.printing import printable
 
 log = logging.getLogger(__name__)
@@ -66,6 +66,7 @@ def released(results: Sequence[Result]) -> list[str]:
     return found or ["the classifier was not used: no benchmark that ran reads one"]
 
 
+@denormals_as_zeros()
 def evaluate(
     sources: Sequence[str],
     suite: str | Sequence[str | Benchmark],

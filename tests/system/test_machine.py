@@ -5,10 +5,12 @@ import os
 import pytest
 import torch
 
+from sslbench.errors import UserError
+from sslbench.evaluation import evaluate
 from sslbench.evaluation.features import workers_for
 from sslbench.system import machine
 from sslbench.system.distributed import World
-from sslbench.system.machine import limit_threads, usable_cores
+from sslbench.system.machine import denormals_as_zeros, limit_threads, usable_cores
 from sslbench.training import run
 from tests.training import small
 
@@ -100,3 +102,34 @@ def test_training_takes_what_there_is(place, monkeypatch, tmp_path, images):
     recipe = small.recipe("dino", images, run={"workers": 8})
     run.load_views(run.set_up(recipe, tmp_path, World(0, 1, torch.device("cpu"))), 0)
     assert asked == [3]
+
+
+def tiny() -> float:
+    """A quarter of the least normal float32: 0 where denormals are taken as zeros."""
+    return (torch.full((1,), torch.finfo(torch.float32).tiny) / 4).item()
+
+
+def test_denormals_are_zeros_for_a_while_only():
+    def fails():
+        with denormals_as_zeros():
+            raise OSError
+
+    assert tiny() > 0
+    with denormals_as_zeros():
+        assert tiny() == 0
+        with denormals_as_zeros():
+            pass
+        assert tiny() == 0
+    assert tiny() > 0
+    with pytest.raises(OSError):
+        fails()
+    assert tiny() > 0
+
+
+def test_evaluation_takes_denormals_as_zeros(monkeypatch, tmp_path):
+    found = []
+    monkeypatch.setattr(evaluate, "limit_threads", lambda: found.append(tiny()))
+    with pytest.raises(UserError):
+        evaluate.evaluate([], "no such suite", {}, "test", tmp_path, False, None)
+    assert found == [0]
+    assert tiny() > 0
