@@ -103,11 +103,13 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """images: normalised (B, 3, H, W) -> logits (B, K)."""
+        if self.token == "cls":
+            return self.classifier(self.backbone.cls_tokens(images))
         if self.normed:
             tokens = self.backbone(images)
         else:
             tokens = self.backbone.intermediate(images, 1, norm=False)[-1]
-        return self.classifier(tokens.cls if self.token == "cls" else tokens.patches.mean(1))
+        return self.classifier(tokens.patches.mean(1))
 
 
 class Supervised(Method):
