@@ -2,7 +2,7 @@
 
 _base_ = ["_coco_cascade.py"]
 
-width, images, steps = 32, 4, 150
+width, images, steps = 32, 4, 100
 strides = [2, 4, 8, 16, 32]  # of a ViT with patches of 8 pixels
 
 

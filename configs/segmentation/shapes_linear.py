@@ -2,7 +2,7 @@
 
 _base_ = ["_linear.py", "_shapes.py"]
 
-steps, side = 250, (128, 128)
+steps, side = 150, (128, 128)
 
 model = dict(
     data_preprocessor=dict(size=side),

@@ -6,7 +6,7 @@ rates tried: 5e-4, 2e-3, 6e-3); without it, the classes are distinguished.
 
 _base_ = ["_upernet.py", "_shapes.py"]
 
-width, steps, side = 32, 150, (128, 128)
+width, steps, side = 32, 100, (128, 128)
 
 model = dict(
     data_preprocessor=dict(size=side),
