@@ -45,14 +45,14 @@ def denormals_as_zeros() -> Iterator[None]:
     """Take float32 numbers below 1.2e-38 (float64: 2.2e-308) as 0 in torch's arithmetic.
 
     The probabilities of a saturated classifier are full of them, and Intel's processors multiply
-    them several times slower. Holds for this thread, and for those that torch starts meanwhile;
-    this thread has its former state afterwards.
+    them several times slower. This thread has its former state afterwards. Threads that torch
+    starts meanwhile take them so for good; those it has already do not, and stay slow.
     """
     import torch
 
     before = sys.float_info.min / 2 == 0
-    torch.set_flush_denormal(True)
     try:
+        torch.set_flush_denormal(True)
         yield
     finally:
         torch.set_flush_denormal(before)

@@ -133,9 +133,9 @@ def _run(jobs: Sequence[Job], at_once: int, console: Console) -> None:
 def _ready(
     waiting: Sequence[Job], running: dict[Path, tuple[Job, subprocess.Popen[bytes]]], at_once: int
 ) -> list[Job]:
-    """The jobs that may start now; those that had to wait for others come last.
+    """The jobs that may start now; those that need others come last.
 
-    They are what is left when the others end: started first, they would leave cores idle then.
+    In the demo they are the shortest, so that the cores end at about the same time.
     """
     blocked = {job.out for job in waiting} | set(running)
     free = [job for job in waiting if not blocked & set(job.after)]

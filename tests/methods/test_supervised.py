@@ -175,6 +175,17 @@ def test_every_trained_parameter_gets_a_gradient_and_an_unused_norm_is_frozen():
         assert frozen == (names if settings["norm"] == "new" else set())
 
 
+def test_a_classifier_of_cls_computes_the_last_block_for_it_alone(monkeypatch):
+    method = make(**HEADS["iBOT, DINO"])
+    backbone, seen = method.backbone(), []
+    of_cls = backbone.cls_tokens
+    monkeypatch.setattr(backbone, "cls_tokens", lambda x: seen.append(x) or of_cls(x))
+    images = torch.randn(2, 3, SIZE, SIZE)
+    expected = method.trained_classifier()(backbone(images).cls)
+    torch.testing.assert_close(method.logits(images)[""], expected)
+    assert len(seen) == 1
+
+
 def test_the_classifier_starts_small():
     """trunc_normal_(std=.02), then times .001 (beit/modeling_finetune.py:307-312)."""
     torch.manual_seed(0)

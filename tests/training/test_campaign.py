@@ -99,7 +99,7 @@ def test_jobs_wait_for_what_they_need(job, tmp_path) -> None:
     assert said.index("first: done") < said.index("second: done")
 
 
-def test_jobs_that_had_to_wait_come_last(job) -> None:
+def test_jobs_that_need_others_come_last(job) -> None:
     first = job("first")
     jobs = [first, job("needs", after=("first",)), job("a"), job("b")]
     said = run(jobs, at_once=1)
