@@ -4,7 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from sslbench.benchmarks.linear import RATES, Linear, LinearProtocol, Probe, best_head, train_grid
+from sslbench.benchmarks.linear import (
+    RATES,
+    Linear,
+    LinearProtocol,
+    Probe,
+    best_head,
+    softmax_,
+    train_grid,
+)
 from sslbench.errors import UserError
 from sslbench.system.machine import denormals_as_zeros
 from tests.benchmarks.fakes import FakeContext, blobs, figures, judged, splits
@@ -121,3 +129,11 @@ def test_a_classifier_of_other_sizes_is_refused(sizes):
     benchmark, context = released(*sizes)
     with pytest.raises(UserError, match=rf"reads {sizes[0]} features and tells {sizes[1]} classes"):
         benchmark.run(None, splits(5), context)
+
+
+@pytest.mark.parametrize("classes", [3, 100])
+def test_the_softmax_in_place_is_torch_s(classes):
+    logits = torch.randn(40, 5, classes, generator=torch.Generator().manual_seed(0)) * 60
+    logits[3, 2, 1] = math.inf  # of a head that diverges
+    expected = logits.double().softmax(2).float()
+    torch.testing.assert_close(softmax_(logits), expected, atol=1e-6, rtol=0, equal_nan=True)

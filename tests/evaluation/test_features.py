@@ -10,7 +10,7 @@ from sslbench.backbones.base import Tokens
 from sslbench.benchmark import FeatureSpec
 from sslbench.data.transform import EvalTransform
 from sslbench.errors import UserError
-from sslbench.evaluation.features import combine, extract, tap
+from sslbench.evaluation.features import BATCH, CPU_BATCH, combine, extract, tap
 from tests.evaluation.fakes import Images, TinyBackbone
 
 PLAIN = EvalTransform(8, 1.0, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
@@ -93,7 +93,8 @@ def test_broken_images_are_dropped_counted_and_named(caplog):
     assert bank.y.tolist() == np.delete(dataset.labels, [3, 150]).tolist()
     assert bank.select(FeatureSpec()).index.tolist() == np.delete(np.arange(200), [3, 150]).tolist()
     assert "2 broken image(s) left out (first: test/3.png: cut short" in caplog.text
-    assert steps == [(128, 200), (200, 200)]
+    size = BATCH if torch.cuda.is_available() else CPU_BATCH
+    assert steps == [(min(first + size, 200), 200) for first in range(0, 200, size)]
 
 
 def test_too_many_broken_images_stop_the_run():
