@@ -242,7 +242,7 @@ def train_grid(
 
 
 def softmax_(logits: Tensor) -> Tensor:
-    """Softmax of (N, H, C) over C, in place: on CPUs torch's own is slow where C is small."""
+    """Softmax of (N, H, C) over C; may overwrite `logits`. On CPUs torch's is slow for small C."""
     if logits.is_cuda:
         return logits.softmax(dim=2)
     logits.sub_(logits.amax(dim=2, keepdim=True)).exp_()

@@ -21,7 +21,7 @@ from sslbench.system.machine import usable_cores
 
 POOLS = ("cls", "mean", UNNORMED, "cls+mean")
 LAYERS = 4  # last blocks whose [CLS] is kept: no paper's protocol uses more
-BATCH, CPU_BATCH = 128, 64  # images in a pass; larger ones leave a CPU's caches
+BATCH, CPU_BATCH = 128, 64  # images in a pass; a CPU reads more a second in smaller ones
 OnProgress = Callable[[str, int, int], None]  # (activity, done, total)
 Transform = Callable[[Image.Image], Tensor]  # to uint8 (3, H, W)
 log = logging.getLogger(__name__)

@@ -62,7 +62,11 @@ def test_a_run_comes_with_the_classifier_that_was_trained(write, reads: str) -> 
     images = torch.randn(2, 3, 32, 32)
     tokens = model.backbone.intermediate(images, 1, norm=reads != "mean without norm")[-1]
     pooled = tokens.cls if reads == "cls" else tokens.patches.mean(1)
-    torch.testing.assert_close(model.classifier(pooled), network.logits(images)[""])
+    expected = network.logits(images)[""]
+    if reads == "cls":  # in training, the last block is computed for it alone
+        torch.testing.assert_close(model.classifier(pooled), expected)
+    else:
+        assert torch.equal(model.classifier(pooled), expected)
 
 
 @pytest.mark.parametrize("reads", HEADS)
