@@ -22,6 +22,7 @@ from sslbench.recipes.recipe import Recipe
 from sslbench.system.distributed import World, join_world
 from sslbench.training.log import read_log
 from sslbench.training.train import pretrain
+from tests.held import hold_after
 from tests.pictures import write_images as write_images
 
 ALONE = World(0, 1, torch.device("cpu"))
@@ -94,6 +95,12 @@ def start(target: Callable[..., None], *arguments: Any) -> multiprocessing.Proce
 def train_and_die(small: Recipe, out: Path, step: int, where: str) -> None:
     """Trains until SIGKILL strikes at `step`; see `ways_to_die`."""
     ways_to_die()[where](step)
+    train(small, out)
+
+
+def train_and_hold(small: Recipe, out: Path, step: int) -> None:
+    """Trains until `step`, and waits there to be killed."""
+    hold_after(step)
     train(small, out)
 
 

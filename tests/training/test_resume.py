@@ -80,7 +80,7 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path, whole, method, step, where, 
 def test_a_kill_from_outside_may_come_at_any_time(tmp_path, whole) -> None:
     recipe, reference = whole("ibot")
     out = tmp_path / "run"
-    process = small.start(small.train, recipe, out)
+    process = small.start(small.train_and_hold, recipe, out, 5)
     while not (out / LOG).exists() or len(read_log(out)) < 5:
         assert process.is_alive()
         time.sleep(0.005)

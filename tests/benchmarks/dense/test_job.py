@@ -22,6 +22,7 @@ from sslbench.errors import RunError, UserError
 from sslbench.storage.files import save_json
 from sslbench.storage.sealed import sealed_json
 from sslbench.system import processes
+from sslbench.system.launch import Team
 from tests.benchmarks.dense.small import LINEAR, metrics_of, small_config, steps_of, write_config
 
 SAVED = '{"kind": "Interrupted", "message": "saved", "code": 143}'
@@ -148,7 +149,13 @@ def test_a_killed_process_is_gone_on_with(tmp_path: Path, context, monkeypatch):
             refused.append(error)
             started[0].members[0].kill()
 
-    monkeypatch.setattr(apart, "_start", lambda *a: started.append(start(*a)) or started[-1])
+    def begin(command: list[str], *rest) -> Team:
+        """The first one trains until step 4 of 8, and waits there to be killed."""
+        held = ["-m", "tests.held", "4", *command[1:]] if not started else command
+        started.append(start(held, *rest))
+        return started[-1]
+
+    monkeypatch.setattr(apart, "_start", begin)
     monkeypatch.setattr(apart, "POLL_SECONDS", 0.01)
     context.progress = kill
     with pytest.raises(RunError, match="was killed by SIGKILL"):

@@ -27,6 +27,7 @@ from sslbench.training.build import build_method, start_method
 from sslbench.training.log import LOG, read_log
 from tests.benchmarks.finetuning.small import VALUES, folder_of_classes, planned
 
+MODULE = ["sslbench.benchmarks.finetuning"]
 HITS = ("judged top1_hits", "judged top5_hits", "judged images")
 
 
@@ -82,7 +83,7 @@ def test_killed_at_three_random_steps_it_ends_the_same_bit_for_bit(
     drawn = f"killed after steps {steps} of 6, drawn with the seed {seed}"
     for step in steps:
         child = subprocess.Popen(
-            [sys.executable, "-m", "sslbench.benchmarks.finetuning", str(folder)],
+            [sys.executable, "-m", "tests.held", str(step), *MODULE, str(folder)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -90,7 +91,7 @@ def test_killed_at_three_random_steps_it_ends_the_same_bit_for_bit(
         while child.poll() is None and last_step(folder) < step:
             time.sleep(0.002)
         child.send_signal(signal.SIGKILL)
-        assert child.wait() == -signal.SIGKILL, f"it ended before it could be {drawn}"
+        assert child.wait() == -signal.SIGKILL, drawn
     train(folder)
     expected, found = weights(whole), weights(folder)
     assert found.keys() == expected.keys()
@@ -107,7 +108,7 @@ def last_step(folder: Path) -> float:
 @pytest.mark.slow
 def test_two_processes_train_and_count_as_one(whole: Path, data: Splits, tmp_path: Path) -> None:
     folder = planned(tmp_path / "two", data)
-    command = ["-m", "sslbench.benchmarks.finetuning", str(folder)]
+    command = ["-m", *MODULE, str(folder)]
     with Team(command, 2, {"OMP_NUM_THREADS": "1"}) as team:
         while team.running():
             time.sleep(0.1)
