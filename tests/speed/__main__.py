@@ -1,0 +1,89 @@
+"""Runs races and keeps their records in results/speed, one file a race and processor."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch reads it
+
+import argparse
+import datetime
+import importlib
+import re
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sslbench.evaluation.provenance import LIBRARIES, code_version, hardware, library_versions
+from sslbench.storage.files import save_json
+from tests.speed.race import Outcome, Race, peaks, run
+
+RECORDS = Path(__file__).parents[2] / "results" / "speed"
+PEERS = ("lightly", "albumentations", "faiss-cpu", "simplejpeg")
+RACES = {  # name -> the file and function that set it up
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.speed", description=__doc__)
+    parser.add_argument("races", nargs="*", choices=[[], *RACES], help="none: list them")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--dry", action="store_true", help="keep no record")
+    arguments = parser.parse_args()
+    for name in arguments.races:
+        race = prepared(name)
+        outcome = run(race, arguments.rounds)
+        print(*described(race, outcome), sep="\n", flush=True)
+        if not arguments.dry:
+            keep(race, outcome)
+    if not arguments.races:
+        print(*RACES, sep="\n")
+
+
+def prepared(name: str) -> Race:
+    module, _, function = RACES[name].partition(":")
+    set_up: Callable[[], Race] = getattr(importlib.import_module(f"tests.speed.{module}"), function)
+    return set_up()
+
+
+def described(race: Race, outcome: Outcome) -> list[str]:
+    seconds = statistics.median(outcome.ours)
+    lines = [f"{race.name}: {race.work}; {seconds:.3g} CPU s; {race.same}"]
+    for rival in race.rivals:
+        ratios, wanted = outcome.ratios(rival), race.wanted.get(rival)
+        goal = f", wanted {wanted}" if wanted else ""
+        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+        lines.append(f"  {outcome.ratio(rival):.2f} x as fast as {rival} ({spread}{goal})")
+    return [*lines, *(f"  {name}: {value}" for name, value in race.notes.items())]
+
+
+def keep(race: Race, outcome: Outcome) -> None:
+    """Writes the record of one race on this processor; an older one is replaced."""
+    machine = hardware(torch.device("cpu"))
+    record: dict[str, Any] = {
+        "race": race.name,
+        "work": race.work,
+        "same": race.same,
+        "unit": race.unit,
+        "amount": race.amount,
+        "wanted": dict(race.wanted),
+        "cpu_seconds": {"sslbench": outcome.ours, **outcome.rivals},
+        "notes": dict(race.notes),
+        "peaks_gflops": peaks(),
+        "threads": 1,
+        "hardware": machine,
+        "versions": library_versions((*LIBRARIES, *PEERS)),
+        "code_version": code_version(),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    words = "-".join(re.findall("[a-z0-9]+", machine.lower()))
+    folder = RECORDS / words
+    folder.mkdir(parents=True, exist_ok=True)
+    save_json(folder / f"{race.name}.json", record)
+
+
+if __name__ == "__main__":
+    main()
