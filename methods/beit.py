@@ -104,12 +104,14 @@ class BEiT(Method):
         images, mask = batch.images("image")[0], batch.masks["image"][0]  # (B, 3, H, W), (B, h, w)
         with torch.no_grad():
             codes = self.tokenizer.encode(batch.pixels("tokenizer")[0])  # (B, h, w)
-        tokens = self.student(images, mask)  # patches (B, N, D)
-        logits = self.lm_head(tokens.patches[mask.flatten(1)]).float()  # (M, K)
+        _, patches = self.student.cls_and_masked(images, mask)  # (M, D)
+        logits = self.lm_head(patches).float()  # (M, K)
         targets = codes[mask]  # (M,)
-        loss = F.cross_entropy(logits, targets)
-        accuracy = (logits.argmax(-1) == targets).float().mean()
-        return {"loss": loss, "masked_accuracy": accuracy.detach(), "masked": mask.float().mean()}
+        values = {"loss": F.cross_entropy(logits, targets)}
+        if progress.logged:
+            right = logits.argmax(-1) == targets
+            values |= {"masked_accuracy": right.float().mean(), "masked": mask.float().mean()}
+        return values
 
     def start_from(self, start: Start) -> list[str]:
         """The classifier of codes too, where it is kept and has the tokenizer's number of codes."""

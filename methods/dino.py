@@ -79,8 +79,8 @@ class DINO(SelfDistillation):
             crops.append(batch.images("local"))
         targets = self._targets(crops[0], progress)  # (G, B, K)
         logits = self._cls_logits(self.student, crops)  # (V, B, K)
-        loss = cls_loss(logits, targets, self.config.student_temp)
-        return {"loss": loss, "teacher_entropy": entropy(targets)}
+        loss = {"loss": cls_loss(logits, targets, self.config.student_temp)}
+        return loss | {"teacher_entropy": entropy(targets)} if progress.logged else loss
 
     @torch.no_grad()
     def _targets(self, crops: Tensor, progress: Progress) -> Tensor:

@@ -100,21 +100,41 @@ class ProjectionHead(nn.Module):
         """Whether the logits of [CLS] depend on the patches, by batch norm."""
         return self.batch_norm and self.patch_norms is None
 
-    def tokens(self, cls: Tensor, patches: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        """[CLS] (B, D) and patches (B, N, D) -> logits (B, K) and those of wanted patches (M, K).
+    def tokens(
+        self, cls: Tensor, patches: Tensor, wanted: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """[CLS] (B, D) and patches -> logits (B, K) and those of wanted patches (M, K).
 
-        wanted: bool (B, N), M of them True. Batch norm takes one set of statistics over all tokens,
-        wanted or not, as the official head does (ibot/models/head.py:50-63,176-199). Without batch
-        norm, or if patches have separate norms, only the wanted patches are computed.
+        See `unit_vectors`.
+        """
+        of_cls, of_patches = self.unit_vectors(cls, patches, wanted)
+        return self.last_layer(of_cls), self.patch_layer(of_patches)
+
+    def unit_vectors(
+        self, cls: Tensor, patches: Tensor, wanted: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """[CLS] (B, D) and patches -> bottlenecks (B, C) and (M, C), which logits are linear in.
+
+        patches: (B, N, D), of which M are wanted, bool (B, N); or (M, D), all of them. Batch norm
+        takes one set of statistics over all tokens, wanted or not, as the official head does
+        (ibot/models/head.py:50-63,176-199). Without batch norm, or if patches have separate norms,
+        only the wanted patches are computed.
         """
         if self.joins_statistics:
-            hidden = self._hidden(torch.cat([cls, patches.flatten(0, 1)]), self.norms)
-            of_cls, of_patches = hidden[: len(cls)], hidden[len(cls) :][wanted.flatten()]
+            hidden = self._hidden(torch.cat([cls, patches.flatten(0, -2)]), self.norms)
+            of_cls, of_patches = hidden[: len(cls)], hidden[len(cls) :]
+            if wanted is not None:
+                of_patches = of_patches[wanted.flatten()]
         else:
             of_cls = self._hidden(cls, self.norms)
-            of_patches = self._hidden(patches[wanted], self.patch_norms or self.norms)
-        second = self.last_layer if self.last_layer2 is None else self.last_layer2
-        return self.last_layer(self._bottleneck(of_cls)), second(self._bottleneck(of_patches))
+            chosen = patches.flatten(0, -2) if wanted is None else patches[wanted]
+            of_patches = self._hidden(chosen, self.patch_norms or self.norms)
+        return self._bottleneck(of_cls), self._bottleneck(of_patches)
+
+    @property
+    def patch_layer(self) -> WeightNormLinear:
+        """The prototypes of patches."""
+        return self.last_layer if self.last_layer2 is None else self.last_layer2
 
     def _hidden(self, x: Tensor, norms: nn.ModuleList) -> Tensor:
         for layer, norm in zip(self.layers[:-1], norms, strict=True):

@@ -175,7 +175,7 @@ class IBOT(SelfDistillation):
         """Weighted sum of the [CLS] and the patch loss, both cross-entropies in nats."""
         c = self.config
         crops, mask = batch.images("global"), batch.masks["global"]  # (G, B, 3, H, W), (G, B, h, w)
-        cls_targets, patch_targets, patch_entropy = self._targets(crops, mask, progress)
+        cls_targets, patch_targets, read = self._targets(crops, mask, progress)
 
         cls_logits, patch_logits = self._student_logits(crops, mask)  # (G, B, K), (M, K)
         if "local" in batch.crops:
@@ -188,13 +188,12 @@ class IBOT(SelfDistillation):
         loss_patch = patch_loss(
             patch_logits, patch_targets, patch_mask, c.student_temp, c.count_unmasked
         )
+        loss = c.cls_weight * loss_cls + c.patch_weight * loss_patch
         return {
-            "loss": c.cls_weight * loss_cls + c.patch_weight * loss_patch,
+            "loss": loss,
             "loss_cls": loss_cls.detach(),
             "loss_patch": loss_patch.detach(),
-            "teacher_entropy": entropy(cls_targets),
-            "patch_entropy": patch_entropy,
-            "masked": mask.float().mean(),
+            **read,
         }
 
     def _student_logits(self, crops: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -203,9 +202,13 @@ class IBOT(SelfDistillation):
         mask: bool (V, B, h, w), True = masked. Only masked patches enter the loss, so no others
         need logits.
         """
-        hidden = mask.flatten(0, 1)  # (V * B, h, w)
-        tokens = self.student["backbone"](crops.flatten(0, 1), hidden)
-        cls, patches = self.student["head"].tokens(tokens.cls, tokens.patches, hidden.flatten(1))
+        backbone, head = self.student["backbone"], self.student["head"]
+        images, hidden = crops.flatten(0, 1), mask.flatten(0, 1)  # (V * B, h, w)
+        if head.joins_statistics:
+            tokens = backbone(images, hidden)
+            cls, patches = head.tokens(tokens.cls, tokens.patches, hidden.flatten(1))
+        else:
+            cls, patches = head.tokens(*backbone.cls_and_masked(images, hidden))
         return cls.unflatten(0, crops.shape[:2]), patches
 
     def _local_logits(self, crops: Tensor) -> Tensor:
@@ -223,29 +226,44 @@ class IBOT(SelfDistillation):
     @torch.no_grad()
     def _targets(
         self, crops: Tensor, mask: Tensor, progress: Progress
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The teacher's probabilities for [CLS] (G, B, K) and masked patches (M, K); an entropy.
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """The teacher's probabilities of [CLS] (G, B, K) and masked patches (M, K); what is logged.
 
         crops: unmasked (G, B, 3, H, W); mask: bool (G, B, h, w). The patch centre is the mean over
-        *all* patches, masked or not (ibot/main_ibot.py:556,569-572). The entropy, in nats, is over
-        a few patches of every crop, so that it exists without a mask too.
+        *all* patches, masked or not (ibot/main_ibot.py:556,569-572). Logits are linear in the
+        head's unit vectors, so their sum over the patches is the logits of the vectors' sum.
         """
-        c = self.config
+        c, head = self.config, self.teacher["head"]
         tokens = self.teacher["backbone"](crops.flatten(0, 1))
-        every = torch.ones_like(tokens.patches[..., 0], dtype=torch.bool)  # (G * B, N)
-        cls_logits, patch_logits = self.teacher["head"].tokens(tokens.cls, tokens.patches, every)
-        patch_logits = patch_logits.unflatten(0, every.shape)  # (G * B, N, K)
+        of_cls, units = head.unit_vectors(tokens.cls, tokens.patches)  # (G * B * N, C)
+        cls_logits = head.last_layer(of_cls)
         tau = self._teacher_temperature(c.teacher_temp, progress)
         patch_tau = self._teacher_temperature(c.teacher_patch_temp, progress, c.mask.start_epoch)
         cls_targets = self.centre.sharpen(cls_logits, tau).unflatten(0, crops.shape[:2])
-        masked_logits = patch_logits[mask.flatten(2).flatten(0, 1)]  # (M, K)
+        masked_logits = head.patch_layer(units[mask.flatten()])  # (M, K)
         patch_targets = self.patch_centre.sharpen(masked_logits, patch_tau)
-        # the same patches of a crop however the batch is shared among processes
-        probes = patch_logits[:, :: max(1, patch_logits.shape[1] // PROBES)]
-        patch_entropy = entropy(self.patch_centre.sharpen(probes, patch_tau))
+        read = {}
+        if progress.logged:
+            read["teacher_entropy"] = entropy(cls_targets)
+            read["patch_entropy"] = self._patch_entropy(
+                units.view(*tokens.patches.shape[:2], -1), patch_tau
+            )
+            read["masked"] = mask.float().mean()
         self.centre.observe(cls_logits)
-        self.patch_centre.observe(patch_logits)
-        return cls_targets, patch_targets, patch_entropy
+        with torch.autocast(units.device.type, enabled=False):
+            total = head.patch_layer(units.float().sum(0, keepdim=True))[0]  # (K,)
+        self.patch_centre.observe_sum(total, len(units))
+        return cls_targets, patch_targets, read
+
+    def _patch_entropy(self, units: Tensor, tau: float) -> Tensor:
+        """In nats, over a few patches of every crop, so that it exists without a mask too.
+
+        units: unit vectors of the teacher's patches (G * B, N, C). The patches are the same of a
+        crop however the batch is shared among processes.
+        """
+        probes = units[:, :: max(1, units.shape[1] // PROBES)].flatten(0, 1)
+        logits = self.teacher["head"].patch_layer(probes)
+        return entropy(self.patch_centre.sharpen(logits, tau))
 
     def health(self) -> Mapping[str, float]:
         c = self.config

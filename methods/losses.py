@@ -32,8 +32,13 @@ class Centre(nn.Module):
     def observe(self, logits: Tensor) -> None:
         """Adds raw teacher logits (..., K); the centre itself moves only in `step`."""
         rows = logits.float().flatten(0, -2)  # (rows, K)
-        self._observed[:-1] += rows.sum(0)
-        self._observed[-1] += len(rows)
+        self.observe_sum(rows.sum(0), len(rows))
+
+    @torch.no_grad()
+    def observe_sum(self, total: Tensor, rows: int) -> None:
+        """Adds the sum (K,) of that many rows of raw logits."""
+        self._observed[:-1] += total
+        self._observed[-1] += rows
 
     @torch.no_grad()
     def step(self) -> None:

@@ -29,12 +29,14 @@ class Progress:
     """The only notion of time a method has.
 
     step: optimiser steps done so far; total_steps: optimiser steps of the run; steps_per_epoch:
-    optimiser steps of one pass over the data.
+    optimiser steps of one pass over the data; logged: whether what the loss returns besides "loss"
+    is read after this step, so that what only a log needs may be left out.
     """
 
     step: int
     total_steps: int
     steps_per_epoch: int
+    logged: bool = True
 
     @property
     def epoch(self) -> int:
@@ -176,7 +178,10 @@ class Method(nn.Module):
         return ()
 
     def loss(self, batch: ViewBatch, progress: Progress) -> dict[str, Tensor]:
-        """ "loss", the scalar to minimise, and further scalars to log, detached, by name."""
+        """ "loss", the scalar to minimise, and further scalars to log, detached, by name.
+
+        The further ones are read of steps whose `progress.logged` is True; others may lack them.
+        """
         raise NotImplementedError
 
     def forward(self, batch: ViewBatch, progress: Progress) -> dict[str, Tensor]:

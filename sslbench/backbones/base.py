@@ -56,6 +56,15 @@ class Backbone(nn.Module):
         """
         return self(images).cls
 
+    def cls_and_masked(self, images: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """[CLS] (B, D) and the masked patches (M, D) after the final norm, as `forward` gives them.
+
+        Up to rounding; images and mask as for `forward`, M patches masked, in the mask's order. A
+        backbone need not compute what these do not depend on.
+        """
+        tokens = self(images, mask)
+        return tokens.cls, tokens.patches[mask.flatten(1)]
+
     def intermediate(self, images: Tensor, n: int, norm: bool = True) -> list[Tokens]:
         """Tokens of the last `n` blocks, first to last, each through the final norm if `norm`.
 
@@ -97,7 +106,7 @@ class Backbone(nn.Module):
         if not all(0 <= i < self.depth for i in blocks):
             raise ValueError(f"blocks {tuple(blocks)} of a backbone with {self.depth} blocks")
 
-    def _run(self, block: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
+    def _run(self, block: Callable[..., Tensor], *inputs: nn.Module | Tensor | None) -> Tensor:
         """Runs one block; with `checkpointing` it is computed again in the backward pass."""
         if self.checkpointing and self.training and torch.is_grad_enabled():
             return checkpoint(block, *inputs, use_reentrant=False)

@@ -18,6 +18,7 @@ from scipy.interpolate import make_interp_spline
 from timm.models.beit import Block, gen_relative_position_index
 from torch import Tensor, nn
 
+from sslbench.backbones.attention import Attention
 from sslbench.backbones.base import Backbone
 from sslbench.backbones.config import SIZES, TRANSFORMERS, BackboneConfig
 from sslbench.backbones.vit import VisionTransformer, layer_norm
@@ -34,7 +35,7 @@ class BEiTTransformer(VisionTransformer):
         shared = config.positions == "shared relative"
         self.rel_pos_bias = RelativePositionBias(self.grid_size, heads) if shared else None
 
-    cls_tokens = Backbone.cls_tokens  # its blocks are of another kind than the shared ones
+    cls_tokens = Backbone.cls_tokens  # its [CLS] attends with a bias
 
     def _make_block(self, width: int, heads: int) -> nn.Module:
         scale = self.config.layer_scale or None
@@ -42,8 +43,12 @@ class BEiTTransformer(VisionTransformer):
             width, heads, qkv_bias=True, init_values=scale, norm_layer=layer_norm(self.config)
         )
         side = self.grid_size if self.config.positions == "relative" else None
-        block.register_module("attn", Attention(width, heads, side))
+        block.register_module("attn", BEiTAttention(width, heads, side))
         return block
+
+    def _scaled(self, block: nn.Module, branch: int, x: Tensor) -> Tensor:
+        gain = getattr(block, f"gamma_{branch}")
+        return x if gain is None else gain * x
 
     def _biases(self, grid: tuple[int, int]) -> Iterable[Tensor | None]:
         if self.config.positions == "absolute":
@@ -80,38 +85,21 @@ class RelativePositionBias(nn.Module):
         self.relative_position_bias_table = _fresh_table(side, heads)
 
 
-class Attention(nn.Module):
+class BEiTAttention(Attention):
     """Queries and values have a bias, keys have none (beit/modeling_finetune.py:78-84,123-124).
 
     side: side of the grid that its own bias table is made for; None for attention without a table.
     The bias itself is passed in, because it depends on the size of the input.
     """
 
-    fused_attn = False
-
     def __init__(self, width: int, heads: int, side: int | None) -> None:
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        super().__init__(nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width), heads)
         self.q_bias = nn.Parameter(torch.zeros(width))
         self.v_bias = nn.Parameter(torch.zeros(width))
-        self.proj = nn.Linear(width, width)
         self.relative_position_bias_table = None if side is None else _fresh_table(side, heads)
 
-    def forward(self, x: Tensor, shared_rel_pos_bias: Tensor | None = None) -> Tensor:
-        """x: (B, N, D); shared_rel_pos_bias (timm's name): (1, heads, N, N)."""
-        bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
-        qkv = F.linear(x, self.qkv.weight, bias).unflatten(2, (3, self.heads, -1))
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind()
-        if self.fused_attn:
-            mask = None if shared_rel_pos_bias is None else shared_rel_pos_bias.to(q.dtype)
-            x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        else:
-            logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
-            if shared_rel_pos_bias is not None:
-                logits = logits + shared_rel_pos_bias
-            x = logits.softmax(dim=-1) @ v
-        return self.proj(x.transpose(1, 2).flatten(2))
+    def _bias(self) -> Tensor:
+        return torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
 
 
 def splined_table(table: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -7,6 +7,7 @@ samples. So a run on two processes, or resumed on two, drops the same paths as o
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -56,14 +57,58 @@ class DropPath(PerSample):
         super().__init__()
         self.drop_prob = drop_prob
 
-    def forward(self, branch: Tensor) -> Tensor:
-        """branch (rows, ...)."""
+    def kept(self, rows: int) -> Tensor | None:
+        """Which of `rows` samples keep the branch, bool (rows,) on the CPU; None: all, unscaled.
+
+        It is drawn on the CPU everywhere: no GPU is waited for to learn how many there are.
+        """
         if not self.training or not self.drop_prob:
+            return None
+        return self.uniform(rows, (), torch.device("cpu")) < 1 - self.drop_prob
+
+    @property
+    def scale(self) -> float:
+        """The factor of the branches that are kept."""
+        return 1 / (1 - self.drop_prob) if self.drop_prob < 1 else 1.0
+
+    def forward(self, branch: Tensor) -> Tensor:
+        """branch (rows, ...), where it has been computed for every sample."""
+        kept = self.kept(len(branch))
+        if kept is None:
             return branch
-        keep = 1 - self.drop_prob
-        kept = self.uniform(len(branch), (), branch.device) < keep
-        scale = (kept.to(branch.dtype) / keep) if keep else kept.to(branch.dtype)
-        return branch * scale.view(-1, *[1] * (branch.dim() - 1))
+        factors = kept.to(branch) * self.scale
+        return branch * factors.view(-1, *[1] * (branch.dim() - 1))
+
+
+def kept_by(drop: nn.Module, samples: int) -> tuple[Tensor | None, float]:
+    """The samples whose branch must be computed, bool (samples,), None for all, and its factor.
+
+    Where no sample keeps it, all are computed, times 0: the weights' gradients are then zeros, not
+    missing, which an optimiser and DDP tell apart.
+    """
+    kept = drop.kept(samples) if isinstance(drop, DropPath) else None
+    if kept is None:
+        return None, 1.0
+    assert isinstance(drop, DropPath)
+    if not kept.any():
+        return None, 0.0
+    return None if kept.all() else kept, drop.scale
+
+
+def residual(x: Tensor, drop: nn.Module, branch: Callable[[Tensor], Tensor]) -> Tensor:
+    """x + drop(branch(x)), x (samples, ...); where it is dropped, the branch is not computed."""
+    kept, scale = kept_by(drop, len(x))
+    if kept is None:
+        return torch.add(x, branch(x), alpha=scale)
+    rows = kept.nonzero()[:, 0].to(x.device)
+    return add_rows(x, rows, branch(x[rows]), scale)
+
+
+def add_rows(x: Tensor, rows: Tensor | None, branch: Tensor, scale: float) -> Tensor:
+    """x with `scale` times the branch (R, ...) added to its rows, int64 (R,); None: to all."""
+    if rows is None:
+        return torch.add(x, branch, alpha=scale)
+    return x.index_add(0, rows, branch.to(x.dtype), alpha=scale)
 
 
 def set_place(module: nn.Module, place: Place) -> None:

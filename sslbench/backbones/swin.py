@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from sslbench.backbones.base import Backbone, Tokens, spread_drop_path
 from sslbench.backbones.config import SWINS, BackboneConfig
+from sslbench.backbones.sampling import residual
 from sslbench.errors import UserError
 
 
@@ -191,7 +192,15 @@ class Stage(nn.Module):
 
 
 class Block(SwinTransformerBlock):
-    """timm's block, padded before it is shifted: timm's own order moves padding into the image."""
+    """timm's block, padded before it is shifted: timm's own order moves padding into the image.
+
+    Branches that drop path leaves out are not computed.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (B, h, w, D)."""
+        x = residual(x, self.drop_path1, lambda rows: self._attn(self.norm1(rows)))
+        return residual(x, self.drop_path2, lambda rows: self.mlp(self.norm2(rows)))
 
     def _attn(self, x: Tensor) -> Tensor:
         """x: (B, h, w, D) of any size."""

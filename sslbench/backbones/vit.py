@@ -12,15 +12,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice, repeat
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from sslbench.backbones.attention import Attention
 from sslbench.backbones.base import Backbone, Tokens, spread_drop_path
 from sslbench.backbones.config import SIZES, TRANSFORMERS, BackboneConfig
+from sslbench.backbones.sampling import add_rows, kept_by, residual
 from sslbench.errors import UserError
 
 EMBEDDINGS = ("patch_embed", "cls_token", "pos_embed", "mask_token", "register_tokens")
@@ -57,9 +59,11 @@ class VisionTransformer(Backbone):
 
     def _make_block(self, width: int, heads: int) -> nn.Module:
         scale = self.config.layer_scale or None
-        return Block(
+        block = Block(
             width, heads, qkv_bias=True, init_values=scale, norm_layer=layer_norm(self.config)
         )
+        block.register_module("attn", Attention.of(block.attn))
+        return block
 
     def _initialise(self) -> None:
         for module in self.modules():
@@ -88,19 +92,46 @@ class VisionTransformer(Backbone):
 
     def _last_block_of_cls(self, x: Tensor) -> Tensor:
         """All tokens before the last block (B, N, D) -> [CLS] after it (B, 1, D)."""
-        part = self.blocks[-1].get_submodule
-        attended = self._cls_attention(part("attn"), part("norm1")(x))
-        cls = x[:, :1] + part("drop_path1")(part("ls1")(attended))
-        return cls + part("drop_path2")(part("ls2")(part("mlp")(part("norm2")(cls))))
+        block = self.blocks[-1]
+        part = block.get_submodule
+        attended = self._attention(block).of_first(part("norm1")(x))
+        cls = x[:, :1] + part("drop_path1")(self._scaled(block, 1, attended))
+        return residual(cls, part("drop_path2"), partial(self._mlp, block))
 
-    def _cls_attention(self, attention: nn.Module, x: Tensor) -> Tensor:
-        weight, bias = attention.get_parameter("qkv.weight"), attention.get_parameter("qkv.bias")
-        width, heads = self.embed_dim, (SIZES[self.config.name][2], -1)
-        q = F.linear(x[:, :1], weight[:width], bias[:width]).unflatten(2, heads)
-        keys_values = F.linear(x, weight[width:], bias[width:]).unflatten(2, (2, *heads))
-        k, v = keys_values.permute(2, 0, 3, 1, 4).unbind()  # (B, heads, N, D / heads)
-        mixed = F.scaled_dot_product_attention(q.transpose(1, 2), k, v)  # (B, heads, 1, D / heads)
-        return attention.get_submodule("proj")(mixed.transpose(1, 2).flatten(2))
+    def cls_and_masked(self, images: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The last block attends from every token, and computes all else where it is read."""
+        x, grid = self._embed(images, mask)
+        *blocks, (last, bias) = zip(self.blocks, self._biases(grid), strict=False)
+        for block, its_bias in blocks:
+            x = self._block(block, x, its_bias)
+        unread = torch.zeros(len(x), self.config.registers, dtype=torch.bool, device=x.device)
+        read = torch.cat([F.pad(unread, (1, 0), value=True), mask.flatten(1)], dim=1)
+        x = self.norm(self._run(self._last_block_where, last, x, bias, read))  # (S, D)
+        cls = read.nonzero()[:, 1] == 0  # (S,)
+        return x[cls], x[~cls]
+
+    def _last_block_where(
+        self, block: nn.Module, x: Tensor, bias: Tensor | None, read: Tensor
+    ) -> Tensor:
+        """All tokens before the last block (B, T, D) -> those that are read, after it (S, D).
+
+        read: bool (B, T), S of them True.
+        """
+        part, attention = block.get_submodule, self._attention(block)
+        image = read.nonzero()[:, 0]  # (S,)
+
+        def of_kept(kept: Tensor | None) -> Tensor | None:  # int64, of the S tokens
+            return None if kept is None else kept.to(x.device)[image].nonzero()[:, 0]
+
+        kept, scale = kept_by(part("drop_path1"), len(x))
+        images = slice(None) if kept is None else kept.nonzero()[:, 0].to(x.device)
+        mixed = attention.mixed(part("norm1")(x[images]), bias)[read[images]]
+        branch = self._scaled(block, 1, attention.proj(mixed))
+        tokens = add_rows(x[read], of_kept(kept), branch, scale)
+        kept, scale = kept_by(part("drop_path2"), len(x))
+        rows = of_kept(kept)
+        branch = self._mlp(block, tokens if rows is None else tokens[rows])
+        return add_rows(tokens, rows, branch, scale)
 
     def intermediate(self, images: Tensor, n: int, norm: bool = True) -> list[Tokens]:
         x, grid = self._embed(images, None)
@@ -138,9 +169,27 @@ class VisionTransformer(Backbone):
             yield x
 
     def _block(self, block: nn.Module, x: Tensor, bias: Tensor | None) -> Tensor:
-        # explicit attention wins on CPUs (in bf16 by about 2x, forward and backward)
-        block.get_submodule("attn").fused_attn = x.is_cuda  # type: ignore[assignment]
-        return self._run(block, x, bias)
+        return self._run(self._through, block, x, bias)
+
+    def _through(self, block: nn.Module, x: Tensor, bias: Tensor | None) -> Tensor:
+        """One block: (B, T, D) -> (B, T, D), without what drop path leaves out."""
+        part = block.get_submodule
+
+        def attention(x: Tensor) -> Tensor:
+            return self._scaled(block, 1, part("attn")(part("norm1")(x), bias))
+
+        x = residual(x, part("drop_path1"), attention)
+        return residual(x, part("drop_path2"), partial(self._mlp, block))
+
+    def _attention(self, block: nn.Module) -> Attention:
+        return cast(Attention, block.get_submodule("attn"))
+
+    def _mlp(self, block: nn.Module, x: Tensor) -> Tensor:
+        return self._scaled(block, 2, block.get_submodule("mlp")(block.get_submodule("norm2")(x)))
+
+    def _scaled(self, block: nn.Module, branch: int, x: Tensor) -> Tensor:
+        """The output of a block's first or second branch through its LayerScale."""
+        return block.get_submodule(f"ls{branch}")(x)
 
     def _biases(self, grid: tuple[int, int]) -> Iterable[Tensor | None]:
         """The bias that each block adds to its attention logits; None where it adds none."""

@@ -51,6 +51,10 @@ class StepResult:
 class Recorder(Protocol):
     """Is told of every optimiser step, on every process."""
 
+    def reads(self, done: int) -> bool:
+        """Whether it reads the values that the step after which `done` are done logs."""
+        ...
+
     def record(self, result: StepResult) -> None: ...
 
 
@@ -76,6 +80,10 @@ class Journal:
                     self.log.skipped(text)
                 yield batch
 
+    def reads(self, done: int) -> bool:
+        every, total = self.run.recipe.run.log_every, self.run.total_steps
+        return done % every == 0 or done == total or self.online.due(done)
+
     def record(self, result: StepResult) -> None:
         """Logs, saves and exports what is due after a step.
 
@@ -85,7 +93,7 @@ class Journal:
         last = done == run.total_steps
         self._count_skipped(result)
         self.meter.count()
-        if done % recipe.run.log_every == 0 or last or self.online.due(done):
+        if self.reads(done):
             self._write(result)
         if done == self.start + ESTIMATE_AFTER:
             self.log.say(self.meter.estimate(run.total_steps, done, run.world.device))

@@ -48,8 +48,8 @@ class Run:
     started_from: dict[str, Any] = field(default_factory=dict)  # what records say of the start
     notes: Sequence[str] = ()  # on what of the start is kept and what is new
 
-    def progress(self, step: int) -> Progress:
-        return Progress(step, self.total_steps, self.steps_per_epoch)
+    def progress(self, step: int, logged: bool = True) -> Progress:
+        return Progress(step, self.total_steps, self.steps_per_epoch, logged)
 
     def trained(self, steps: int) -> Trained:
         """The method after `steps` steps, as it is exported."""

@@ -94,7 +94,7 @@ def train(
     parameters = [p for p in method.parameters() if p.requires_grad]
     with interrupts.noted() as signals, closing(batches):
         for step in steps:
-            progress = run.progress(step)
+            progress = run.progress(step, journal.reads(step + 1))
             buffers = [(buffer, buffer.clone()) for buffer in method.buffers()]
             lr, decay = set_schedules(optimizer, progress, recipe.optim, recipe.train)
 

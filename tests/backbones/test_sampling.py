@@ -8,7 +8,14 @@ from timm.layers import DropPath as TimmDropPath
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from sslbench.backbones.sampling import DropPath, PerSample, Place, set_place, step_seed
+from sslbench.backbones.sampling import (
+    DropPath,
+    PerSample,
+    Place,
+    residual,
+    set_place,
+    step_seed,
+)
 
 CPU = torch.device("cpu")
 
@@ -42,6 +49,31 @@ def test_paths_are_dropped_for_whole_samples_as_timm_does() -> None:
         assert torch.allclose(values, torch.tensor([0, 1 / 0.7]))
         assert out.mean() == pytest.approx(1, abs=0.02)
     assert torch.equal(ours.eval()(branch), branch)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.4, 0.999, 1.0])
+@pytest.mark.parametrize("training", [True, False])
+def test_branches_are_computed_where_they_are_kept(rate, training) -> None:
+    """Values and gradients are those of computing all of them, for the same draws."""
+    drop, layer, seen = DropPath(rate).train(training), nn.Linear(3, 3).double(), []
+    inputs = torch.randn(12, 2, 3, dtype=torch.float64)
+    results = []
+    for add in (
+        lambda x: x + drop(layer(x)),
+        lambda x: residual(x, drop, lambda rows: seen.append(len(rows)) or layer(rows)),
+    ):
+        torch.manual_seed(3)
+        layer.zero_grad()
+        x = inputs.clone().requires_grad_()
+        out = add(x)
+        out.square().sum().backward()
+        results.append([out.detach(), x.grad, layer.weight.grad, layer.bias.grad])
+    for every, kept in zip(*results, strict=True):
+        torch.testing.assert_close(kept, every, rtol=1e-13, atol=1e-13)
+    torch.manual_seed(3)
+    kept = drop.kept(12)
+    count = 12 if kept is None else int(kept.sum()) or 12  # of none, all: gradients of zero
+    assert seen == [count] and (rate != 0.4 or not training or 0 < count < 12)
 
 
 def test_a_repeated_forward_pass_drops_the_same_paths() -> None:

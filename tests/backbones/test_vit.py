@@ -187,9 +187,8 @@ def test_checkpointing_changes_no_gradient(monkeypatch, drop_path):
     model, images = make_vit(drop_path=drop_path).train(), torch.randn(6, 3, 8, 12)
     loss, expected = pyramid_gradients(model, images)
     calls = []
-    forward = type(model.blocks[0]).forward
-    counted = lambda *args: calls.append(0) or forward(*args)  # noqa: E731
-    monkeypatch.setattr(type(model.blocks[0]), "forward", counted)
+    through = model._through
+    monkeypatch.setattr(model, "_through", lambda *args: calls.append(0) or through(*args))
     model.checkpointing = True
     again, gradients = pyramid_gradients(model, images)
     assert len(calls) == 4  # twice a block
@@ -302,20 +301,37 @@ def test_architectures_have_their_short_names():
     ("swin_nano", {}),
 ])  # fmt: skip
 @pytest.mark.parametrize("size", [64, 96])
-def test_cls_alone_is_that_of_all_tokens(name, settings, size):
+@pytest.mark.parametrize("read", ["cls", "cls and masked", "cls and masked, checkpointed"])
+def test_what_is_read_of_the_last_block_is_that_of_all_tokens(name, settings, size, read):
     """Values and gradients in float64; dropped paths are those of the same draws."""
     patch = 4 if name.startswith("swin") else 16
     config = BackboneConfig(name, patch_size=patch, image_size=64, drop_path=0.3, **settings)
     torch.manual_seed(0)
-    model = shake(build_backbone(config)).double().train()
+    model = shake(build_backbone(config, mask_token=read != "cls")).double().train()
     images = torch.randn(8, 3, size, size, dtype=torch.float64)
+    mask = torch.rand(8, size // model.patch_size, size // model.patch_size) < 0.3
+    mask[:3] = False
+
+    def of_all() -> list[torch.Tensor]:
+        if read == "cls":
+            return [model(images).cls]
+        tokens = model(images, mask)
+        return [tokens.cls, tokens.patches[mask.flatten(1)]]
+
+    def of_few() -> list[torch.Tensor]:
+        model.checkpointing = "checkpointed" in read
+        if read == "cls":
+            return [model.cls_tokens(images)]
+        return list(model.cls_and_masked(images, mask))
+
     outputs = []
-    for forward in (lambda x: model(x).cls, model.cls_tokens):
+    for forward in (of_all, of_few):
         torch.manual_seed(1)
         model.zero_grad()
-        cls = forward(images)
-        cls.square().sum().backward()
-        outputs.append([cls, *(p.grad for p in model.parameters() if p.grad is not None)])
+        tokens = forward()
+        sum(x.square().sum() for x in tokens).backward()
+        outputs.append([*tokens, *(p.grad for p in model.parameters() if p.grad is not None)])
     assert len(outputs[0]) == len(outputs[1])
     for every, alone in zip(*outputs, strict=True):
+        assert every.shape == alone.shape
         assert (every - alone).abs().max() <= 1e-10 * max(1.0, every.abs().max())

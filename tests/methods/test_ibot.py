@@ -16,8 +16,10 @@ from tests.methods.small import (
     PATCH,
     SHARING,
     at,
+    gradients,
     make_backbone,
     make_batch,
+    make_dino,
     make_ibot,
 )
 from tests.methods.steps import ibot_step, make_run, march
@@ -75,20 +77,35 @@ def test_three_steps_in_fp32_stay_close():
 def test_the_student_sees_masked_globals_and_whole_locals(monkeypatch):
     method, batch = make_ibot(), make_batch(0, local=2)
     whole, student = [], method.student["backbone"]
-    of_cls = student.cls_tokens
+    of_cls, of_masked, masks = student.cls_tokens, student.cls_and_masked, []
     monkeypatch.setattr(student, "cls_tokens", lambda x: whole.append(x) or of_cls(x))
-    masks = {"student": [], "teacher": []}
-    for name, seen in masks.items():
-        network = getattr(method, name)["backbone"]
-        network.register_forward_hook(
-            lambda m, a, o, seen=seen: seen.append(a[1] if len(a) > 1 else None)
-        )
+    monkeypatch.setattr(student, "cls_and_masked", lambda x, m: masks.append(m) or of_masked(x, m))
+    teachers = []
+    method.teacher["backbone"].register_forward_hook(lambda m, a, o: teachers.append(a))
     method(batch, at(0))
-    (hidden,) = masks["student"]
+    (hidden,) = masks
     assert torch.equal(hidden, batch.masks["global"].flatten(0, 1))
     (local,) = whole
     assert torch.equal(local, batch.images("local").flatten(0, 1))
-    assert masks["teacher"] == [None]
+    ((seen,),) = teachers  # and no mask
+    assert torch.equal(seen, batch.images("global").flatten(0, 1))
+
+
+@pytest.mark.parametrize("make", [make_ibot, make_dino])
+def test_a_step_that_is_not_logged_trains_the_same(make):
+    steps = []
+    for logged in (True, False):
+        method, batch = make(), make_batch(0, local=2)
+        values = method(batch, replace(at(0), logged=logged))
+        values["loss"].backward()
+        method.after_step(at(0))
+        steps.append((values, gradients(method), dict(method.named_buffers())))
+    (every, *trained), (few, *same) = steps
+    assert "teacher_entropy" in every and "teacher_entropy" not in few
+    assert torch.equal(every["loss"], few["loss"])
+    for ours, theirs in zip(trained, same, strict=True):
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def flat_teacher_loss(method, batch):

@@ -24,6 +24,10 @@ from tests.speed.race import Outcome, Race, peaks, run
 RECORDS = Path(__file__).parents[2] / "results" / "speed"
 PEERS = ("lightly", "albumentations", "faiss-cpu", "simplejpeg")
 RACES = {  # name -> the file and function that set it up
+    "ibot-fp32": "steps:ibot_fp32",
+    "ibot-bf16": "steps:ibot_bf16",
+    "dino-fp32": "steps:dino_fp32",
+    "dino-bf16": "steps:dino_bf16",
 }
 
 

@@ -26,9 +26,9 @@ NAMES = {"dino": "vit_nano", "ibot": "swin_nano", "beit": "beit_nano"}
 
 
 def recipe_of(method: str):
-    """Masks of every view, so that an image costs what the next one does."""
+    """Masks of every view and no drop path, so that an image costs what the next one does."""
     name = NAMES[method]
-    settings = {"backbone": {"name": name}, "train": {"precision": "fp32"}}
+    settings = {"backbone": {"name": name, "drop_path": 0.0}, "train": {"precision": "fp32"}}
     if name == "swin_nano":
         settings["backbone"] |= {"patch_size": 4, "image_size": 64}
         settings["method"] = {"views": {"global_size": 64, "local_size": 32, "local_crops": 2}}
@@ -110,7 +110,8 @@ def test_known_models(config, backbone, forward, monkeypatch) -> None:
         assert cost.forward == pytest.approx(expected, rel=0.01)
     else:  # the head on the masked patches; what is not trained is the tokenizer's
         head = 2 * 75 * 768 * 8192
-        assert cost.trained == pytest.approx(forward * 1e9 + head, rel=0.02)
+        spared = 2 * 9 * 768**2 * (1 + 196 - 75)  # projection and MLP of the last block's others
+        assert cost.trained == pytest.approx(forward * 1e9 + head - spared, rel=0.02)
 
 
 def test_a_report(images) -> None:
@@ -147,7 +148,7 @@ def test_the_warm_up_ends_where_that_of_the_real_schedule_does(images, schedule,
 
 def test_a_method_that_needs_labels_is_measured_with_them(labelled, images) -> None:
     """In groups of two, as it mixes them; data without labels are refused as in a real run."""
-    values = small.settings("dino", labelled)
+    values = small.settings("dino", labelled, backbone={"drop_path": 0.0})
     values["method"] = {"name": "supervised", "classes": 4, "mix_group": 2, "views": {"size": 32}}
     recipe = recipe_from_dict(values, plugins.CLASSIFIERS)
     lines = dry_run.report(recipe, 1, plugins.CLASSIFIERS)
