@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sslbench.system.products import linear
 from sslbench.training.precision import use_bf16
 
 SIMILARITIES = 2**26  # held at once (256 MiB): bounds the memory, not the result
@@ -103,7 +104,7 @@ def multiply(queries: Tensor, rows: Tensor, out: Tensor) -> None:
     step = len(rows) if rows.is_cuda else ROWS
     for start in range(0, len(rows), step):
         part = rows[start : start + step]
-        torch.mm(queries, part.T, out=out[:, start : start + len(part)])
+        out[:, start : start + len(part)] = linear(queries, part)
 
 
 def largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -83,7 +83,7 @@ BEYOND = {
     "benchmarks/linear.py": {"checkpoints", "storage"},
     "benchmarks/linear_layers.py": {"evaluation"},
     "benchmarks/linear_online.py": {"evaluation"},
-    "benchmarks/neighbours.py": {"training"},
+    "benchmarks/neighbours.py": {"system", "training"},
     "benchmarks/online.py": {"data", "evaluation", "storage"},
     "benchmarks/selection.py": {"data"},
     "benchmarks/semi_supervised.py": {"data"},
