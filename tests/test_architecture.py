@@ -80,6 +80,7 @@ BEYOND = {
         "system",
         "training",
     },
+    "benchmarks/kmeans.py": {"system", "training"},
     "benchmarks/linear.py": {"checkpoints", "storage"},
     "benchmarks/linear_layers.py": {"evaluation"},
     "benchmarks/linear_online.py": {"evaluation"},
