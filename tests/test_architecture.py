@@ -84,6 +84,7 @@ BEYOND = {
     "benchmarks/linear.py": {"checkpoints", "storage"},
     "benchmarks/linear_layers.py": {"evaluation"},
     "benchmarks/linear_online.py": {"evaluation"},
+    "benchmarks/logistic.py": {"system"},
     "benchmarks/neighbours.py": {"system", "training"},
     "benchmarks/online.py": {"data", "evaluation", "storage"},
     "benchmarks/selection.py": {"data"},

@@ -27,6 +27,7 @@ RACES = {  # name -> the file and function that set it up
     "k-means": "clusters:against_faiss",
     "k-means++": "clusters:against_scikit_learn",
     "knn": "neighbours:race",
+    "logistic": "logistic:race",
 }
 
 
