@@ -103,16 +103,13 @@ class Clustering(Benchmark):
         return groups
 
     def _kmeans(self, features: Features, classes: int, seed: int) -> np.ndarray:
-        from sklearn.cluster import KMeans
         from torch.nn.functional import normalize
 
-        p = self.protocol
-        x = normalize(features.x).numpy()
-        kmeans = KMeans(
-            min(classes, len(x)), init=p.initialisation, n_init=1, max_iter=p.iterations,
-            random_state=fitting(seed, bits=32),
-        )  # fmt: skip
-        return kmeans.fit_predict(x)
+        from sslbench.benchmarks.kmeans import kmeans
+
+        x, p = normalize(features.x), self.protocol
+        found = kmeans(x, min(classes, len(x)), p.iterations, fitting(seed, bits=32))
+        return found.numpy()
 
 
 def without_clusters(data: Splits, y: Tensor) -> str:

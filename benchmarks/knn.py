@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from sslbench.checkpoints.load import LoadedModel
 
 BEST = "best k"
-SIMILARITIES = 2**26  # similarities held at once (256 MiB): bounds the memory, not the result
-SORTING = 1000  # FLOPs that take as long as ranking one similarity, on a CPU
+VOTERS = 1024  # images whose neighbours vote at once: bounds the memory, not the result
+SORTING = 200  # FLOPs that take as long as ranking one similarity, on a CPU
 
 
 @dataclass(frozen=True)
@@ -147,18 +147,20 @@ def nearest_votes(
     of a smaller k are a prefix of those of a larger one.
     """
     import torch
+    from torch.nn.functional import normalize
 
-    keys = torch.nn.functional.normalize(bank.x.to(device)).T
-    labels = bank.y.to(device)
+    from sslbench.benchmarks.neighbours import Bank
+
     ks = sorted(ks)
     if not ks:
         return {}
+    bank_x, asked = normalize(bank.x.to(device)), normalize(test.x.to(device))
+    similarity, index = Bank.of(bank_x, ks[-1]).nearest(asked, ks[-1])
     votes_of: dict[int, list[Tensor]] = {k: [] for k in ks}
-    chunk = max(1, min(1024, SIMILARITIES // len(labels)))
-    for x in test.x.split(chunk):
-        similarity, index = (torch.nn.functional.normalize(x.to(device)) @ keys).topk(ks[-1], dim=1)
-        weight, label = (similarity / temperature).exp(), labels[index]
-        votes = weight.new_zeros(len(x), classes)
+    labels = bank.y.to(device)
+    for near, found in zip(similarity.split(VOTERS), index.split(VOTERS), strict=True):
+        weight, label = (near / temperature).exp(), labels[found]
+        votes = weight.new_zeros(len(near), classes)
         for start, k in zip([0, *ks], ks, strict=False):
             votes.scatter_add_(1, label[:, start:k], weight[:, start:k])
             best = ranked(votes)

@@ -6,9 +6,11 @@ import numpy as np
 import torch
 from scipy.optimize import minimize
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
-CHUNK = 2**23  # logits held at once (64 MiB): bounds the memory, not the result
+from sslbench.system.products import linear
+
+CHUNK = 2**20  # logits held at once: a CPU's cache holds them
+DOUBLE = 2**20  # up to this many logits, of all images, double precision costs little
 
 
 @torch.inference_mode()
@@ -18,23 +20,24 @@ def fit_logistic(
     """argmin over W of mean cross-entropy(x @ W, y) + strength / 2 |W|^2, without intercept.
 
     x: (N, D), y: int64 (N,); returns float64 (D, classes) on x's device. `start` only saves
-    iterations: the problem is strongly convex. Computed in double precision, so that the line
-    search is not misled by rounding.
+    iterations: the problem is strongly convex. Few logits are computed in double precision; many
+    in single, whose rounding does not mislead the line search, since the loss is their mean.
     Source: `ibot/evaluation/eval_logistic_regression.py:221-246` (cyanure, lambda as given).
     """
-    x = x.double()
+    x = x.double() if len(x) * classes <= DOUBLE else x.float()
     shape = (x.shape[1], classes)
     chunk = max(1, CHUNK // classes)
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         weight = torch.from_numpy(flat).view(shape).to(x.device)
+        transposed = weight.to(x.dtype).T
         loss, gradient = 0.5 * strength * weight.square().sum(), strength * weight
         for rows, labels in zip(x.split(chunk), y.split(chunk), strict=True):
-            logits = rows @ weight
-            loss = loss + cross_entropy(logits, labels, reduction="sum") / len(x)
-            error = logits.softmax(dim=1)
+            score = linear(rows, transposed).log_softmax(dim=1)
+            loss = loss - score.gather(1, labels[:, None]).double().sum() / len(x)
+            error = score.exp_()
             error[torch.arange(len(labels), device=x.device), labels] -= 1
-            gradient.addmm_(rows.T, error, alpha=1 / len(x))
+            gradient.add_(linear(rows.T, error.T), alpha=1 / len(x))
         return float(loss), gradient.cpu().numpy().ravel()
 
     first = np.zeros(shape) if start is None else start.cpu().numpy()

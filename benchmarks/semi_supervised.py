@@ -188,7 +188,7 @@ class SemiSupervised(Benchmark):
 
 
 def regression_flops(images: float, width: int, classes: int) -> float:
-    """Of `fit_logistic`: 500 passes in double precision, at half the speed of single.
+    """Of `fit_logistic`: 500 passes at the speed of double precision, which few logits are worth.
 
     Memory bounds a pass with few classes: it takes as long as one with 64.
     """

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 CGROUPS, PROCESS_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+CPUS = Path("/proc/cpuinfo")
 
 
 def usable_cores() -> int:
@@ -23,11 +24,21 @@ def usable_cores() -> int:
 
 def cpu_flags() -> set[str]:
     """What Linux says the first CPU can do, e.g. "avx512_bf16"; empty where nothing says so."""
+    return set(_of_first_cpu("flags").split())
+
+
+def cpu_vendor() -> str:
+    """Who made the first CPU, e.g. "AuthenticAMD"; empty where Linux does not say so."""
+    return _of_first_cpu("vendor_id")
+
+
+def _of_first_cpu(name: str) -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = CPUS.read_text().splitlines()
     except OSError:
-        return set()
-    return next((set(line.split()) for line in lines if line.startswith("flags")), set())
+        return ""
+    found = (line.partition(":")[2].strip() for line in lines if line.split(":")[0].strip() == name)
+    return next(found, "")
 
 
 def limit_threads(wanted: int = 0) -> None:

@@ -7,7 +7,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch.nn.functional import normalize
 
 from sslbench.benchmark import Features
-from sslbench.benchmarks import knn
+from sslbench.benchmarks import neighbours
 from sslbench.benchmarks.knn import KNN, KNNProtocol, nearest_votes
 from tests.benchmarks.fakes import FakeContext, blobs, figures, splits
 
@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize("chunk_budget", [2**26, 2000])
 def test_equals_scikit_learn(monkeypatch, chunk_budget):
-    monkeypatch.setattr(knn, "SIMILARITIES", chunk_budget)
+    monkeypatch.setattr(neighbours, "SIMILARITIES", chunk_budget)
     bank, test = blobs(300, 12, 16, seed=1, spread=2.0), blobs(90, 12, 16, seed=2, spread=2.0)
     ours = nearest_votes(bank, test, 12, (200, 10, 1), 0.07, CPU)
     x, q = normalize(bank.x.double()).numpy(), normalize(test.x.double()).numpy()

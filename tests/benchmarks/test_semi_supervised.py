@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
-from torch.nn.functional import normalize
+from torch.nn.functional import cross_entropy, normalize
 
 from sslbench.benchmark import Features
 from sslbench.benchmarks import logistic
@@ -58,6 +58,17 @@ def test_logistic_regression_equals_scikit_learn(monkeypatch, strength, chunk):
     peer = LogisticRegression(C=c, fit_intercept=False, tol=1e-10, max_iter=2000)
     peer.fit(x.double().numpy(), few.y.numpy())
     np.testing.assert_allclose(ours.numpy().T, peer.coef_, atol=2e-5)
+
+
+def test_logistic_regression_in_single_precision_reaches_the_minimum(monkeypatch):
+    few = blobs(600, 12, 20, 1)
+    x, found = normalize(few.x), {}
+    for double in (0, 2**20):
+        monkeypatch.setattr(logistic, "DOUBLE", double)
+        weight = fit_logistic(x, few.y, 12, 0.01)
+        loss = cross_entropy(x.double() @ weight, few.y)
+        found[double] = float(loss + 0.005 * weight.square().sum())
+    assert found[0] == pytest.approx(found[2**20], rel=1e-7)
 
 
 def test_settings():

@@ -28,6 +28,10 @@ RACES = {  # name -> the file and function that set it up
     "ibot-bf16": "steps:ibot_bf16",
     "dino-fp32": "steps:dino_fp32",
     "dino-bf16": "steps:dino_bf16",
+    "k-means": "clusters:against_faiss",
+    "k-means++": "clusters:against_scikit_learn",
+    "knn": "neighbours:race",
+    "logistic": "logistic:race",
 }
 
 

@@ -133,3 +133,11 @@ def test_evaluation_takes_denormals_as_zeros(monkeypatch, tmp_path):
         evaluate.evaluate([], "no such suite", {}, "test", tmp_path, False, None)
     assert found == [0]
     assert tiny() > 0
+
+
+def test_the_first_cpu_is_read_as_linux_lists_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(machine, "CPUS", tmp_path / "cpuinfo")
+    assert (machine.cpu_vendor(), machine.cpu_flags()) == ("", set())
+    first = "processor\t: 0\nvendor_id\t: AuthenticAMD\nflags\t\t: fpu avx512f\n"
+    machine.CPUS.write_text(f"{first}\n{first.replace('AuthenticAMD', 'other')}vmx flags\t: x\n")
+    assert (machine.cpu_vendor(), machine.cpu_flags()) == ("AuthenticAMD", {"fpu", "avx512f"})
