@@ -10,8 +10,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from sslbench.methods.batch_norm import BatchNorm
+from sslbench.system.products import linear
 
 
 class WeightNormLinear(nn.Module):
@@ -30,14 +32,41 @@ class WeightNormLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x (M, D) -> (M, K); the factors g / |v| scale the smaller of outputs and weights.
 
-        Outputs are scaled in fp32, also under autocast: in bf16 a factor would be one constant
-        error of a prototype's length, up to 0.2 %.
+        Outputs are made and scaled in the weights' precision, also under autocast: in bf16 a factor
+        would be one constant error of a prototype's length, up to 0.2 %, and rounding all K x D
+        weights would take longer than multiplying a few rows by them.
         """
-        lengths = torch.linalg.vector_norm(self.weight_v, dim=-1, keepdim=True)
-        factors = self.weight_g / lengths.clamp(min=1e-12)  # (K, 1)
         if len(x) < x.shape[1]:
-            return F.linear(x, self.weight_v) * factors.T
-        return F.linear(x, self.weight_v * factors)
+            return _ScaledOutputs.apply(x, self.weight_v, self.weight_g)
+        return F.linear(x, torch._weight_norm(self.weight_v, self.weight_g, 0))
+
+
+class _ScaledOutputs(torch.autograd.Function):
+    """y = s * (x v^T), s = g / |v|; its backward pass goes over the K x D weights once.
+
+    dx = (s dy) v,  ds = sum over rows of dy * (x v^T),  dg = ds / |v|,
+    dv = (s dy)^T x - (ds s / |v|^2) v
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, v: Tensor, g: Tensor) -> Tensor:
+        """x (M, D), v (K, D), g (K, 1) -> (M, K)."""
+        with torch.autocast(x.device.type, enabled=False):
+            rows = x.to(v.dtype)
+            lengths = torch.linalg.vector_norm(v, dim=-1, keepdim=True)
+            scale, raw = g / lengths, linear(rows, v)
+            ctx.save_for_backward(rows, v, lengths, scale, raw)
+            ctx.kind = x.dtype
+            return raw * scale.T
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        rows, v, lengths, scale, raw = ctx.saved_tensors
+        scaled = dy * scale.T
+        ds = (dy * raw).sum(0)[:, None]
+        dv = linear(scaled.T, rows.T).addcmul_(v, ds * scale / lengths**2, value=-1)
+        return linear(scaled, v.T).to(ctx.kind), dv, ds / lengths
 
 
 class ProjectionHead(nn.Module):

@@ -91,6 +91,7 @@ BEYOND = {
     "benchmarks/semi_supervised.py": {"data"},
     "benchmarks/taps.py": {"plugins"},
     "methods/beit.py": {"backbones"},
+    "methods/heads.py": {"system"},
     "methods/mixing.py": {"data"},
     "methods/supervised.py": {"data"},
     "methods/tokenizers/dalle.py": {"checkpoints", "storage"},

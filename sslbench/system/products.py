@@ -1,16 +1,19 @@
-"""Matrix products without gradients, by the library that makes them fastest on this processor."""
+"""float32 matrix products by the library that makes them fastest on this processor."""
 
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.overrides import TorchFunctionMode
 
 from sslbench.system.machine import cpu_flags, cpu_vendor
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 VENDOR = "AuthenticAMD"
+LEAST = 2_000_000  # multiplications; oneDNN's preparations take longer than fewer of them
 
 
 @cache
@@ -20,23 +23,55 @@ def prefers_onednn() -> bool:
     On AMD's processors MKL uses half of the vector's width: 103 GFLOP/s on a core of a Zen 5, where
     oneDNN reaches 235. Torch has no public switch: `_linear_pointwise` is what its compiler emits.
     """
-    import torch
-
     if cpu_vendor() != VENDOR or "avx512f" not in cpu_flags():
         return False
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """As `torch.nn.functional.linear`, up to rounding in the tensors' own precision.
+    """As `torch.nn.functional.linear`, gradients too, up to rounding in the tensors' precision.
 
-    x: (..., D); weight: (E, D), of any strides; bias: (E,). What needs a gradient, or is not
-    float32 on a CPU, is left to torch.
+    x: (..., D); weight: (E, D), of any strides; bias: (E,). What is small, or not float32 on a CPU,
+    is left to torch.
     """
-    import torch
-
-    kinds = x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu"
-    wants = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
-    if not kinds or wants or torch.is_autocast_enabled("cpu") or not prefers_onednn():
+    floats = x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu"
+    small = x.numel() * len(weight) < LEAST
+    if small or not floats or torch.is_autocast_enabled("cpu") or not prefers_onednn():
         return torch.nn.functional.linear(x, weight, bias)
+    return _Linear.apply(x, weight, bias)
+
+
+class FastProducts(TorchFunctionMode):
+    """A context in which every `torch.nn.functional.linear` of this thread is `linear`."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is torch.nn.functional.linear and prefers_onednn():
+            return linear(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+class _Linear(torch.autograd.Function):
+    """y = x w^T + b,  dx = dy w,  dw = dy^T x,  db = sum of dy over the rows"""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _product(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        of_x, of_weight, of_bias = ctx.needs_input_grad
+        rows = dy.flatten(0, -2)
+        return (
+            _product(dy, weight.T) if of_x else None,
+            _product(rows.T, x.flatten(0, -2).T) if of_weight else None,
+            rows.sum(0) if of_bias else None,
+        )
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")

@@ -20,6 +20,7 @@ from sslbench.recipes.recipe import Recipe
 from sslbench.storage import files, layout
 from sslbench.system import interrupts
 from sslbench.system.distributed import World, barrier
+from sslbench.system.products import FastProducts
 from sslbench.training.endings import resumable, worker_deaths
 from sslbench.training.export import export
 from sslbench.training.journal import Journal, Recorder, StepResult
@@ -106,9 +107,10 @@ def train(
                 first = (world.rank * accumulate + i) * len(batch)
                 set_place(method, Place(first, len(batch), batch_size))
                 torch.manual_seed(step_seed(recipe.train.seed, step))
-                with torch.autocast(world.device.type, torch.bfloat16, enabled=bf16):
-                    outputs = run.model(batch, progress)
-                (outputs["loss"] / accumulate).backward()
+                with FastProducts():  # around the backward pass too: it may repeat the forward one
+                    with torch.autocast(world.device.type, torch.bfloat16, enabled=bf16):
+                        outputs = run.model(batch, progress)
+                    (outputs["loss"] / accumulate).backward()
                 for key, value in outputs.items():
                     values[key] = values.get(key, torch.zeros(())) + value.detach() / accumulate
 

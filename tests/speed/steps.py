@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode, register_flop_formula
 
 from sslbench.backbones.build import build_backbone
 from sslbench.backbones.config import BackboneConfig
@@ -124,9 +125,16 @@ def set_drop_path(method: Method, official: Official) -> None:
         block.drop_path.rate = rate
 
 
+@register_flop_formula(torch.ops.mkldnn._linear_pointwise)
+def product_flops(x: torch.Size, weight: torch.Size, *_: object, **__: object) -> int:
+    """Of oneDNN's products, which torch has no formula for; the shapes are those of `linear`."""
+    return 2 * x.numel() * weight[0]
+
+
 def counted(work: Callable[[], None], repeats: int = 3) -> float:
     """GFLOP of one run, the mean of `repeats`: drop path leaves out others each time."""
-    with FlopCounterMode(display=False) as counter:
+    # torch counts no FLOPs of the CPU's fused attention
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         for _ in range(repeats):
             work()
     return counter.get_total_flops() / repeats / 1e9

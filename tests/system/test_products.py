@@ -3,7 +3,7 @@ import torch
 from torch.nn.functional import linear as torch_linear
 
 from sslbench.system import products
-from sslbench.system.products import linear, prefers_onednn
+from sslbench.system.products import FastProducts, linear, prefers_onednn
 
 ONEDNN = torch.backends.mkldnn.is_available()
 
@@ -13,6 +13,7 @@ def library(request, monkeypatch):
     if request.param == "oneDNN" and not ONEDNN:
         pytest.skip("torch was built without oneDNN")
     monkeypatch.setattr(products, "prefers_onednn", lambda: request.param == "oneDNN")
+    monkeypatch.setattr(products, "LEAST", 0)
 
 
 @pytest.mark.parametrize("shape", [(7, 40), (2, 5, 40), (0, 40)])
@@ -29,16 +30,39 @@ def test_equals_the_formula(library, shape, turned):
     torch.testing.assert_close(found, wanted + bias, atol=1e-5, rtol=0)
 
 
-def test_what_learns_and_other_precisions_are_torch_s(library):
-    x, weight = torch.randn(3, 4), torch.randn(2, 4, requires_grad=True)
-    linear(x, weight).sum().backward()
-    torch.testing.assert_close(weight.grad, x.sum(0).expand(2, 4))
-    with torch.no_grad():
-        for kind in (torch.float64, torch.bfloat16):
-            a, b = x.to(kind), weight.to(kind)
-            assert torch.equal(linear(a, b), torch_linear(a, b))
-        with torch.autocast("cpu", torch.bfloat16):
-            assert linear(x, weight).dtype == torch.bfloat16
+@pytest.mark.parametrize("shape", [(7, 40), (2, 5, 40), (1, 40)])
+@pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize("frozen", [None, 0, 1, 2])
+def test_gradients_equal_the_formula(library, shape, with_bias, frozen):
+    """In a context that makes a layer's products too; frozen: the input that has no gradient."""
+    rng = torch.Generator().manual_seed(0)
+    tensors = [torch.randn(shape, generator=rng), *torch.randn(2, 11, 40, generator=rng).unbind()]
+    tensors[2] = tensors[2][:, 0].clone()
+    for i, tensor in enumerate(tensors):
+        tensor.requires_grad_(i != frozen and (i < 2 or with_bias))
+    x, weight, bias = tensors
+    with FastProducts():
+        y = torch.nn.functional.linear(x, weight, bias if with_bias else None)
+    slope = torch.randn(y.shape, generator=rng)
+    y.backward(slope)
+    rows, dy = x.detach().double().flatten(0, -2), slope.double().flatten(0, -2)
+    wanted = (dy @ weight.detach().double(), dy.T @ rows, dy.sum(0))
+    for tensor, gradient in zip(tensors, wanted, strict=True):
+        if tensor.requires_grad:
+            assert tensor.grad is not None and tensor.grad.dtype == torch.float32
+            found = tensor.grad.double()
+            torch.testing.assert_close(found, gradient.view_as(found), atol=1e-4, rtol=0)
+        else:
+            assert tensor.grad is None
+
+
+def test_other_precisions_are_torch_s(library):
+    x, weight = torch.randn(3, 4), torch.randn(2, 4)
+    for kind in (torch.float64, torch.bfloat16):
+        a, b = x.to(kind), weight.to(kind)
+        assert torch.equal(linear(a, b), torch_linear(a, b))
+    with torch.autocast("cpu", torch.bfloat16), FastProducts():
+        assert torch.nn.functional.linear(x, weight).dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize(
