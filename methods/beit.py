@@ -103,10 +103,9 @@ class BEiT(Method):
         """
         images, mask = batch.images("image")[0], batch.masks["image"][0]  # (B, 3, H, W), (B, h, w)
         with torch.no_grad():
-            codes = self.tokenizer.encode(batch.pixels("tokenizer")[0])  # (B, h, w)
+            targets = self.tokenizer.encode_at(batch.pixels("tokenizer")[0], mask)  # (M,)
         _, patches = self.student.cls_and_masked(images, mask)  # (M, D)
         logits = self.lm_head(patches).float()  # (M, K)
-        targets = codes[mask]  # (M,)
         values = {"loss": F.cross_entropy(logits, targets)}
         if progress.logged:
             right = logits.argmax(-1) == targets

@@ -20,13 +20,15 @@ class Tokenizer(nn.Module):
 
     name: as typed on the command line. Config: frozen dataclass of the settings; a class that is no
     `Method` is built as `cls(config)`. num_codes: size of the codebook, K. downsample: side of the
-    square that one code stands for, in pixels, d.
+    square that one code stands for, in pixels, d. low_precision: whether it may compute
+    in bf16 on a CPU too, which gives a few other codes.
     """
 
     name: ClassVar[str]
     Config: ClassVar[type]
     num_codes: int
     downsample: int
+    low_precision: bool = False
 
     @classmethod
     def read(cls, *files: Path) -> tuple[Any, dict[str, Tensor]] | None:
@@ -39,6 +41,13 @@ class Tokenizer(nn.Module):
     def encode(self, pixels: Tensor) -> Tensor:
         """Pixels in [0, 1] (B, 3, H, W) -> codes in 0 ... K - 1, int64 (B, H / d, W / d)."""
         raise NotImplementedError
+
+    def encode_at(self, pixels: Tensor, wanted: Tensor) -> Tensor:
+        """As `encode`, the codes of wanted patches alone: bool (B, H / d, W / d) -> int64 (M,).
+
+        A tokenizer need not compute what the others depend on.
+        """
+        return self.encode(pixels)[wanted]
 
     def decode(self, ids: Tensor) -> Tensor:
         """Codes (B, h, w) -> pixels in [0, 1] (B, 3, h d, w d); UserError if it cannot decode."""

@@ -36,7 +36,10 @@ def test_images_become_codes_and_codes_images(name):
     tokenizer = make(name)
     assert isinstance(tokenizer, Tokenizer)
     side = tokenizer.downsample
-    ids = tokenizer.encode(torch.rand(2, 3, 2 * side, 3 * side))
+    images = torch.rand(2, 3, 2 * side, 3 * side)
+    ids = tokenizer.encode(images)
+    wanted = torch.tensor([[[True, False, True], [False] * 3], [[False] * 3, [True, False, False]]])
+    assert torch.equal(tokenizer.encode_at(images, wanted), ids[wanted])
     assert ids.dtype == torch.int64 and ids.shape == (2, 2, 3)
     assert ids.min() >= 0 and ids.max() < tokenizer.num_codes
     pixels = tokenizer.decode(ids)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Annotated
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslbench.checkpoints.files import is_safetensors
@@ -63,7 +64,8 @@ class DallEConfig:
 
 class DallE(Tokenizer):
     """Convolutions run in fp16 on a GPU and in fp32 on the CPU, logits in fp32: the ids of the two
-    differ slightly (dall_e/utils.py:31-43, encoder.py:81)."""
+    differ slightly (dall_e/utils.py:31-43, encoder.py:81). With `low_precision` the CPU's run in
+    bf16."""
 
     name = "dalle"
     Config = DallEConfig
@@ -72,7 +74,8 @@ class DallE(Tokenizer):
     def __init__(self, config: DallEConfig) -> None:
         super().__init__()
         self.config, self.num_codes = config, config.num_codes
-        self.encoder = _encoder(config)
+        # channels last is the order that convolutions are fastest in
+        self.encoder = _encoder(config).to(memory_format=torch.channels_last)
         self.decoder = _decoder(config) if config.decoder else None
 
     @classmethod
@@ -95,14 +98,27 @@ class DallE(Tokenizer):
     def precision(self, device: torch.device) -> torch.dtype:
         """What the convolutions compute in on `device`."""
         stored = self.encoder.input.weight.dtype
-        return torch.float16 if device.type == "cuda" else stored
+        if device.type == "cuda":
+            return torch.float16
+        return torch.bfloat16 if self.low_precision else stored
 
     def logits(self, pixels: Tensor) -> Tensor:
         """Pixels in [0, 1] (B, 3, H, W) -> logits (B, K, h, w) in fp32."""
-        x = (1 - 2 * EPSILON) * pixels + EPSILON
         with torch.autocast(pixels.device.type, enabled=False):
-            x = self.encoder[:-1](x.to(self.precision(pixels.device)))
-            return self.encoder.output(x.to(self.encoder.output.conv.weight.dtype))
+            return self.encoder.output(self._maps(pixels))
+
+    def _maps(self, pixels: Tensor) -> Tensor:
+        """What the last layer makes logits of, (B, D, h, w) in its precision."""
+        x = ((1 - 2 * EPSILON) * pixels + EPSILON).to(self.precision(pixels.device))
+        x = self.encoder[:-1](x.contiguous(memory_format=torch.channels_last))
+        return x.to(self.encoder.output.conv.weight.dtype)
+
+    def encode_at(self, pixels: Tensor, wanted: Tensor) -> Tensor:
+        """The last layer, a 1x1 convolution, is a linear one on the wanted patches."""
+        conv = self.encoder.output.conv
+        with torch.autocast(pixels.device.type, enabled=False):
+            maps = self.encoder.output.relu(self._maps(pixels)).permute(0, 2, 3, 1)
+            return F.linear(maps[wanted], conv.weight.flatten(1), conv.bias).argmax(1)
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Pixels in [0, 1] (B, 3, H, W) -> codes (B, h, w)."""

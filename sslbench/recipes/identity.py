@@ -40,6 +40,7 @@ ADDED = {
     "optim.warmup_lr": 0.0,
     "optim.schedule": "step",
     "train.repeats": 1,
+    "train.low_precision_needs": False,
     "data.share": 1.0,
     "data.held_out": 0.0,
     "init.heads": "keep",

@@ -110,6 +110,9 @@ class TrainConfig:
     precision: Annotated[
         Literal["auto", "bf16", "fp32"], setting("auto: bf16 where the hardware multiplies it")
     ] = "auto"
+    low_precision_needs: Annotated[
+        bool, setting("a tokenizer may compute in bf16 on a CPU too: faster, a few other codes")
+    ] = False
 
 
 def peak_lr(optim: OptimConfig, train: TrainConfig) -> float:

@@ -16,6 +16,7 @@ from sslbench.data.rng import fitting
 from sslbench.errors import UserError
 from sslbench.method import Method
 from sslbench.recipes.recipe import Recipe
+from sslbench.tokenizer import Tokenizer
 
 
 def build_method(recipe: Recipe, group: str = plugins.METHODS, device: str = "cpu") -> Method:
@@ -48,9 +49,17 @@ def start_method(method: Method, recipe: Recipe) -> tuple[dict[str, Any], list[s
 
 def load_needs(recipe: Recipe, method: type[Method]) -> dict[str, nn.Module]:
     """The frozen modules that `method` is given, by name; UserError where the recipe names none."""
-    needs = {}
+    needs: dict[str, nn.Module] = {}
     for name, remedy in method.needs.items():
         if name not in recipe.needs:
             raise UserError(f"{remedy}.")
-        needs[name] = load_module(recipe.needs[name], plugins.group_of(name))
+        module = load_module(recipe.needs[name], plugins.group_of(name))
+        if isinstance(module, Tokenizer):
+            module.low_precision = recipe.train.low_precision_needs
+        needs[name] = module
+    if recipe.train.low_precision_needs and not needs:
+        raise UserError(
+            "train.low_precision_needs=True is for methods that are given a tokenizer, and "
+            f"{method.name} is given none; leave it out."
+        )
     return needs

@@ -12,6 +12,7 @@ from sslbench.errors import UserError
 from sslbench.method import ViewBatch
 from sslbench.methods.beit import BEiT, BEiTConfig
 from sslbench.recipes.load import recipe_from_dict
+from sslbench.tokenizer import Tokenizer
 from sslbench.training.build import build_method
 from tests.methods.reference import normalised
 from tests.methods.small import GRID, MEAN, PATCH, SIZE, STD, at, make_backbone, shake
@@ -23,7 +24,7 @@ OPTIM = {"lr": 0.01, "scale_lr": False, "weight_decay": 0.05, "weight_decay_end"
 OPTIM |= {"clip": 0.1, "clip_by": "global", "no_decay": ("pos_embed", "cls_token")}
 
 
-class CornerTokenizer(nn.Module):
+class CornerTokenizer(Tokenizer):
     """Code = value of the top-left pixel of each 2x2 cell, modulo the number of codes."""
 
     num_codes, downsample = CODES, 2

@@ -136,6 +136,18 @@ def test_convolutions_follow_the_type_of_the_pixels_and_logits_do_not(monkeypatc
     assert 0 < (logits - method.logits(pixels)).abs().max() < 0.2
 
 
+@torch.no_grad()
+def test_low_precision_codes_are_nearly_those_of_fp32():
+    method, pixels = make_dalle(), torch.rand(4, 3, 64, 64)
+    wanted = torch.rand(4, 8, 8) < 0.4
+    exact = method.encode(pixels)[wanted]
+    assert torch.equal(method.encode_at(pixels, wanted), exact)
+    method.low_precision = True
+    assert method.precision(pixels.device) == torch.bfloat16
+    rough = method.encode_at(pixels, wanted)
+    assert 0.8 < (rough == exact).float().mean() < 1
+
+
 def test_nobody_trains_it():
     with pytest.raises(UserError, match=r"'dalle' is not trained here; .* `sslbench tokenizer"):
         recipe_from_dict({"method": {"name": "dalle"}}, TOKENIZERS)

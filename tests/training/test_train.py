@@ -192,6 +192,14 @@ def test_a_method_without_its_tokenizer_says_how_to_get_one(images) -> None:
         build_method(small.recipe("beit", images))
 
 
+def test_low_precision_is_for_what_is_given(images, tokenizer) -> None:
+    train = {"low_precision_needs": True}
+    recipe = small.recipe("beit", images, train=train, needs={"tokenizer": str(tokenizer)})
+    assert build_method(recipe).tokenizer.low_precision
+    with pytest.raises(UserError, match="low_precision_needs=True .* dino is given none; leave"):
+        build_method(small.recipe("dino", images, train=train))
+
+
 def test_a_method_that_cannot_be_built_says_why(images) -> None:
     with pytest.raises(UserError, match="downsample 6 is not a power of two"):
         build_method(small.recipe("dvae", images, method={"downsample": 6}), plugins.TOKENIZERS)
