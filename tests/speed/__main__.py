@@ -24,6 +24,7 @@ from tests.speed.race import Outcome, Race, peaks, run
 RECORDS = Path(__file__).parents[2] / "results" / "speed"
 PEERS = ("lightly", "albumentations", "faiss-cpu", "simplejpeg")
 RACES = {  # name -> the file and function that set it up
+    "block_masks": "masks:block_masks",
 }
 
 
