@@ -23,11 +23,11 @@ IMPORTED_AS = {  # distribution -> module, where they differ
     "onedl-mmcv": "mmcv",
     "onedl-mmdetection": "mmdet",
     "onedl-mmsegmentation": "mmseg",
+    "opencv-python-headless": "cv2",
     "pillow": "PIL",
     "scikit-learn": "sklearn",
 }
 NOT_IMPORTED = {  # distribution -> why it is declared all the same
-    "opencv-python-headless": "mmengine's trackers import cv2",
     "tensorboard": "mmengine's default tracker needs it",
     "pycocotools": "mmdet reads COCO with it",
     "wandb": "mmengine's tracker of this name imports it",

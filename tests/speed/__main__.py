@@ -25,6 +25,8 @@ RECORDS = Path(__file__).parents[2] / "results" / "speed"
 PEERS = ("lightly", "albumentations", "faiss-cpu", "simplejpeg")
 RACES = {  # name -> the file and function that set it up
     "block_masks": "masks:block_masks",
+    "multi_crop": "multi_crop:colours_on_the_cpu",
+    "multi_crop_device": "multi_crop:colours_left_to_the_device",
 }
 
 
