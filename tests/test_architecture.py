@@ -281,9 +281,9 @@ def test_constraints_are_plain_pins_of_every_dependency() -> None:
 
 
 def declared() -> set[str]:
-    """The distributions that users install, extras included; dev is for tests and tools."""
-    extras = PROJECT["optional-dependencies"]
-    wanted = [*PROJECT["dependencies"], *(w for k, v in extras.items() if k != "dev" for w in v)]
+    """The distributions that users install; the extras dev and speed are for tests and tools."""
+    extras = [v for k, v in PROJECT["optional-dependencies"].items() if k not in ("dev", "speed")]
+    wanted = [*PROJECT["dependencies"], *(w for extra in extras for w in extra)]
     return {re.match(r"[\w.-]+", w).group() for w in wanted}
 
 
