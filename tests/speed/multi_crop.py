@@ -1,7 +1,7 @@
-"""Multi-crop from JPEG files to batches, against the official pipeline on PIL images.
+"""Multi-crop from JPEG files to batches, against the official pipeline on PIL images and peers.
 
-The official one ends in normalised floats, so ours is normalised too; where colours are left to a
-GPU, so is that.
+They end in normalised floats, so ours are normalised too; where colours are left to a GPU, so is
+that.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -55,20 +56,74 @@ def colours_left_to_the_device() -> Race:
 
 def race(name: str, work: str, ours: Callable[[], None], folder: Path, wanted: float) -> Race:
     files = sorted(folder.iterdir())
-    views, draws = official.MultiCrop(), official.Draws(0)
+    draws = official.Draws(0)
 
-    def theirs() -> None:
-        for start in range(0, IMAGES, BATCH):
-            chunk = files[start : start + BATCH]
-            samples = [(views(opened(file)), masks(draws)) for file in chunk]
-            for crops in zip(*(crops for crops, _ in samples), strict=True):
-                torch.stack(crops)
+    def batches(views: Callable[[Path], list[Tensor]]) -> Callable[[], None]:
+        def theirs() -> None:
+            for start in range(0, IMAGES, BATCH):
+                chunk = files[start : start + BATCH]
+                samples = [(views(file), masks(draws)) for file in chunk]
+                for crops in zip(*(crops for crops, _ in samples), strict=True):
+                    torch.stack(crops)
 
-    least = checked(files)
-    same = f"crops equal to PIL's for equal draws, half of them above {least:.0f} dB"
+        return theirs
+
+    pipelines = {
+        "official": of_pil(official.MultiCrop()),
+        "lightly": of_pil(lightly()),
+        "albumentations": albumentations(),
+    }
     return Race(
-        name, work, ours, {"official": theirs}, {"official": wanted}, "images", IMAGES, same
+        name,
+        work,
+        ours,
+        {rival: batches(views) for rival, views in pipelines.items()},
+        {"official": wanted},
+        "images",
+        IMAGES,
+        f"crops equal to PIL's for equal draws, half of them above {checked(files):.0f} dB",
+        {"albumentations": "crops without antialiasing: another distribution"},
     )
+
+
+def of_pil(views: Callable[[Image.Image], list[Tensor]]) -> Callable[[Path], list[Tensor]]:
+    return lambda file: views(opened(file))
+
+
+def lightly() -> Callable[[Image.Image], list[Tensor]]:
+    from lightly.transforms.dino_transform import DINOTransform
+
+    scales = {"global_crop_scale": (0.25, 1.0), "local_crop_scale": (0.05, 0.25)}
+    return DINOTransform(n_local_views=10, **scales)
+
+
+def albumentations() -> Callable[[Path], list[Tensor]]:
+    import albumentations as A
+    from albumentations.pytorch import ToTensorV2
+
+    def view(size: int, scale: tuple[float, float], blur: float, solarise: float) -> A.Compose:
+        bicubic = cv2.INTER_CUBIC
+        return A.Compose(
+            [
+                A.RandomResizedCrop((size, size), scale=scale, interpolation=bicubic),
+                A.HorizontalFlip(p=0.5),
+                A.ColorJitter((0.6, 1.4), (0.6, 1.4), (0.8, 1.2), (-0.1, 0.1), p=0.8),
+                A.ToGray(p=0.2),
+                A.GaussianBlur(blur_limit=0, sigma_limit=(0.1, 2.0), p=blur),
+                A.Solarize(threshold_range=(0.5, 0.5), p=solarise),
+                A.Normalize(official.MEAN, official.STD),
+                ToTensorV2(),
+            ]
+        )
+
+    first, second = view(224, (0.25, 1.0), 1.0, 0.0), view(224, (0.25, 1.0), 0.1, 0.2)
+    views = [first, second, *[view(96, (0.05, 0.25), 0.5, 0.0)] * 10]
+
+    def crops(file: Path) -> list[Tensor]:
+        pixels = cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB)
+        return [view(image=pixels)["image"] for view in views]
+
+    return crops
 
 
 def written() -> Path:
