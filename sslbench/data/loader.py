@@ -188,9 +188,8 @@ def _check(dataset: ImageDataset, batches: Batches) -> None:
 class ViewLoader:
     """Iterates once over (ViewBatch, messages on newly found broken files) of one process.
 
-    The batches are on `device`. On a GPU it makes the flips and colours of the views that leave
-    them for later, in a small part of the time that the workers' processor takes; on a CPU the
-    workers are faster.
+    The batches are on `device`. If that is a GPU, views that can leave flips and colours for later
+    do, and they are made there for whole batches; on a CPU the workers are faster at it.
 
     With several processes the messages come from `exchange` instead. Raises `UserError` if more
     than a fifth of the images are broken.

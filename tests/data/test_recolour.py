@@ -116,3 +116,12 @@ def test_workers_make_all_but_the_looks():
 def test_training_on_a_gpu_defers_them(kind, later):
     options = {"mean": MEAN, "std": STD, "device": torch.device(kind)}
     assert make_loader(images(8), VIEWS, 0, 4, 3, **options)._loader.dataset.views.later == later
+
+
+def test_the_host_reads_nothing_back_from_the_device():
+    """Nothing can be read from the device "meta", and its tensors do not mix with the CPU's."""
+    jitter = ColourJitter(0.4, 0.4, 0.2, 0.1)
+    looks = [Look(True, jitter.draw(sample_rng(0, 0, k)), k == 0, 0.3 * k, k > 2) for k in range(6)]
+    rows = torch.from_numpy(np.stack([look.row() for look in looks]))
+    out = recoloured(torch.zeros(6, 3, 8, 8, dtype=torch.uint8, device="meta"), rows)
+    assert out.device.type == "meta" and out.dtype == torch.uint8 and out.shape == (6, 3, 8, 8)
