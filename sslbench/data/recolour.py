@@ -1,7 +1,7 @@
 """The looks of whole batches on any device, so that workers only decode and crop.
 
-The same changes as `colours.Look` makes of one crop on the CPU, in float32 and cut off to whole
-numbers after each, as PIL does: both equal PIL's up to rounding.
+The same changes as `colours.Look` makes of one crop on the CPU, in float32 and cut off to uint8
+after each, as PIL does: both equal PIL's up to rounding.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def recoloured(crops: Tensor, rows: Tensor) -> Tensor:
     found there, so that the host need not wait for the device.
     """
     flip, grey, radius, solarise = rows[:, :4].T
-    x = crops.float()
+    x = crops.clone()
     _apply(x, flip > 0, lambda part, _: part.flip(-1))
     for change, factor in zip(rows[:, 4::2].T, rows[:, 5::2].T, strict=True):
         for number, operation in CHANGES.items():
@@ -46,7 +46,7 @@ def recoloured(crops: Tensor, rows: Tensor) -> Tensor:
     _apply(x, grey > 0, lambda part, _: _grey(part).expand_as(part))
     _apply(x, radius > 0, _blur, _kernels(radius))
     _apply(x, solarise > 0, lambda part, _: torch.minimum(part, 255 - part))
-    return x.to(torch.uint8)
+    return x
 
 
 def _apply(
@@ -55,16 +55,19 @@ def _apply(
     operation: Callable[[Tensor, Tensor], Tensor],
     values: Tensor | None = None,
 ) -> None:
-    """Change the chosen crops of `x` in place; values: of each crop, (N, ...) on the CPU."""
+    """Change the chosen crops of `x` in place; values: of each crop, (N, ...) on the CPU.
+
+    operation: of float crops (n, 3, H, W) and their values; what is behind its point is cut off.
+    """
     index = chosen.nonzero()[:, 0]
     if len(index):
         given = (index if values is None else values[index]).to(x.device, non_blocking=True)
         index = index.to(x.device, non_blocking=True)
-        x[index] = operation(x[index], given)
+        x[index] = operation(x[index].float(), given).to(torch.uint8)
 
 
 def _blended(x: Tensor, base: Tensor | float, factor: Tensor) -> Tensor:
-    return (base + factor * (x - base)).clamp_(0, 255).floor_()
+    return (x - base).mul_(factor).add_(base).clamp_(0, 255)
 
 
 def _grey(x: Tensor) -> Tensor:
@@ -89,7 +92,7 @@ def _turn_hue(x: Tensor, turns: Tensor) -> Tensor:
     # a channel falls from the top by the saturation, depending on its distance on the circle
     phases = torch.stack([(hue + shift).remainder(6) for shift in (5, 3, 1)], dim=1)
     fall = torch.minimum(phases, 4 - phases).clamp(0, 1)
-    return (top[:, None] * (1 - saturation[:, None] * fall) + 0.5).floor_()
+    return top[:, None] * (1 - saturation[:, None] * fall) + 0.5
 
 
 def _kernels(radius: Tensor) -> Tensor:
@@ -110,7 +113,7 @@ def _blur(x: Tensor, kernels: Tensor) -> Tensor:
     x = F.conv2d(F.pad(x, (half, half, 0, 0), "replicate"), weight, groups=n * channels)
     x = F.pad(x, (0, 0, half, half), "replicate")
     x = F.conv2d(x, weight.transpose(-1, -2), groups=n * channels)
-    return (x + 0.5).floor_().clamp_(0, 255).reshape(n, channels, height, width)
+    return (x + 0.5).reshape(n, channels, height, width)
 
 
 CHANGES = {
