@@ -61,7 +61,7 @@ class Crop:
     online: Online
 
     def __call__(self, image: Image.Image, rng: np.random.Generator, epoch: int) -> Sample:
-        box = augment.random_box(image, self.online.scale, rng)
+        box = augment.random_box(image.size, self.online.scale, rng)
         view = augment.crop(image, box, self.size, InterpolationMode(self.online.interpolation))
         pixels = augment.to_array(augment.flip(view, self.online.flip, rng))
         return Sample({"image": np.ascontiguousarray(pixels[None])})

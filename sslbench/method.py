@@ -76,26 +76,35 @@ class ViewBatch:
 
     def pixels(self, name: str) -> Tensor:
         """Crops `name` as float in [0, 1], (V, B, 3, H, W)."""
-        return self.crops[name].float() / 255
+        return self.crops[name].float().div_(255)  # of a copy: crops are uint8
 
     def images(self, name: str) -> Tensor:
         """Crops `name` normalised by mean and std, float (V, B, 3, H, W)."""
         pixels = self.pixels(name)
         mean = torch.tensor(self.mean, device=pixels.device).view(3, 1, 1)
         std = torch.tensor(self.std, device=pixels.device).view(3, 1, 1)
-        return (pixels - mean) / std
+        return pixels.sub_(mean).div_(std)  # in place: new memory costs more than the arithmetic
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The views of one image: name -> uint8 (V, 3, H, W) and name -> bool (V, h, w)."""
+    """The views of one image: name -> uint8 (V, 3, H, W) and name -> bool (V, h, w).
+
+    looks: name -> float32 (V, 12) where crops still need their flips and colours.
+    """
 
     crops: Mapping[str, np.ndarray]
     masks: Mapping[str, np.ndarray] = field(default_factory=dict)
+    looks: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 class Views(Protocol):
-    """Turns one image into the views of a method; must be picklable and free of global state."""
+    """Turns one image into the views of a method; must be picklable and free of global state.
+
+    Those with an attribute `takes_arrays` that is True are given the image as uint8 (H, W, 3), and
+    of those with a method `deferred`, training on a GPU takes `deferred()`, whose samples have
+    `looks`.
+    """
 
     def __call__(self, image: Image.Image, rng: np.random.Generator, epoch: int) -> Sample: ...
 

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from sslbench.data.contents import content_hashes
-from sslbench.data.reading import BrokenImage, decode
+from sslbench.data.reading import BrokenImage, decode, decode_array
 from sslbench.errors import UserError
 
 __all__ = [
@@ -74,6 +74,10 @@ class ImageDataset(torch.utils.data.Dataset[Pair]):
         """Return image `index`, PIL RGB."""
         raise NotImplementedError
 
+    def array(self, index: int) -> np.ndarray:
+        """Return the pixels of image `index`, uint8 (H, W, 3), possibly read-only."""
+        return np.asarray(self.image(index))
+
     @cached_property
     def fingerprint(self) -> str:
         """Short hash of the content: equal data have equal fingerprints in any folder."""
@@ -122,7 +126,13 @@ class FileImages(ImageDataset):
     root: Path
 
     def image(self, index: int) -> Image.Image:
-        return decode(os.path.join(self.root, self.names[index]))  # noqa: PTH118 (hot path)
+        return decode(self._path(index))
+
+    def array(self, index: int) -> np.ndarray:
+        return decode_array(self._path(index))
+
+    def _path(self, index: int) -> str:
+        return os.path.join(self.root, self.names[index])  # noqa: PTH118 (hot path)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -149,6 +159,9 @@ class ArrayImages(ImageDataset):
     def image(self, index: int) -> Image.Image:
         return Image.fromarray(self.pixels[index])
 
+    def array(self, index: int) -> np.ndarray:
+        return self.pixels[index]
+
     @cached_property
     def fingerprint(self) -> str:
         labels = [] if self.labels is None else self.labels.tolist()
@@ -165,6 +178,9 @@ class InMemoryImages(FileImages):
 
     def image(self, index: int) -> Image.Image:
         return Image.fromarray(self._pixels[index])
+
+    def array(self, index: int) -> np.ndarray:
+        return self._pixels[index]
 
     @cached_property
     def fingerprint(self) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from sslbench.data.dataset import BrokenImage, BrokenLog, ImageDataset
+from sslbench.data.recolour import finished
 from sslbench.data.rng import order_rng, sample_rng
 from sslbench.errors import UserError
 from sslbench.method import Sample, ViewBatch, Views
 
 Key = tuple[int, int, int]  # (epoch, index, copy)
+CPU = torch.device("cpu")
 
 # At most a fifth of the files may be broken, so this many broken draws in a row never happen.
 REPLACEMENTS = 64
@@ -108,6 +110,9 @@ class ViewDataset(Dataset[Item]):
 
     def __init__(self, dataset: ImageDataset, views: Views, seed: int) -> None:
         self.dataset, self.views, self.seed = dataset, views, seed
+        self._read: Callable[[int], Any] = (
+            dataset.array if getattr(views, "takes_arrays", False) else dataset.image
+        )
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -118,7 +123,7 @@ class ViewDataset(Dataset[Item]):
         broken: dict[int, str] = {}
         for _ in range(REPLACEMENTS):
             try:
-                image = self.dataset.image(index)
+                image = self._read(index)
             except BrokenImage as error:
                 broken[index] = str(error)
                 index = int(rng.integers(len(self.dataset)))
@@ -133,6 +138,7 @@ class Collated:
 
     crops: dict[str, Tensor]
     masks: dict[str, Tensor]
+    looks: dict[str, Tensor]
     index: Tensor
     broken: dict[int, str]
     complete: bool = True
@@ -141,7 +147,7 @@ class Collated:
         """Return the batch in page-locked memory, so that copies overlap with computation."""
         crops = {name: crop.pin_memory() for name, crop in self.crops.items()}
         masks = {name: mask.pin_memory() for name, mask in self.masks.items()}
-        return Collated(crops, masks, self.index, self.broken, self.complete)
+        return replace(self, crops=crops, masks=masks)
 
 
 def _batched(arrays: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Tensor]:
@@ -150,14 +156,14 @@ def _batched(arrays: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Tensor]:
 
 
 def collate(items: Sequence[Item]) -> Collated:
-    """Stack views: crops uint8 (V, B, 3, H, W), masks bool (V, B, h, w), index (B,)."""
+    """Stack views: crops uint8 (V, B, 3, H, W), masks bool (V, B, h, w), looks, index (B,)."""
     broken = {index: text for item in items for index, text in item.broken.items()}
     index = torch.tensor([item.index for item in items])
     samples = [item.sample for item in items if item.sample is not None]
     if len(samples) < len(items):
-        return Collated({}, {}, index, broken, complete=False)
+        return Collated({}, {}, {}, index, broken, complete=False)
     crops, masks = _batched([s.crops for s in samples]), _batched([s.masks for s in samples])
-    return Collated(crops, masks, index, broken)
+    return Collated(crops, masks, _batched([s.looks for s in samples]), index, broken)
 
 
 def _one_thread(_: int) -> None:
@@ -182,6 +188,9 @@ def _check(dataset: ImageDataset, batches: Batches) -> None:
 class ViewLoader:
     """Iterates once over (ViewBatch, messages on newly found broken files) of one process.
 
+    The batches are on `device`. If that is a GPU, views that can leave flips and colours for later
+    do, and they are made there for whole batches; on a CPU the workers are faster at it.
+
     With several processes the messages come from `exchange` instead. Raises `UserError` if more
     than a fifth of the images are broken.
     """
@@ -194,9 +203,13 @@ class ViewLoader:
         workers: int,
         mean: tuple[float, ...],
         std: tuple[float, ...],
+        device: torch.device = CPU,
     ) -> None:
         _check(dataset, batches)
         self.dataset, self.batches, self.mean, self.std = dataset, batches, mean, std
+        self.device = device
+        if device.type == "cuda" and hasattr(views, "deferred"):
+            views = views.deferred()
         self._labels = None if dataset.labels is None else torch.tensor(dataset.labels)
         self._log, self._count, self._epoch_done = BrokenLog(dataset), 0, False
         # indices and broken files that were read since the last `exchange`
@@ -229,10 +242,8 @@ class ViewLoader:
                 self._log.record([], batch.broken)
                 self._log.fail()
             labels = None if self._labels is None else self._labels[batch.index]
-            yield (
-                ViewBatch(batch.crops, batch.masks, batch.index, self.mean, self.std, labels),
-                messages,
-            )
+            views = ViewBatch(batch.crops, batch.masks, batch.index, self.mean, self.std, labels)
+            yield finished(views.to(self.device), batch.looks), messages
 
     def exchange(self) -> list[str]:
         """Return messages on the broken files that any process found since the last call.
@@ -268,12 +279,15 @@ def make_loader(
     repeats: int = 1,
     start_step: int = 0,
     workers: int = 0,
+    device: torch.device = CPU,
 ) -> ViewLoader:
     """Return the loader of process `rank`; arguments as in `Batches`, mean and std per channel.
+
+    device: where the batches are wanted.
 
     Raises `UserError` if the dataset has fewer images than one global batch, or only one.
     """
     batches = Batches(
         len(dataset), seed, batch_size, total_steps, start_step, rank, world, accumulate, repeats
     )
-    return ViewLoader(dataset, views, batches, workers, mean, std)
+    return ViewLoader(dataset, views, batches, workers, mean, std, device)

@@ -8,7 +8,9 @@ BEiT's 75 of 196 patches.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Literal, Protocol
 
 import numpy as np
@@ -18,6 +20,8 @@ from sslbench.settings import Epochs, Probability, setting
 
 Grid = tuple[int, int]
 
+# Half the logarithm of a block's aspect, U(.3, 1 / .3): its least value and its range.
+ROOTS = (0.5 * math.log(0.3), math.log(1 / 0.3))
 TRIES = 10  # positions tried for one block before the mask stays as it is
 
 
@@ -38,50 +42,63 @@ def block_mask(
     rng: np.random.Generator,
     min_block: int | None = None,
     max_block: int | None = None,
-    aspect: tuple[float, float] = (0.3, 1 / 0.3),
 ) -> np.ndarray:
     """Return a mask of overlapping rectangles over at most `target` patches, bool (h, w).
 
     Blocks are added until the target is reached or none of `TRIES` positions fits.
     """
-    mask = np.zeros(grid, dtype=bool)
+    return _unpacked([_block_bits(grid, target, rng, min_block, max_block)], grid)[0]
+
+
+def _block_bits(
+    grid: Grid,
+    target: float,
+    rng: np.random.Generator,
+    min_block: int | None = None,
+    max_block: int | None = None,
+) -> int:
+    """`block_mask` as an integer whose bit row * w + column is a patch: fast to move and count."""
     low = smallest_block(grid) if min_block is None else min_block
-    count = 0
+    mask = count = 0
     while count < target:
         room = target - count if max_block is None else min(target - count, max_block)
-        added = _add_block(mask, low, room, aspect, rng)
+        added = _new_patches(mask, grid, low, room, rng)
         if not added:
             break
-        count += added
+        mask |= added
+        count += added.bit_count()
     return mask
 
 
-def _add_block(
-    mask: np.ndarray, low: float, room: float, aspect: tuple[float, float], rng: np.random.Generator
-) -> int:
-    """Add the first of `TRIES` random blocks with 1 to `room` new patches; return their number."""
-    rows, columns = mask.shape
-    draws = rng.random((TRIES, 4))
+def _new_patches(mask: int, grid: Grid, low: float, room: float, rng: np.random.Generator) -> int:
+    """The new patches of the first of `TRIES` random blocks with 1 to `room` of them, as bits."""
+    rows, columns = grid
     # if room < low, the bounds are reversed and the area still lies between them, as in
     # beit/masking_generator.py, whose random.uniform accepts reversed bounds
-    area = low + (room - low) * draws[:, 0]
-    log_low, log_high = math.log(aspect[0]), math.log(aspect[1])
-    root = np.exp(0.5 * (log_low + (log_high - log_low) * draws[:, 1]))
-    side = np.sqrt(area)
-    heights = np.rint(side * root).astype(int).tolist()
-    widths = np.rint(side / root).astype(int).tolist()
-    for height, width, down, right in zip(
-        heights, widths, draws[:, 2].tolist(), draws[:, 3].tolist(), strict=True
-    ):
-        if height >= rows or width >= columns:
-            continue
-        top, left = int(down * (rows - height + 1)), int(right * (columns - width + 1))
-        block = mask[top : top + height, left : left + width]
-        added = height * width - int(np.count_nonzero(block))
-        if 0 < added <= room:
-            block[:] = True
-            return added
+    for share, shape, down, right in rng.random((TRIES, 4)).tolist():
+        side, stretch = math.sqrt(low + (room - low) * share), math.exp(ROOTS[0] + ROOTS[1] * shape)
+        height, width = round(side * stretch), round(side / stretch)
+        if height < rows and width < columns:
+            top, left = int(down * (rows - height + 1)), int(right * (columns - width + 1))
+            added = _block(height, width, columns) << (top * columns + left) & ~mask
+            if 0 < added.bit_count() <= room:
+                return added
     return 0
+
+
+@lru_cache(maxsize=4096)
+def _block(height: int, width: int, columns: int) -> int:
+    """A block in the top left corner, as bits."""
+    return sum(((1 << width) - 1) << (row * columns) for row in range(height))
+
+
+def _unpacked(masks: Sequence[int], grid: Grid) -> np.ndarray:
+    """Masks as integers -> bool (masks, h, w)."""
+    cells = grid[0] * grid[1]
+    joined = sum(mask << (k * cells) for k, mask in enumerate(masks))
+    data = np.frombuffer(joined.to_bytes(-(-cells * len(masks) // 8), "little"), dtype=np.uint8)
+    bits = np.unpackbits(data, count=cells * len(masks), bitorder="little")
+    return bits.view(bool).reshape(-1, *grid)
 
 
 def random_mask(grid: Grid, ratio: float, rng: np.random.Generator) -> np.ndarray:
@@ -131,16 +148,12 @@ class MaskConfig:
     def draw(self, grid: Grid, views: int, rng: np.random.Generator, epoch: int) -> np.ndarray:
         """Draw the masks of all views of one image, bool (views, h, w)."""
         shared = self.ratio(rng, epoch) if self.ratio_per == "image" else None
-        masks = []
-        for _ in range(views):
-            ratio = self.ratio(rng, epoch) if shared is None else shared
-            masks.append(self._mask(grid, ratio, rng))
-        return np.stack(masks)
-
-    def _mask(self, grid: Grid, ratio: float, rng: np.random.Generator) -> np.ndarray:
+        # drawn one by one: the ratio of a view follows the mask of the view before
+        ratios = (self.ratio(rng, epoch) if shared is None else shared for _ in range(views))
         if self.kind == "random":
-            return random_mask(grid, ratio, rng)
-        return block_mask(grid, ratio * grid[0] * grid[1], rng)
+            return np.stack([random_mask(grid, ratio, rng) for ratio in ratios])
+        masks = [_block_bits(grid, ratio * grid[0] * grid[1], rng) for ratio in ratios]
+        return _unpacked(masks, grid)
 
 
 @dataclass(frozen=True)
@@ -169,7 +182,5 @@ class CountMaskConfig:
     def draw(self, grid: Grid, views: int, rng: np.random.Generator, epoch: int) -> np.ndarray:
         """Draw the masks of all views of one image, bool (views, h, w)."""
         target = round(self.fraction * grid[0] * grid[1])
-        masks = [
-            block_mask(grid, target, rng, self.min_block, self.max_block) for _ in range(views)
-        ]
-        return np.stack(masks)
+        bounds = self.min_block, self.max_block
+        return _unpacked([_block_bits(grid, target, rng, *bounds) for _ in range(views)], grid)

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import simplejpeg
 from PIL import Image
 
 from sslbench.errors import UserError
@@ -128,6 +129,35 @@ def decode(path: str | Path) -> Image.Image:
     """
     with opened(path) as image:
         return upright_rgb(image, printable(path))
+
+
+def decode_array(path: str | Path) -> np.ndarray:
+    """Return the pixels of `decode(path)`, uint8 (H, W, 3), possibly read-only; raises as it does.
+
+    Those of JPEG files come from libjpeg without the copies into and out of a PIL image.
+    """
+    with opened(path) as image:
+        pixels = _jpeg(image)
+        if pixels is None:
+            return np.asarray(upright_rgb(image, printable(path)))
+        turn = turn_of(image)
+        return pixels if turn is None else np.asarray(Image.fromarray(pixels).transpose(turn))
+
+
+def _jpeg(image: Image.Image) -> np.ndarray | None:
+    """The pixels of an opened JPEG file, not turned; None where Pillow should read it.
+
+    That is CMYK, which Pillow converts in its own way, and a damaged file, where its decoder says
+    what is wrong or makes do.
+    """
+    file = getattr(image, "fp", None)
+    if image.format not in ("JPEG", "MPO") or image.mode not in ("RGB", "L") or file is None:
+        return None
+    file.seek(0)
+    try:
+        return simplejpeg.decode_jpeg(file.read(), "RGB", strict=True)
+    except ValueError:
+        return None
 
 
 def upright_rgb(image: Image.Image, name: str) -> Image.Image:

@@ -20,6 +20,7 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 
 from sslbench.data import augment
+from sslbench.data.colours import ColourJitter, changed
 from sslbench.errors import UserError
 from sslbench.method import Sample
 from sslbench.settings import Probability, Scale, Side, setting
@@ -90,16 +91,17 @@ class Recognition:
 
     def __call__(self, image: Image.Image, rng: np.random.Generator, epoch: int) -> Sample:
         c = self.config
-        box = augment.random_box(image, c.scale, rng)
+        box = augment.random_box(image.size, c.scale, rng)
         view = augment.crop(image, box, c.size, InterpolationMode(c.interpolation))
         view = augment.flip(view, c.flip, rng)
         with drawing_from(rng):
             if c.randaugment:
                 view = _randaugment(c.randaugment, c.size, tuple(c.fill), c.interpolation)(view)
             erased = _erased(c.erasing, c.size) if c.erasing else None
+        pixels = np.asarray(view)
         if c.jitter and not c.randaugment:
-            view = augment.ColourJitter(c.jitter, c.jitter, c.jitter, 0.0)(view, rng)
-        crops = {"image": np.ascontiguousarray(augment.to_array(view)[None])}
+            pixels = changed(pixels, ColourJitter(c.jitter, c.jitter, c.jitter, 0.0).draw(rng))
+        crops = {"image": np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])}
         return Sample(crops, {} if erased is None else {"erased": erased[None]})
 
 

@@ -1,19 +1,22 @@
 """The views of an image: multi-crop, BEiT's pair of image and tokenizer crop, and a plain crop.
 
-Every view is called as `view(image, rng, epoch) -> Sample` with a PIL RGB image; the crops are
-C-contiguous uint8 (V, 3, H, W), the masks bool (V, H / patch, W / patch).
+Every view is called as `view(image, rng, epoch) -> Sample` with a PIL RGB image or its pixels,
+uint8 (H, W, 3); the crops are C-contiguous uint8 (V, 3, H, W), the masks bool
+(V, H / patch, W / patch).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Annotated
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar
 
+import cv2
 import numpy as np
 from PIL import Image
 
 from sslbench.data import augment
+from sslbench.data.colours import BLUR_RADIUS, ColourJitter, Look, chance, uniform
 from sslbench.data.masks import CountMaskConfig, MaskConfig, Masking
 from sslbench.errors import UserError
 from sslbench.method import Sample
@@ -35,9 +38,13 @@ __all__ = [
 ]
 
 
-def _stack(crops: Iterable[Image.Image]) -> np.ndarray:
-    """Return uint8 (V, 3, H, W), C-contiguous."""
-    return np.ascontiguousarray(np.stack([augment.to_array(crop) for crop in crops]))
+def _planes(crops: Sequence[np.ndarray]) -> np.ndarray:
+    """uint8 (H, W, 3) each -> (V, 3, H, W), C-contiguous."""
+    height, width, channels = crops[0].shape
+    planes = np.empty((len(crops), channels, height, width), dtype=np.uint8)
+    for crop, out in zip(crops, planes, strict=True):
+        cv2.split(crop, list(out))
+    return planes
 
 
 def _check_grid(name: str, size: int, patch_size: int) -> None:
@@ -92,49 +99,67 @@ class MultiCropConfig:
 class MultiCrop:
     """Draws crops "global" (G, 3, H, W) and "local" (L, 3, h, w), and masks "global" if configured.
 
-    "local" is absent if there are no local crops.
+    "local" is absent if there are no local crops. later: flips and colours are drawn all the same,
+    but left to `recolour.recoloured`.
     """
 
     config: MultiCropConfig
     patch_size: int
     mask: Masking | None = None
+    later: bool = False
+    takes_arrays: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check_grid("global crop", self.config.global_size, self.patch_size)
         if self.config.local_crops:
             _check_grid("local crop", self.config.local_size, self.patch_size)
 
-    def __call__(self, image: Image.Image, rng: np.random.Generator, epoch: int) -> Sample:
-        config = self.config
-        globals_ = [self._view(image, min(k, 1), rng) for k in range(config.global_crops)]
-        locals_ = [self._view(image, 2, rng) for _ in range(config.local_crops)]
-        crops = {"global": _stack(globals_)}
-        if locals_:
-            crops["local"] = _stack(locals_)
-        if self.mask is None:
-            return Sample(crops)
-        # masks are drawn last, so that methods with and without masks see the same crops
-        side = config.global_size // self.patch_size
-        return Sample(crops, {"global": self.mask.draw((side, side), len(globals_), rng, epoch)})
+    def __call__(
+        self, image: Image.Image | np.ndarray, rng: np.random.Generator, epoch: int
+    ) -> Sample:
+        config, pixels = self.config, np.asarray(image)
+        kinds = {"global": [min(k, 1) for k in range(config.global_crops)]}
+        if config.local_crops:
+            kinds["local"] = [2] * config.local_crops
+        crops, looks, masks = {}, {}, {}
+        for name, of_crops in kinds.items():
+            views = [self._view(pixels, kind, rng) for kind in of_crops]
+            if self.later:
+                crops[name] = _planes([crop for crop, _ in views])
+                looks[name] = np.stack([look.row() for _, look in views])
+            else:
+                crops[name] = _planes([look(crop) for crop, look in views])
+        if self.mask is not None:
+            # drawn last, so that methods with and without masks see the same crops
+            side = config.global_size // self.patch_size
+            masks["global"] = self.mask.draw((side, side), config.global_crops, rng, epoch)
+        return Sample(crops, masks, looks)
 
-    def _view(self, image: Image.Image, kind: int, rng: np.random.Generator) -> Image.Image:
-        """Draw one crop; kind 0 = first global, 1 = other globals, 2 = local."""
+    def deferred(self) -> MultiCrop:
+        """The same views with flips and colours left for later."""
+        return replace(self, later=True)
+
+    def _view(
+        self, pixels: np.ndarray, kind: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, Look]:
+        """Draw one crop and its look; kind 0 = first global, 1 = other globals, 2 = local."""
         c = self.config
         size, scale = (
             (c.local_size, c.local_scale) if kind == 2 else (c.global_size, c.global_scale)
         )
-        view = augment.crop(image, augment.random_box(image, scale, rng), size)
-        view = augment.flip(view, c.flip, rng)
-        if augment.chance(rng, c.jitter):
-            jitter = augment.ColourJitter(c.brightness, c.contrast, c.saturation, c.hue)
-            view = jitter(view, rng)
-        if augment.chance(rng, c.grayscale):
-            view = augment.grayscale(view)
-        if augment.chance(rng, c.blur[kind]):
-            view = augment.blur(view, rng)
-        if augment.chance(rng, c.solarize[kind]):
-            view = augment.solarize(view)
-        return view
+        box = augment.random_box((pixels.shape[1], pixels.shape[0]), scale, rng)
+        return augment.crop_pixels(pixels, box, size), self._look(kind, rng)
+
+    def _look(self, kind: int, rng: np.random.Generator) -> Look:
+        c = self.config
+        jitter = ColourJitter(c.brightness, c.contrast, c.saturation, c.hue)
+        return Look(
+            flip=chance(rng, c.flip),
+            changes=jitter.draw(rng) if chance(rng, c.jitter) else (),
+            grey=chance(rng, c.grayscale),
+            radius=uniform(rng, *BLUR_RADIUS) if chance(rng, c.blur[kind]) else 0.0,
+            solarise=chance(rng, c.solarize[kind]),
+        )
 
 
 @dataclass(frozen=True)
@@ -161,18 +186,22 @@ class TokenizerCrop:
     config: TokenizerCropConfig
     patch_size: int
     mask: Masking | None = None
+    takes_arrays: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check_grid("crop", self.config.size, self.patch_size)
 
-    def __call__(self, image: Image.Image, rng: np.random.Generator, epoch: int) -> Sample:
-        c = self.config
-        image = augment.ColourJitter(c.brightness, c.contrast, c.saturation, hue=0.0)(image, rng)
-        image = augment.flip(image, c.flip, rng)
-        box = augment.random_box(image, c.scale, rng)
+    def __call__(
+        self, image: Image.Image | np.ndarray, rng: np.random.Generator, epoch: int
+    ) -> Sample:
+        c, pixels = self.config, np.asarray(image)
+        changes = ColourJitter(c.brightness, c.contrast, c.saturation, hue=0.0).draw(rng)
+        pixels = Look(changes=changes, flip=chance(rng, c.flip))(pixels)
+        box = augment.random_box((pixels.shape[1], pixels.shape[0]), c.scale, rng)
+        tokens = augment.crop(Image.fromarray(pixels), box, c.token_size, augment.LANCZOS)
         crops = {
-            "image": _stack([augment.crop(image, box, c.size)]),
-            "tokenizer": _stack([augment.crop(image, box, c.token_size, augment.LANCZOS)]),
+            "image": _planes([augment.crop_pixels(pixels, box, c.size)]),
+            "tokenizer": _planes([np.asarray(tokens)]),
         }
         if self.mask is None:
             return Sample(crops)
@@ -194,8 +223,12 @@ class PlainCrop:
     """Draws the crop "image" (1, 3, H, W), bicubic."""
 
     config: PlainCropConfig
+    takes_arrays: ClassVar[bool] = True
 
-    def __call__(self, image: Image.Image, rng: np.random.Generator, epoch: int) -> Sample:
-        c = self.config
-        view = augment.crop(image, augment.random_box(image, c.scale, rng), c.size)
-        return Sample({"image": _stack([augment.flip(view, c.flip, rng)])})
+    def __call__(
+        self, image: Image.Image | np.ndarray, rng: np.random.Generator, epoch: int
+    ) -> Sample:
+        c, pixels = self.config, np.asarray(image)
+        box = augment.random_box((pixels.shape[1], pixels.shape[0]), c.scale, rng)
+        look = Look(flip=chance(rng, c.flip))
+        return Sample({"image": _planes([look(augment.crop_pixels(pixels, box, c.size))])})

@@ -143,7 +143,7 @@ def _centre(image: Image.Image, size: int) -> Image.Image:
 
 def _crops(image: Image.Image, index: int, size: int) -> list[Image.Image]:
     rng = sample_rng(0, 0, index)
-    boxes = [augment.random_box(image, MATCHED_SCALE, rng) for _ in range(2)]
+    boxes = [augment.random_box(image.size, MATCHED_SCALE, rng) for _ in range(2)]
     return [augment.crop(image, box, size) for box in boxes]
 
 

@@ -165,6 +165,7 @@ def load_views(run: Run, start: int) -> ViewLoader:
         repeats=recipe.train.repeats,
         start_step=start,
         workers=min(recipe.run.workers, usable_cores()),  # more would compete for the same cores
+        device=world.device,
     )
 
 

@@ -77,7 +77,7 @@ def normalised(image) -> Tensor:
 def crop(index: int, epoch: int) -> Tensor:
     """Crop of a training image by torchvision, the random numbers being ours."""
     image, rng = DATA.train.image(index), sample_rng(0, epoch, index)
-    box = augment.random_box(image, (0.08, 1.0), rng)
+    box = augment.random_box(image.size, (0.08, 1.0), rng)
     view = normalised(T.functional.resized_crop(image, *box, [SIDE, SIDE]))  # bilinear by default
     return view.flip(2) if rng.random() < 0.5 else view
 

@@ -152,6 +152,15 @@ def test_batches_have_the_contracts_shapes():
     assert len(batch) == 4 and broken == [] and batch.mean == MEAN
 
 
+def test_images_are_normalised_and_crops_stay_as_they_are():
+    batch, _ = next(iter(loader(images(10), VIEWS)))
+    before = batch.crops["local"].clone()
+    mean, std = (torch.tensor(x).view(3, 1, 1) for x in (MEAN, STD))
+    assert torch.equal(batch.images("local"), (before.float() / 255 - mean) / std)
+    assert torch.equal(batch.pixels("local"), before.float() / 255)
+    assert torch.equal(batch.crops["local"], before)
+
+
 def test_any_number_of_workers_gives_the_same_bits(make_folder):
     names = [f"{k:02d}.png" for k in range(20)]
     dataset = open_dataset(make_folder(names, broken=[names[7]]))

@@ -9,6 +9,7 @@ from sslbench.data.masks import CountMaskConfig, MaskConfig, block_mask, random_
 from sslbench.data.rng import sample_rng
 from sslbench.errors import UserError
 from sslbench.settings import typed
+from tests.data import official
 
 DRAWS = 10_000
 SIGMAS = 4  # of the sampling error that a measured mean may be off
@@ -110,6 +111,35 @@ def published_masks(grid, target, low, high, count, seed=0):
         taken = growing & inside & (fresh > 0) & (fresh <= room)
         masks[taken] |= block[taken]
         misses = np.where(taken, 0, misses + 1)
+
+
+class Replayed(official.Draws):
+    """The random numbers of `block_mask`: a table of tries for every block."""
+
+    def __init__(self, rng):
+        super().__init__()
+        self.rng, self.row = rng, []
+
+    def next_block(self):
+        self.table, self.row = iter(self.rng.random((10, 4)).tolist()), []
+
+    def uniform(self, low, high):
+        if len(self.row) != 3:  # the first number of a try
+            self.row = next(self.table)
+        return low + (high - low) * self.row.pop(0)
+
+    def randint(self, low, high):
+        return int(self.row.pop(0) * (high + 1))
+
+
+@pytest.mark.parametrize("grid", [(14, 14), (7, 7), (6, 12), (28, 28)])
+def test_masks_equal_those_of_the_official_loop_bit_for_bit(grid):
+    for index in range(500):
+        rng, draws = sample_rng(8, 0, index), Replayed(sample_rng(8, 0, index))
+        target = grid[0] * grid[1] * (0.1 + 0.4 * index / 500)
+        theirs = official.block_mask(*grid, target, draws)
+        assert np.array_equal(block_mask(grid, target, rng), theirs)
+        assert rng.random() == draws.rng.random()  # and nothing else was drawn
 
 
 def traits(masks):

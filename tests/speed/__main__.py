@@ -32,6 +32,9 @@ RACES = {  # name -> the file and function that set it up
     "k-means++": "clusters:against_scikit_learn",
     "knn": "neighbours:race",
     "logistic": "logistic:race",
+    "block-masks": "masks:block_masks",
+    "multi-crop": "multi_crop:colours_on_the_cpu",
+    "multi-crop-device": "multi_crop:colours_left_to_the_device",
 }
 
 
