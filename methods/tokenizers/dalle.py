@@ -74,8 +74,7 @@ class DallE(Tokenizer):
     def __init__(self, config: DallEConfig) -> None:
         super().__init__()
         self.config, self.num_codes = config, config.num_codes
-        # channels last is the order that convolutions are fastest in
-        self.encoder = _encoder(config).to(memory_format=torch.channels_last)
+        self.encoder = _encoder(config)
         self.decoder = _decoder(config) if config.decoder else None
 
     @classmethod
@@ -110,6 +109,7 @@ class DallE(Tokenizer):
     def _maps(self, pixels: Tensor) -> Tensor:
         """What the last layer makes logits of, (B, D, h, w) in its precision."""
         x = ((1 - 2 * EPSILON) * pixels + EPSILON).to(self.precision(pixels.device))
+        # the order that convolutions are fastest in, and which they keep
         x = self.encoder[:-1](x.contiguous(memory_format=torch.channels_last))
         return x.to(self.encoder.output.conv.weight.dtype)
 

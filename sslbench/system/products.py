@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import register_flop_formula
 
 from sslbench.system.machine import cpu_flags, cpu_vendor
 
@@ -71,6 +72,15 @@ class _Linear(torch.autograd.Function):
             _product(rows.T, x.flatten(0, -2).T) if of_weight else None,
             rows.sum(0) if of_bias else None,
         )
+
+
+def _flops(x: torch.Size, weight: torch.Size, *_: Any, **__: Any) -> int:
+    """What torch's counters say of a product; given are the tensors' shapes."""
+    return 2 * x.numel() * weight[0]
+
+
+if hasattr(torch.ops.mkldnn, "_linear_pointwise"):  # not in every build of torch
+    register_flop_formula(torch.ops.mkldnn._linear_pointwise)(_flops)
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -5,32 +5,46 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode, register_flop_formula
+from torch.utils.flop_counter import FlopCounterMode
 
 from sslbench.backbones.build import build_backbone
 from sslbench.backbones.config import BackboneConfig
 from sslbench.method import Method, Progress, Sample, ViewBatch
+from sslbench.methods.beit import BEiT, BEiTConfig
 from sslbench.methods.dino import DINO, DINOConfig
 from sslbench.methods.ibot import IBOT, IBOTConfig
+from sslbench.methods.tokenizers.dalle import DallE, DallEConfig
 from sslbench.recipes.recipe import OptimConfig, Recipe, RunConfig, TrainConfig
 from sslbench.system.distributed import World
 from sslbench.testing.one_step import take_step
 from sslbench.training.optim import make_optimizer
 from sslbench.training.run import Run
+from tests.reference.beit import OfficialBEiT
 from tests.reference.networks import renamed
-from tests.reference.steps import Official, OfficialDINO, OfficialIBOT
+from tests.reference.steps import OfficialDINO, OfficialIBOT
 from tests.speed.race import Race
 
+WORK = {
+    "ibot": "iBOT ViT-S/16, 2x224 + 10x96",
+    "dino": "DINO ViT-S/16, K = 65,536, 2x224 + 10x96",
+    "beit": "BEiT ViT-B/16 and DALL-E's encoder",
+}
 BATCH, DROP_PATH, STEPS = 4, 0.1, 1000
 SMALL = BackboneConfig("vit_small", 16, 224, 0.0)
+BASE = BackboneConfig("beit_base", 16, 224, 0.0, positions="shared relative", layer_scale=0.1)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-KINDS = {"ibot": (IBOT, OfficialIBOT), "dino": (DINO, OfficialDINO)}
+KINDS = {
+    "ibot": (IBOT, OfficialIBOT),
+    "dino": (DINO, OfficialDINO),
+    "beit": (BEiT, OfficialBEiT),
+}
 
 
 def draw_batch(method: Method, size: int, draws: int = 16) -> ViewBatch:
@@ -57,10 +71,11 @@ def collate(samples: Sequence[Sample]) -> ViewBatch:
 
 def build(kind: str) -> Method:
     torch.manual_seed(0)
+    if kind == "beit":
+        tokenizer = DallE(DallEConfig())
+        return BEiT(BEiTConfig(), partial(build_backbone, BASE), tokenizer).train()
     configs = {"ibot": IBOTConfig(), "dino": DINOConfig()}
-    make = partial(build_backbone, SMALL)
-    method = KINDS[kind][0](configs[kind], make)
-    return method.train()
+    return KINDS[kind][0](configs[kind], partial(build_backbone, SMALL)).train()
 
 
 def run_of(method: Method, precision: str, size: int = BATCH) -> Run:
@@ -74,7 +89,7 @@ def run_of(method: Method, precision: str, size: int = BATCH) -> Run:
     return Run(recipe, Path(), world, None, method, method, optimizer, STEPS, STEPS)
 
 
-def check(method: Method, official: Official, batch: ViewBatch) -> str:
+def check(method: Method, official: Any, batch: ViewBatch) -> str:
     """Compares loss and gradients without drop path; raises where they are not equal."""
     ours = method.loss(batch, Progress(0, STEPS, STEPS))["loss"]
     theirs = official.loss(batch)
@@ -82,9 +97,13 @@ def check(method: Method, official: Official, batch: ViewBatch) -> str:
     theirs.backward()
     apart = abs(float(ours.detach()) / float(theirs.detach()) - 1)
     wanted = {n: p.grad for n, p in official.student.named_parameters() if p.grad is not None}
-    found = {n: p.grad for n, p in method.student.named_parameters() if p.grad is not None}
-    assert {renamed(n) for n in found} == set(wanted), set(wanted) ^ {renamed(n) for n in found}
-    gap = sum(float((g - wanted[renamed(n)]).pow(2).sum()) for n, g in found.items()) ** 0.5
+    found = {
+        renamed(n.removeprefix("student.")): p.grad
+        for n, p in method.named_parameters()
+        if p.grad is not None
+    }
+    assert found.keys() == wanted.keys(), found.keys() ^ wanted.keys()
+    gap = sum(float((found[n] - g).pow(2).sum()) for n, g in wanted.items()) ** 0.5
     gap /= sum(float(g.pow(2).sum()) for g in wanted.values()) ** 0.5
     assert apart < 1e-6 and gap < 1e-5, (apart, gap)
     for module in (method, official.student):
@@ -93,13 +112,17 @@ def check(method: Method, official: Official, batch: ViewBatch) -> str:
     return f"loss equal to {apart:.0e}, gradient to {gap:.0e} without drop path in fp32"
 
 
-def step_race(kind: str, precision: str, wanted: float) -> Race:
-    """precision: of both sides."""
+def step_race(
+    kind: str, precision: str, wanted: float, their_precision: str = "", codes: str = "fp32"
+) -> Race:
+    """precision: of both sides, unless theirs is another; codes: that of BEiT's tokenizer."""
     method = build(kind)
     batch = draw_batch(method, BATCH)
-    official = KINDS[kind][1](method, 0.0, precision == "bf16")
+    official = KINDS[kind][1](method, 0.0, (their_precision or precision) == "bf16")
     same = check(method, official, batch)
     set_drop_path(method, official)
+    if codes == "bf16":
+        method.tokenizer.low_precision = True
     run, steps = run_of(method, precision), iter(range(STEPS))
 
     def ours() -> None:
@@ -112,23 +135,21 @@ def step_race(kind: str, precision: str, wanted: float) -> Race:
         "GFLOP an image": counted(ours) / BATCH,
         "GFLOP an image, official": counted(theirs) / BATCH,
     }
-    work = f"{kind} ViT-S/16, 2x224 + 10x96, batch {BATCH}, {precision}: one step"
-    name = f"{kind}-{precision}"
-    rivals, goal = {"official structure": theirs}, {"official structure": wanted}
-    return Race(name, work, ours, rivals, goal, "images", BATCH, same, gflops)
+    work = f"{WORK[kind]}, batch {BATCH}, {precision}: one step"
+    name = f"{kind}-{precision}" + (f"-{their_precision}" if their_precision else "")
+    rival = f"official structure, {their_precision or precision}"
+    if codes == "bf16":
+        work += ", codes made in bf16"
+    return Race(name, work, ours, {rival: theirs}, {rival: wanted}, "images", BATCH, same, gflops)
 
 
-def set_drop_path(method: Method, official: Official) -> None:
-    method.student["backbone"].set_drop_path(DROP_PATH)
-    blocks = official.student["backbone"].blocks
-    for block, rate in zip(blocks, torch.linspace(0, DROP_PATH, len(blocks)).tolist(), strict=True):
+def set_drop_path(method: Method, official: Any) -> None:
+    backbone = method.student if isinstance(method, BEiT) else method.student["backbone"]
+    backbone.set_drop_path(DROP_PATH)
+    theirs = official.student if isinstance(method, BEiT) else official.student["backbone"]
+    rates = torch.linspace(0, DROP_PATH, len(theirs.blocks)).tolist()
+    for block, rate in zip(theirs.blocks, rates, strict=True):
         block.drop_path.rate = rate
-
-
-@register_flop_formula(torch.ops.mkldnn._linear_pointwise)
-def product_flops(x: torch.Size, weight: torch.Size, *_: object, **__: object) -> int:
-    """Of oneDNN's products, which torch has no formula for; the shapes are those of `linear`."""
-    return 2 * x.numel() * weight[0]
 
 
 def counted(work: Callable[[], None], repeats: int = 3) -> float:
@@ -154,3 +175,15 @@ def dino_fp32() -> Race:
 
 def dino_bf16() -> Race:
     return step_race("dino", "bf16", 1.2)
+
+
+def beit_fp32() -> Race:
+    return step_race("beit", "fp32", 1.0)
+
+
+def beit_against_fp32() -> Race:
+    return step_race("beit", "bf16", 1.85, "fp32", codes="bf16")
+
+
+def beit_bf16() -> Race:
+    return step_race("beit", "bf16", 1.3, codes="bf16")

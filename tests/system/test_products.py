@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch.nn.functional import linear as torch_linear
+from torch.utils.flop_counter import FlopCounterMode
 
 from sslbench.system import products
 from sslbench.system.products import FastProducts, linear, prefers_onednn
@@ -54,6 +55,13 @@ def test_gradients_equal_the_formula(library, shape, with_bias, frozen):
             torch.testing.assert_close(found, gradient.view_as(found), atol=1e-4, rtol=0)
         else:
             assert tensor.grad is None
+
+
+def test_products_are_counted(library):
+    with FlopCounterMode(display=False) as counter, FastProducts():
+        x, weight = torch.randn(2, 5, 40), torch.randn(11, 40, requires_grad=True)
+        torch.nn.functional.linear(x, weight).sum().backward()
+    assert counter.get_total_flops() == 2 * 2 * 10 * 40 * 11
 
 
 def test_other_precisions_are_torch_s(library):

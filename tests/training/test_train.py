@@ -196,7 +196,7 @@ def test_low_precision_is_for_what_is_given(images, tokenizer) -> None:
     train = {"low_precision_needs": True}
     recipe = small.recipe("beit", images, train=train, needs={"tokenizer": str(tokenizer)})
     assert build_method(recipe).tokenizer.low_precision
-    with pytest.raises(UserError, match="low_precision_needs=True .* dino is given none; leave"):
+    with pytest.raises(UserError, match=r"low_precision_needs=True .* dino is given none; leave"):
         build_method(small.recipe("dino", images, train=train))
 
 
