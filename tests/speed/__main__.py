@@ -26,7 +26,10 @@ PEERS = ("lightly", "albumentations", "faiss-cpu", "simplejpeg")
 RACES = {  # name -> the file and function that set it up
     "k-means": "clusters:against_faiss",
     "k-means++": "clusters:against_scikit_learn",
+    "features": "extraction:float32",
+    "features-bf16": "extraction:bf16",
     "knn": "neighbours:race",
+    "linear": "grid:race",
     "logistic": "logistic:race",
 }
 
