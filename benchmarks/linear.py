@@ -222,6 +222,8 @@ def train_grid(
     """
     import torch
 
+    from sslbench.system.products import linear
+
     (n, dim), heads = train.x.shape, len(probe.rates)
     batch = min(probe.batch, max(1, n // LEAST_STEPS))
     rng = torch.Generator().manual_seed(fitting(seed))
@@ -233,10 +235,11 @@ def train_grid(
         step = rates * (-0.5 * (1 + math.cos(math.pi * epoch / probe.epochs)))
         for index in torch.randperm(n, generator=rng).split(batch):
             x, y = train.x[index].to(device), train.y[index].to(device)
-            error = softmax_(torch.addmm(bias, x, weight).view(-1, heads, classes))
+            error = softmax_(linear(x, weight.T, bias).view(-1, heads, classes))
             error[torch.arange(len(y), device=device), :, y] -= 1  # d cross-entropy / d logits
             error = error.view(len(y), -1) / len(y)
-            weight.addcmul_(weight_momentum.addmm_(x.T, error, beta=probe.momentum), step)
+            gradient = linear(x.T, error.T)
+            weight.addcmul_(weight_momentum.mul_(probe.momentum).add_(gradient), step)
             bias.addcmul_(bias_momentum.mul_(probe.momentum).add_(error.sum(0)), step)
     return weight.view(dim, heads, classes), bias.view(heads, classes)
 

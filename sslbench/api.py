@@ -101,13 +101,15 @@ def features(
     pool: str = "cls",
     layers: int = 1,
     norm: bool = True,
+    bf16: bool = False,
 ) -> FeatureTable:
     """The frozen features of every image that can be read; labels are not needed.
 
     model: a source of `load_backbone`, or what it returned; data: a source of `open_dataset`, or
     what it returned. pool: "cls", "mean" (mean patch), "mean without norm" or "cls+mean"; layers:
     how many of the last blocks give their [CLS]; norm: whether through the final norm. See
-    `FeatureSpec`. Raises UserError for an unknown model, dataset or pooling.
+    `FeatureSpec`. bf16: faster, and not exact. Raises UserError for an unknown model, dataset or
+    pooling.
     """
     spec = FeatureSpec(_count("layers", layers), pool, norm)
     limit_threads()
@@ -121,6 +123,7 @@ def features(
             spec,
             device,
             lambda what, done, total: status.update(f"{what} {done}/{total}"),
+            bf16,
         )
 
 

@@ -81,7 +81,7 @@ BEYOND = {
         "training",
     },
     "benchmarks/kmeans.py": {"system", "training"},
-    "benchmarks/linear.py": {"checkpoints", "storage"},
+    "benchmarks/linear.py": {"checkpoints", "storage", "system"},
     "benchmarks/linear_layers.py": {"evaluation"},
     "benchmarks/linear_online.py": {"evaluation"},
     "benchmarks/logistic.py": {"system"},

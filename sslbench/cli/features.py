@@ -33,11 +33,14 @@ def features(
     norm: Annotated[
         bool, typer.Option("--norm/--no-norm", help="Through the final norm or not.")
     ] = True,
+    bf16: Annotated[
+        bool, typer.Option("--bf16", help="Compute in bf16: faster, and not exact.")
+    ] = False,
 ) -> None:
     """Write the frozen features of every image, with its name, for other programs."""
     from sslbench.api import features as compute
     from sslbench.evaluation.feature_table import check_format
 
     check_format(out)
-    table = compute(model, data, split, pool=pool, layers=layers, norm=norm)
+    table = compute(model, data, split, pool=pool, layers=layers, norm=norm, bf16=bf16)
     say(f"{table.save(out)}: {len(table)} images, {table.x.shape[1]} features each")

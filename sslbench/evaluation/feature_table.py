@@ -106,8 +106,11 @@ def feature_table(
     spec: FeatureSpec,
     device: torch.device,
     on_progress: OnProgress = silent,
+    bf16: bool = False,
 ) -> FeatureTable:
     """The features that `spec` names of every image of `dataset` that can be read.
+
+    bf16: computed so, which is faster and not exact.
 
     Raises UserError for an unknown pooling and where too many images cannot be read.
     """
@@ -120,6 +123,7 @@ def feature_table(
         spec.normed,
         device,
         lambda done, total: on_progress(f"features of {dataset.name}", done, total),
+        bf16,
     )
     warn_dropped(dataset.name, bank.dropped)
     rows = bank.index.tolist()
@@ -128,6 +132,7 @@ def feature_table(
         "data": {"name": dataset.name, "split": dataset.split, "fingerprint": dataset.fingerprint},
         "features": asdict(spec),
         "transform": transform.settings(),
+        "precision": "bf16" if bf16 else "float32",
         **asdict(Provenance.here(device)),
     }
     return FeatureTable(

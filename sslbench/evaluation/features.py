@@ -18,10 +18,11 @@ from sslbench.data.dataset import BrokenImage, BrokenLog, ImageDataset
 from sslbench.data.transform import EvalTransform
 from sslbench.errors import UserError, nearest
 from sslbench.system.machine import usable_cores
+from sslbench.system.products import FastProducts
 
 POOLS = ("cls", "mean", UNNORMED, "cls+mean")
 LAYERS = 4  # last blocks whose [CLS] is kept: no paper's protocol uses more
-BATCH, CPU_BATCH = 128, 64  # images in a pass; a CPU reads more a second in smaller ones
+BATCH, CPU_BATCH = 128, 16  # images in a pass; a CPU reads more a second in smaller ones
 OnProgress = Callable[[str, int, int], None]  # (activity, done, total)
 Transform = Callable[[Image.Image], Tensor]  # to uint8 (3, H, W)
 log = logging.getLogger(__name__)
@@ -87,8 +88,9 @@ def extract(
     norm: bool,
     device: torch.device,
     on_progress: Callable[[int, int], None],
+    bf16: bool = False,
 ) -> Bank:
-    """Run `backbone` over `dataset` in float32 and pool its last blocks.
+    """Run `backbone` over `dataset` and pool its last blocks: in float32, or autocast to bf16.
 
     Images that cannot be read are dropped and logged; more than a fifth of them is a UserError.
     Labels are -1 where the dataset has none.
@@ -104,7 +106,7 @@ def extract(
         dropped += broken.record(readable, errors, complete=seen == len(dataset))
         if readable:
             images = transform.normalise(pixels.to(device, non_blocking=True))
-            columns.append(pool_tokens(backbone, images, norm))
+            columns.append(pool_tokens(backbone, images, norm, bf16))
             kept += readable
         on_progress(seen, len(dataset))
     warn_dropped(dataset.name, dropped)
@@ -121,14 +123,16 @@ def extract(
 @torch.no_grad()
 def tap(backbone: Backbone, images: Tensor, spec: FeatureSpec) -> Tensor:
     """Return the features of a batch for `spec`, float32 (B, D) on the images' device."""
-    blocks = backbone.intermediate(images, min(spec.layers, backbone.depth), spec.normed)
+    with FastProducts():
+        blocks = backbone.intermediate(images, min(spec.layers, backbone.depth), spec.normed)
     return combine([b.cls for b in blocks], blocks[-1].patches.mean(dim=1), spec).float()
 
 
 @torch.inference_mode()
-def pool_tokens(backbone: Backbone, images: Tensor, norm: bool) -> list[Tensor]:
+def pool_tokens(backbone: Backbone, images: Tensor, norm: bool, bf16: bool = False) -> list[Tensor]:
     """Return [CLS] of the last blocks, then the mean patch of the last one, each float32 (B, D)."""
-    blocks = backbone.intermediate(images, min(LAYERS, backbone.depth), norm)
+    with FastProducts(), torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+        blocks = backbone.intermediate(images, min(LAYERS, backbone.depth), norm)
     pooled = [*(tokens.cls for tokens in blocks), blocks[-1].patches.mean(dim=1)]
     return [x.float().cpu() for x in pooled]
 

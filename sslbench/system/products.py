@@ -48,7 +48,7 @@ class FastProducts(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        if func is torch.nn.functional.linear and prefers_onednn():
+        if func is torch.nn.functional.linear:
             return linear(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 

@@ -10,7 +10,8 @@ from sslbench.backbones.base import Tokens
 from sslbench.benchmark import FeatureSpec
 from sslbench.data.transform import EvalTransform
 from sslbench.errors import UserError
-from sslbench.evaluation.features import BATCH, CPU_BATCH, combine, extract, tap
+from sslbench.evaluation import features
+from sslbench.evaluation.features import combine, extract, tap
 from tests.evaluation.fakes import Images, TinyBackbone
 
 PLAIN = EvalTransform(8, 1.0, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
@@ -58,6 +59,14 @@ def test_one_pass_serves_every_spec():
         bank.select(FeatureSpec(1, "max"))
 
 
+def test_bf16_is_an_option_that_is_near_and_says_so_by_its_rounding():
+    dataset = Images(16, 0, "test")
+    exact = run(dataset)
+    near = extract(TinyBackbone(), dataset, PLAIN, True, CPU, lambda done, total: None, bf16=True)
+    assert near.mean.dtype == torch.float32 and not torch.equal(near.mean, exact.mean)
+    torch.testing.assert_close(near.mean, exact.mean, atol=0.03, rtol=0.03)
+
+
 class Stages(TinyBackbone):
     """As Swin: earlier blocks are narrower."""
 
@@ -93,7 +102,7 @@ def test_broken_images_are_dropped_counted_and_named(caplog):
     assert bank.y.tolist() == np.delete(dataset.labels, [3, 150]).tolist()
     assert bank.select(FeatureSpec()).index.tolist() == np.delete(np.arange(200), [3, 150]).tolist()
     assert "2 broken image(s) left out (first: test/3.png: cut short" in caplog.text
-    size = BATCH if torch.cuda.is_available() else CPU_BATCH
+    size = features.BATCH if torch.cuda.is_available() else features.CPU_BATCH
     assert steps == [(min(first + size, 200), 200) for first in range(0, 200, size)]
 
 

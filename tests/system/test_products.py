@@ -86,3 +86,19 @@ def test_onednn_is_for_amds_wide_vectors(monkeypatch, vendor, flags, wanted):
     monkeypatch.setattr(products, "cpu_vendor", lambda: vendor)
     monkeypatch.setattr(products, "cpu_flags", lambda: flags)
     assert prefers_onednn.__wrapped__() is wanted
+
+
+@torch.no_grad()
+def test_modules_are_multiplied_so_within_the_mode(monkeypatch):
+    seen = []
+
+    def counted(x, weight, bias=None):
+        seen.append(x.shape)
+        return linear(x, weight, bias)
+
+    layer, x = torch.nn.Linear(4, 3), torch.randn(5, 4)
+    monkeypatch.setattr(products, "linear", counted)
+    with FastProducts():
+        found = layer(x)
+    torch.testing.assert_close(found, layer(x))
+    assert seen == [(5, 4)]

@@ -1,0 +1,36 @@
+import time
+
+import pytest
+
+from tests.speed.growth import Growth, exponent, measured
+
+
+def test_the_exponent_of_a_power_is_its_own():
+    sizes = (10, 20, 40, 80)
+    assert exponent(sizes, [3 * n**1.5 for n in sizes]) == pytest.approx(1.5)
+
+
+def test_time_and_memory_are_those_of_the_work_alone():
+    def prepared(size: int):
+        data = bytearray(2**25)  # is not counted
+
+        def work() -> int:
+            end = time.process_time() + size / 1000
+            more = bytearray(size * 2**20)
+            for place in range(0, len(more), 4096):
+                more[place] = 1
+            while time.process_time() < end:
+                pass
+            return len(data)
+
+        return work
+
+    found = measured("work, size", prepared, (40, 80, 160), repeats=1)
+    assert found.exponent == pytest.approx(1, abs=0.25)
+    assert found.megabytes == pytest.approx((40, 80, 160), abs=16)
+    assert "exponent" in found.line()
+
+
+def test_a_line_says_all():
+    growth = Growth("sort, numbers", (1000, 2000), (1.0, 2.0), (8, 16))
+    assert growth.line() == "sort, numbers = 1,000, 2,000: 1, 2 s, exponent 1.00 of 1; 8, 16 MB"
