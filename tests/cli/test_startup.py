@@ -69,3 +69,19 @@ def test_a_command_that_computes_nothing_does_not_load_torch(tmp_path, typed) ->
     assert seconds < SECONDS
     assert mebibytes < MEBIBYTES
     assert "Traceback" not in ended.stderr
+
+
+PYTHON = [
+    ("data = sslbench.open_dataset(images); data.image(0); data.fingerprint", HEAVY),
+    (f"sslbench.load_records({str(RECORDS)!r}).table()", HEAVY),
+    ("import sslbench.benchmark, sslbench.data.dense, sslbench.result", HEAVY),
+    ("import sslbench.method", set(HEAVY) - {"torch"}),
+]
+
+
+@pytest.mark.parametrize(("code", "unneeded"), PYTHON)
+def test_python_that_computes_nothing_loads_nothing_heavy(images, code, unneeded) -> None:
+    script = f"import sys, sslbench\nimages = {str(images)!r}\n{code}\nprint(*sys.modules)"
+    command = [sys.executable, "-c", script]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert not set(unneeded) & set(ended.stdout.split())
