@@ -6,11 +6,9 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
-from timm.layers import resample_patch_embed
 from torch import Tensor
 
 from sslbench.backbones.base import Backbone
-from sslbench.backbones.beit_vit import splined_table
 from sslbench.backbones.config import SIZES, BackboneConfig
 from sslbench.errors import UserError
 
@@ -34,6 +32,10 @@ def fitted_to(
     (timm.layers.resample_patch_embed); a shared table is copied into every block.
     Raises UserError for what cannot be fitted: another width, depth, family or kind of positions.
     """
+    from timm.layers import resample_patch_embed  # seconds to import, and methods need only `fill`
+
+    from sslbench.backbones.beit_vit import splined_table
+
     check_fit(old, new)
     fitted = dict(tensors)
     if old.patch_size != new.patch_size:

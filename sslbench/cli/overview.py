@@ -37,7 +37,7 @@ def inventory() -> dict[str, dict[str, str]]:
 
 
 def kinds() -> dict[str, Callable[[], dict[str, str]]]:
-    """kind -> the function that returns name -> one line about it; a few load torch."""
+    """kind -> the function that returns name -> one line about it; none loads torch."""
     return {
         "methods": partial(_plugins, plugins.METHODS),
         "tokenizers": partial(_plugins, plugins.TOKENIZERS),
@@ -72,9 +72,12 @@ def _benchmarks() -> dict[str, str]:
 
 
 def _recipes() -> dict[str, str]:
-    lines = {name: _recipe_line(name, path) for name, path in config_files().items()}
-    faults = config_faults().items()
-    return lines | {n: f"broken: {w}" for n, w in faults if n.startswith("configs ")}
+    faults = config_faults()
+    lines = {
+        name: f"broken: {faults[name]}" if name in faults else _recipe_line(name, path)
+        for name, path in config_files().items()
+    }
+    return lines | {n: f"broken: {w}" for n, w in faults.items() if n.startswith("configs ")}
 
 
 def _benchmark_configs(benchmark: str) -> dict[str, str]:
@@ -116,7 +119,7 @@ def _first_line(text: str | None) -> str:
 def _recipe_line(name: str, path: Path) -> str:
     """A recipe's own description, its data and epochs, and the figures to expect."""
     try:
-        outline = read_outline(name)
+        outline = read_outline(name, path)
     except UserError as error:
         return f"broken: {error}"
     about = outline.about

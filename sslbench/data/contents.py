@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from sslbench.data.remembered import FAILED, remembered, stamp_of
+from sslbench.data.remembered import FAILED, remembered, stamp_of, stamps_of
 
 FULL_LIMIT = 16 * 2**30  # bytes of a set up to which all bytes are hashed
 SAMPLE = 2**15  # bytes hashed at the start, middle and end of each file of a larger set
@@ -26,11 +26,10 @@ def content_hashes(root: Path, names: Sequence[str]) -> list[str]:
     of 32 KiB: start, middle and end. Equal contents give equal hashes in any folder, as long as
     both sets are on the same side of that limit.
     """
-    base = str(Path(root).absolute())
-    stamps = (stamp_of(os.path.join(base, name)) for name in names)  # noqa: PTH118 (a million)
+    stamps = stamps_of(root, names)
     full = sum(stamp[0] for stamp in stamps if stamp) <= FULL_LIMIT
     function_id = "blake2b" if full else "blake2b of samples"
-    results = remembered(root, names, function_id, partial(_hash, full=full))
+    results = remembered(root, names, function_id, partial(_hash, full=full), stamps)
     return [MISSING if text == FAILED else text for text in results]
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
-import torch
 from PIL import Image
 
 from sslbench.data.contents import content_hashes
@@ -44,8 +43,8 @@ def digest(*parts: object) -> str:
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class ImageDataset(torch.utils.data.Dataset[Pair]):
-    """Map-style dataset of (PIL RGB image, label); the label is -1 without labels.
+class ImageDataset:
+    """Map-style dataset of (PIL RGB image, label), as torch's loaders take it; -1 is no label.
 
     name: for display; split: "train" | "validation" | "test"; names: one per image, e.g. its path;
     labels: int64 (N,) or None; classes: names of the labels, empty if unlabelled;

@@ -17,10 +17,9 @@ from sslbench.data.embedded import open_digits, open_shapes
 from sslbench.data.folders import open_folder
 from sslbench.data.inaturalist import open_inaturalist, years_of
 from sslbench.data.lists import open_list
-from sslbench.data.places import check_place, place_and_option
+from sslbench.data.places import TORCHVISION, check_place, place_and_option
 from sslbench.data.shapes import ShapesConfig
 from sslbench.data.splits import split_named
-from sslbench.data.torchvision_sets import PREFIX, open_torchvision
 from sslbench.errors import UserError
 from sslbench.storage.home import expanded, home
 from sslbench.system.printing import printable
@@ -57,8 +56,12 @@ def open_dataset(
         return open_shapes(split, ShapesConfig(), root)
     if text == "digits":
         return open_digits(split)
-    if text.startswith(PREFIX):
-        return open_torchvision(text.removeprefix(PREFIX), split, root or home() / "torchvision")
+    if text.startswith(TORCHVISION):
+        from sslbench.data.torchvision_sets import open_torchvision  # loads torch
+
+        return open_torchvision(
+            text.removeprefix(TORCHVISION), split, root or home() / "torchvision"
+        )
     place, option = place_and_option(text)
     path = expanded(place)
     if path.is_dir() and years_of(path):

@@ -25,21 +25,30 @@ RACY_SECONDS = 2.0  # a file written this recently may be written again under th
 PROGRESS_SECONDS = 5.0
 FAILED = "!"  # prefix of the result for a file that cannot be read; it is not cached
 THREADS = 8  # reading, decoding and hashing release the interpreter lock
+CHUNK = (
+    64  # files that a thread takes at a time; handing over a small one costs more than to hash it
+)
 log = logging.getLogger(__name__)
 
 Stamp = tuple[int, int, int, int, int]  # size, mtime_ns, ctime_ns, inode, device
 Function = Callable[[str], str]
 
 
-def remembered(root: Path, names: Sequence[str], function_id: str, function: Function) -> list[str]:
+def remembered(
+    root: Path,
+    names: Sequence[str],
+    function_id: str,
+    function: Function,
+    stamps: Sequence[Stamp | None] | None = None,
+) -> list[str]:
     """Return `function(path)` of each file `root`/name, called only for new and changed files.
 
-    function_id: name and version of `function`. Failures and results for anything but regular files
-    are not cached. If the cache cannot be used, a warning is logged and all results are computed.
+    function_id: name and version of `function`; stamps: `stamps_of` the files, where the caller
+    has just taken them. Failures and results for anything but regular files are not cached. If the
+    cache cannot be used, a warning is logged and all results are computed.
     """
     base = str(Path(root).absolute())
-    paths = [os.path.join(base, name) for name in names]  # noqa: PTH118 (a million of them)
-    stamps = [stamp_of(path) for path in paths]
+    stamps = stamps_of(root, names) if stamps is None else stamps
     # as bytes, because text in SQLite must be UTF-8
     root_key, keys = os.fsencode(base), list(map(os.fsencode, names))
     with _database() as database:
@@ -49,11 +58,21 @@ def remembered(root: Path, names: Sequence[str], function_id: str, function: Fun
             for key, stamp in zip(keys, stamps, strict=True)
         ]
         todo = [k for k, text in enumerate(results) if not text]
-        computed = _compute([paths[k] for k in todo], function, base)
+        computed = _compute([_path(base, names[k]) for k in todo], function, base)
         for k, text in zip(todo, computed, strict=True):
             results[k] = text
         _store(database, root_key, function_id, [(keys[k], stamps[k], results[k]) for k in todo])
     return results
+
+
+def stamps_of(root: Path, names: Sequence[str]) -> list[Stamp | None]:
+    """Return `stamp_of` each file `root`/name."""
+    base = str(Path(root).absolute())
+    return [stamp_of(_path(base, name)) for name in names]
+
+
+def _path(base: str, name: str) -> str:
+    return os.path.join(base, name)  # noqa: PTH118 (a million of them)
 
 
 def stamp_of(path: str) -> Stamp | None:
@@ -71,9 +90,13 @@ def stamp_of(path: str) -> Stamp | None:
 def _compute(paths: Sequence[str], function: Function, base: str) -> Iterator[str]:
     """Yield the results in order and log the progress if it takes long."""
     start = logged = time.monotonic()
+    size = max(1, min(CHUNK, len(paths) // (4 * THREADS)))
+    chunks = [paths[k : k + size] for k in range(0, len(paths), size)]
+    done = 0
     with ThreadPoolExecutor(THREADS) as pool:
-        for done, text in enumerate(pool.map(function, paths), start=1):
-            yield text
+        for texts in pool.map(lambda chunk: [function(path) for path in chunk], chunks):
+            yield from texts
+            done += len(texts)
             if (now := time.monotonic()) - logged > PROGRESS_SECONDS:
                 logged, left = now, (now - start) / done * (len(paths) - done)
                 log.warning(

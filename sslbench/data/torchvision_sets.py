@@ -30,7 +30,6 @@ SPLIT_WORDS = {
     "validation": ("val", "valid", "validation", "test"),
     "test": ("test", "val", "valid", "validation"),
 }
-PREFIX = TORCHVISION
 LABEL_FIELDS = ("targets", "labels", "_labels", "y")
 FILE_FIELDS = ("samples", "_samples", "imgs", "_image_files", "_images", "images", "data")
 PAIRS = ("samples", "_samples", "imgs")  # lists of (image, class number)
@@ -105,7 +104,7 @@ def _wrapped(name: str, split: str, source: Any) -> TorchvisionImages:
         classes = tuple(str(c) for c in getattr(source, "classes", None) or numbers)
     return TorchvisionImages(
         source=source,
-        name=f"{PREFIX}{name}",
+        name=f"{TORCHVISION}{name}",
         split=split,
         names=[f"{name}/{split}/{k}" for k in range(len(source))],
         labels=labels,
@@ -144,8 +143,8 @@ def open_torchvision(text: str, split: str, root: Path) -> TorchvisionImages:
     Raises UserError for an unknown name, a set without that split, and a set that is neither stored
     nor can be downloaded.
     """
-    place, option = place_and_option(PREFIX + text)
-    name = place.removeprefix(PREFIX)
+    place, option = place_and_option(TORCHVISION + text)
+    name = place.removeprefix(TORCHVISION)
     if name not in datasets.__all__:
         raise UserError(f"Torchvision has no dataset {name!r}: {nearest(name, datasets.__all__)}.")
     if option == TRAINVAL:

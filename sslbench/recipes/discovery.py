@@ -68,7 +68,7 @@ def _sources() -> dict[str, list[Found]]:
             if any(part.startswith("_") for part in relative.parts):
                 continue
             same = sources.setdefault(relative.with_suffix("").as_posix(), [])
-            if path.resolve() not in [other.path.resolve() for other in same]:
+            if not same or path.resolve() not in [other.path.resolve() for other in same]:
                 same.append(Found(path, entry))
     return sources
 

@@ -100,11 +100,14 @@ def _check_kind(name: str) -> None:
         raise UserError(f"{name} is a run, not a config; its settings are in {run / CONFIG}.")
 
 
-def read_config(config: str) -> dict[str, Any]:
-    """The nested settings of a config name or file with its bases; only `name` is checked."""
+def read_config(config: str, path: Path | None = None) -> dict[str, Any]:
+    """The nested settings of a config name or file with its bases; only `name` is checked.
+
+    path: its file, where that is known already.
+    """
     from mmengine.config import Config  # takes a moment to import
 
-    path = find_config(config)
+    path = path or find_config(config)
     try:
         values = Config.fromfile(path, lazy_import=False).to_dict()
     except (Exception, SystemExit) as error:  # a config is a program and may fail in any way
@@ -135,9 +138,12 @@ def load_recipe(
         ) from error
 
 
-def read_outline(config: str) -> Recipe:
-    """The recipe of a config without its method's own settings, which load torch: they are None."""
-    values = read_config(config)
+def read_outline(config: str, path: Path) -> Recipe:
+    """The recipe of a config, whose file is `path`, without its method's own settings.
+
+    They are None, for they load torch.
+    """
+    values = read_config(config, path)
     method = str(section_of(values, "method").get("name"))
     if all(method not in plugins.available(g) for g in (plugins.METHODS, plugins.TOKENIZERS)):
         plugins.load(plugins.METHODS, method)  # raises

@@ -61,11 +61,15 @@ def write_tables(out: Path, layout: str = DEFAULT, width: int | None = None) -> 
     width: returns text for a terminal of that width instead. Without records, existing tables are
     kept.
     """
-    records = Store(out / RECORDS).load()
+    table = _written(out, Store(out / RECORDS).load(), layout)
+    return to_text(table, width) if width else to_markdown(table)
+
+
+def _written(out: Path, records: Sequence[Result], layout: str = DEFAULT) -> Table:
     table = build(records, layout)
     for name, render in FORMATS.values() if records else ():
         write_atomically(out / name, partial(Path.write_text, data=render(table), encoding="utf-8"))
-    return to_text(table, width) if width else to_markdown(table)
+    return table
 
 
 def render(records: Sequence[Result], view: View | str, style: str) -> str:
@@ -84,10 +88,11 @@ def table(out: Path, view: View | str, style: str, width: int | None = None) -> 
     if not path.exists():
         quoted = shlex.quote(str(out))
         raise UserError(f"{path} does not exist; run `sslbench evaluate --out {quoted}` first.")
-    result = build(Store(path).load(), view)
+    records = Store(path).load()
+    result = build(records, view)
     text = to_text(result, width) if width else FORMATS[style][1](result)
     if os.access(out, os.W_OK):
-        write_tables(out)
+        _written(out, records)
     return text
 
 

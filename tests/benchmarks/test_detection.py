@@ -165,14 +165,16 @@ def test_without_the_extra_dense_a_suite_says_so(monkeypatch):
 @pytest.mark.timeout(900)
 def test_boxes_of_other_images_teach_nothing(tmp_path: Path):
     """With its own boxes the same run detects: neither the data nor the test leaks them."""
-    data = open_scenes("coco", "test", ScenesConfig(train=240, test=60), tmp_path / "scenes")
-    config = controls.shortened("detection", "shapes", tmp_path, steps=60)
+    few = ScenesConfig(image_size=96, train=120, validation=1, test=24)
+    data = open_scenes("coco", "test", few, tmp_path / "scenes")
+    config = controls.shortened("detection", "shapes", tmp_path, steps=40)
     wrong = controls.misplaced(data, tmp_path)
     found, control = (
         controls.run(Detection(DetectionProtocol(config)), given, tmp_path / "runs")
         for given in (data, wrong)
     )
-    assert control["", "AP^b"] < 1 and control["", "AP^m"] < 1
-    assert found["", "AP^b"] > 5 and found["", "AP^m"] > 4
+    # of four seeds of scenes and weights: all 0.0, and 3.3 to 6.8 with 1.3 to 4.0
+    assert control["", "AP^b"] < 0.5 and control["", "AP^m"] < 0.5
+    assert found["", "AP^b"] > 2 and found["", "AP^m"] > 1
     assert {m for _, m in found} >= {f"AP^{k}{s}" for k in "bm" for s in ("", "_50", "_75", "_S")}
     assert not {m for _, m in found} & {"AP^b_L", "AP^m_L"}  # no object is large

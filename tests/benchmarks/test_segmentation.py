@@ -156,13 +156,15 @@ def test_without_the_extra_dense_a_suite_says_so(monkeypatch):
 @pytest.mark.timeout(900)
 def test_labels_of_other_images_teach_the_floor(tmp_path: Path):
     """With its own labels the same run does better: neither the data nor the test leaks them."""
-    data = open_scenes("ade20k", "test", ScenesConfig(train=240, test=40), tmp_path / "scenes")
-    config = controls.shortened("segmentation", "shapes_linear", tmp_path, steps=40)
+    few = ScenesConfig(train=120, validation=1, test=20)
+    data = open_scenes("ade20k", "test", few, tmp_path / "scenes")
+    config = controls.shortened("segmentation", "shapes_linear", tmp_path, steps=30)
     asked = Segmentation(SegmentationProtocol("linear", config))
     found, control = (
         controls.run(asked, given, tmp_path / "runs")["linear", "mIoU"]
         for given in (data, controls.misplaced(data, tmp_path))
     )
     floor = background_miou(data.test.pixels)
+    # of four seeds of scenes and weights: at most 0.7 away, and 2.8 to 4.3 above
     assert abs(control - floor) < 1
     assert found > floor + 2

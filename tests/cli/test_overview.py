@@ -9,7 +9,7 @@ import pytest
 from sslbench import plugins
 from sslbench.benchmark import Benchmark
 from sslbench.cli import overview
-from sslbench.recipes import load
+from sslbench.recipes import discovery, load
 from sslbench.recipes.load import config_files
 
 
@@ -47,6 +47,13 @@ def broken(monkeypatch):
         return {**available(group), "bad": bad}
 
     monkeypatch.setattr(plugins, "available", with_bad)
+
+
+def test_the_folders_of_configs_are_not_read_again_for_every_config(monkeypatch) -> None:
+    list_configs, reads, folders = overview.kinds()["configs"], [], discovery._folders
+    monkeypatch.setattr(discovery, "_folders", lambda: reads.append(1) or folders())
+    assert len(list_configs()) > 30
+    assert len(reads) <= 3
 
 
 def test_everything_installed_is_listed() -> None:

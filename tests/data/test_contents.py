@@ -93,3 +93,19 @@ def test_without_a_place_to_remember_it_only_takes_longer(files, reads, tmp_path
     (tmp_path / "home" / "remembered.sqlite").write_bytes(b"no database" * 1000)
     assert content_hashes(files, ["a"]) == known
     assert reads == ["a", "a", "a"]
+
+
+def test_each_file_that_is_remembered_is_looked_at_once(files, monkeypatch):
+    content_hashes(files, ["a", "b", "c"])
+    paths, looked_at, look = [str(files / name) for name in "abc"], [], os.stat
+    monkeypatch.setattr(
+        os, "stat", lambda path, **more: looked_at.append(path) or look(path, **more)
+    )
+    content_hashes(files, ["a", "b", "c"])
+    assert [path for path in looked_at if path in paths] == paths
+
+
+@pytest.mark.parametrize("count", [0, 1, 31, 33, 700])
+def test_results_come_in_the_order_of_the_files(count):
+    paths = [str(k) for k in range(count)]
+    assert list(remembered._compute(paths, lambda path: path * 2, "")) == [p * 2 for p in paths]

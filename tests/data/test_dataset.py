@@ -5,8 +5,10 @@ import pytest
 from PIL import Image
 
 from sslbench.data.dataset import BrokenImage, BrokenLog, InMemoryImages, decode
+from sslbench.data.embedded import open_shapes
 from sslbench.data.folders import open_folder
 from sslbench.data.images import open_dataset
+from sslbench.data.shapes import ShapesConfig
 from sslbench.data.torchvision_sets import TorchvisionImages
 from sslbench.errors import UserError
 
@@ -118,7 +120,7 @@ def test_a_ruined_folder_is_refused_long_before_the_end(make_folder):
 
 
 @pytest.mark.parametrize("source", ["digits", "shapes", "folder", "torchvision"])
-def test_a_limited_set_is_spread_over_the_whole_and_no_other_set(source, labelled):
+def test_a_limited_set_is_spread_over_the_whole_and_no_other_set(source, labelled, tmp_path):
     if source == "torchvision":
         whole = TorchvisionImages(
             source=[(Image.new("RGB", (8, 8), (k, 0, 0)), k % 3) for k in range(50)],
@@ -128,6 +130,8 @@ def test_a_limited_set_is_spread_over_the_whole_and_no_other_set(source, labelle
             labels=np.array([k % 3 for k in range(50)]),
             classes=("a", "b", "c"),
         )
+    elif source == "shapes":
+        whole = open_shapes("train", ShapesConfig(train=50, validation=1, test=1), tmp_path)
     else:
         whole = open_dataset(labelled if source == "folder" else source, "train")
     few = whole.limited(7)

@@ -41,6 +41,13 @@ def test_r1_table_writes_them_too_and_always_whole(folder: Path) -> None:
     assert all("beta" in (folder / name).read_text(encoding="utf-8") for name in FILES)
 
 
+def test_the_records_are_read_once(folder: Path, monkeypatch) -> None:
+    reads, load = [], Store.load
+    monkeypatch.setattr(Store, "load", lambda store: reads.append(store) or load(store))
+    rendering.table(folder, "frozen", "md")
+    assert len(reads) == 1
+
+
 def test_r1_nothing_is_replaced_by_an_empty_table(folder: Path) -> None:
     rendering.write_tables(folder)
     before = {name: (folder / name).read_bytes() for name in FILES}

@@ -11,7 +11,7 @@ import datetime
 import importlib
 import re
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +79,7 @@ def described(race: Race, outcome: Outcome) -> list[str]:
 
 def keep(race: Race, outcome: Outcome) -> None:
     """Writes the record of one race on this processor; an older one is replaced."""
-    machine = hardware(torch.device("cpu"))
-    record: dict[str, Any] = {
+    record = {
         "race": race.name,
         "work": race.work,
         "same": race.same,
@@ -91,15 +90,23 @@ def keep(race: Race, outcome: Outcome) -> None:
         "notes": dict(race.notes),
         "peaks_gflops": peaks(),
         "threads": 1,
+    }
+    save(race.name, record)
+
+
+def save(name: str, record: Mapping[str, Any]) -> None:
+    """Writes a record of this processor, with hardware, versions and time, under `name`."""
+    machine = hardware(torch.device("cpu"))
+    words = "-".join(re.findall("[a-z0-9]+", machine.lower()))
+    folder = RECORDS / words
+    folder.mkdir(parents=True, exist_ok=True)
+    provenance: dict[str, Any] = {
         "hardware": machine,
         "versions": library_versions((*LIBRARIES, *PEERS)),
         "code_version": code_version(),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-    words = "-".join(re.findall("[a-z0-9]+", machine.lower()))
-    folder = RECORDS / words
-    folder.mkdir(parents=True, exist_ok=True)
-    save_json(folder / f"{race.name}.json", record)
+    save_json(folder / f"{name}.json", {**record, **provenance})
 
 
 if __name__ == "__main__":

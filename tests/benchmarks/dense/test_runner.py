@@ -86,9 +86,10 @@ def test_two_processes_take_the_steps_of_one(ended, root: Path, tmp_path: Path, 
     assert [row["step"] for row in shared] == [1, 2, 3, 4]
     for one, two in zip(alone, shared, strict=True):
         assert two == pytest.approx(one, rel=1e-6 if one["step"] == 1 else 1e-4, abs=1e-9)
+    found = weights_of(tmp_path)
     for name, values in weights_of(ended(what)).items():
         if not name.endswith(("running_mean", "running_var", "num_batches_tracked")):
-            torch.testing.assert_close(weights_of(tmp_path)[name], values, rtol=1e-3, atol=1e-5)
+            torch.testing.assert_close(found[name], values, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("what", [DETECTOR, UPERNET], ids=["detector", "segmenter"])
