@@ -28,6 +28,8 @@ RACES = {  # name -> the file and function that set it up
     "ibot-bf16": "steps:ibot_bf16",
     "dino-fp32": "steps:dino_fp32",
     "dino-bf16": "steps:dino_bf16",
+    "ibot-lightly-fp32": "lightly_step:fp32",
+    "ibot-lightly-bf16": "lightly_step:bf16",
     "beit-fp32": "steps:beit_fp32",
     "beit-bf16-fp32": "steps:beit_against_fp32",
     "beit-bf16": "steps:beit_bf16",

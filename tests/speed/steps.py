@@ -89,6 +89,16 @@ def run_of(method: Method, precision: str, size: int = BATCH) -> Run:
     return Run(recipe, Path(), world, None, method, method, optimizer, STEPS, STEPS)
 
 
+def stepping(run: Run, batch: ViewBatch) -> Callable[[], None]:
+    """Steps of the trainer, one a call; every tenth is logged."""
+    steps = iter(range(STEPS))
+
+    def step() -> None:
+        take_step(run, [batch], number := next(steps), logged=number % 10 == 9)
+
+    return step
+
+
 def check(method: Method, official: Any, batch: ViewBatch) -> str:
     """Compares loss and gradients without drop path; raises where they are not equal."""
     ours = method.loss(batch, Progress(0, STEPS, STEPS))["loss"]
@@ -123,10 +133,7 @@ def step_race(
     set_drop_path(method, official)
     if codes == "bf16":
         method.tokenizer.low_precision = True
-    run, steps = run_of(method, precision), iter(range(STEPS))
-
-    def ours() -> None:
-        take_step(run, [batch], step := next(steps), logged=step % 10 == 9)
+    ours = stepping(run_of(method, precision), batch)
 
     def theirs() -> None:
         official.step(batch)
