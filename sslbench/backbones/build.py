@@ -10,7 +10,6 @@ from dataclasses import asdict, fields, replace
 from torch import Tensor
 
 from sslbench.backbones.base import Backbone
-from sslbench.backbones.beit_vit import BEiTTransformer
 from sslbench.backbones.config import (
     SIZES,
     SWIN_PATCH,
@@ -19,16 +18,9 @@ from sslbench.backbones.config import (
     BackboneConfig,
     Positions,
 )
-from sslbench.backbones.swin import SwinTransformer
-from sslbench.backbones.vit import VisionTransformer
 from sslbench.errors import UserError, nearest
 from sslbench.settings import typed
 
-FAMILIES: dict[str, type[Backbone]] = {
-    "vit": VisionTransformer,
-    "beit": BEiTTransformer,
-    "swin": SwinTransformer,
-}
 DIMENSIONS = {  # of the tensors that sizes are read from
     r"patch_embed\.(proj\.)?weight": 4,
     r"pos_embed|register_tokens": 3,
@@ -51,7 +43,17 @@ def build_backbone(
     check_backbone(config)
     if drop_path is not None:
         config = replace(config, drop_path=drop_path)
-    return FAMILIES[config.family](config, mask_token)
+    return _class_of(config.family)(config, mask_token)
+
+
+def _class_of(family: str) -> type[Backbone]:
+    """Imported here: timm takes a second, for which the check of a recipe need not wait."""
+    from sslbench.backbones.beit_vit import BEiTTransformer
+    from sslbench.backbones.swin import SwinTransformer
+    from sslbench.backbones.vit import VisionTransformer
+
+    families = {"vit": VisionTransformer, "beit": BEiTTransformer, "swin": SwinTransformer}
+    return families[family]
 
 
 def check_backbone(config: BackboneConfig) -> None:

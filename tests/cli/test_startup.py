@@ -75,7 +75,7 @@ PYTHON = [
     ("data = sslbench.open_dataset(images); data.image(0); data.fingerprint", HEAVY),
     (f"sslbench.load_records({str(RECORDS)!r}).table()", HEAVY),
     ("import sslbench.benchmark, sslbench.data.dense, sslbench.result", HEAVY),
-    ("import sslbench.method", set(HEAVY) - {"torch"}),
+    ("import sslbench.method, sslbench.backbones.build", set(HEAVY) - {"torch"}),
 ]
 
 
