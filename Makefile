@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup demo test lint reference clean
+.PHONY: help setup demo test speed lint reference clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -18,6 +18,12 @@ demo: setup ## pretrain, evaluate and compare all methods on the embedded datase
 # One process a core, each with one thread: twice as fast here as one process with many threads.
 test: lint ## lint, then all tests with coverage
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist worksteal --cov=sslbench --cov-report=term:skip-covered --cov-fail-under=95
+
+speed: setup ## race sslbench against its peers and write docs/speed.md (about half an hour)
+	@$(BIN)/python -m pip install --disable-pip-version-check -c requirements/constraints.txt -e ".[dev,speed]"
+	@$(BIN)/python -m tests.speed --all
+	@$(BIN)/python -m tests.speed.startup
+	@$(BIN)/python -m tests.speed.page
 
 lint: setup ## style, format and types
 	@$(BIN)/ruff check --quiet .

@@ -50,15 +50,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.speed", description=__doc__)
     parser.add_argument("races", nargs="*", choices=[[], *RACES], help="none: list them")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--all", action="store_true", help="run every race")
     parser.add_argument("--dry", action="store_true", help="keep no record")
     arguments = parser.parse_args()
-    for name in arguments.races:
+    chosen = list(RACES) if arguments.all else arguments.races
+    for name in chosen:
         race = prepared(name)
         outcome = run(race, arguments.rounds)
         print(*described(race, outcome), sep="\n", flush=True)
         if not arguments.dry:
             keep(race, outcome)
-    if not arguments.races:
+    if not chosen:
         print(*RACES, sep="\n")
 
 
@@ -96,11 +98,20 @@ def keep(race: Race, outcome: Outcome) -> None:
     save(race.name, record)
 
 
+def generation(cpus: Path = Path("/proc/cpuinfo")) -> str:
+    """Family and model of the processor, as Linux numbers them; "" elsewhere.
+
+    A cloud's processors of several generations have the same name.
+    """
+    text = cpus.read_text() if cpus.exists() else ""
+    found = re.findall(r"^(?:cpu family|model)\s*: (\d+)$", text, flags=re.MULTILINE)
+    return " ".join(found[:2])
+
+
 def save(name: str, record: Mapping[str, Any]) -> None:
     """Writes a record of this processor, with hardware, versions and time, under `name`."""
     machine = hardware(torch.device("cpu"))
-    words = "-".join(re.findall("[a-z0-9]+", machine.lower()))
-    folder = RECORDS / words
+    folder = RECORDS / "-".join(re.findall("[a-z0-9]+", f"{machine.lower()} {generation()}"))
     folder.mkdir(parents=True, exist_ok=True)
     provenance: dict[str, Any] = {
         "hardware": machine,
