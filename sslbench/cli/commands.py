@@ -5,6 +5,7 @@ from sslbench.cli import (  # noqa: F401  (they add their commands to the app)
     evaluate,
     features,
     new,
+    profile,
     tokenizer,
     train,
     weights,

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from rich.console import Console
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
+from torch.profiler import record_function
 
 from sslbench import plugins
 from sslbench.backbones.sampling import Place, set_place, step_seed
@@ -29,6 +30,8 @@ from sslbench.training.online import Watch, watch
 from sslbench.training.optim import clip_gradients, set_schedules
 from sslbench.training.precision import use_bf16
 from sslbench.training.run import Run, begin, load_views, restore, set_up
+
+PARTS = FORWARD, BACKWARD, UPDATE = ("forward", "backward", "update")  # of a step, to a profiler
 
 
 def usual(run: Run) -> Watch:
@@ -108,24 +111,27 @@ def train(
                 set_place(method, Place(first, len(batch), batch_size))
                 torch.manual_seed(step_seed(recipe.train.seed, step))
                 with FastProducts():  # around the backward pass too: it may repeat the forward one
-                    with torch.autocast(world.device.type, torch.bfloat16, enabled=bf16):
+                    autocast = torch.autocast(world.device.type, torch.bfloat16, enabled=bf16)
+                    with autocast, record_function(FORWARD):
                         outputs = run.model(batch, progress)
-                    (outputs["loss"] / accumulate).backward()
+                    with record_function(BACKWARD):
+                        (outputs["loss"] / accumulate).backward()
                 for key, value in outputs.items():
                     values[key] = values.get(key, torch.zeros(())) + value.detach() / accumulate
 
-            norm = clip_gradients(parameters, recipe.optim)
-            for parameter in method.frozen(progress):
-                parameter.grad = None
-            finite, signal = agree(values["loss"], norm, signals.number, world)
-            if finite:
-                optimizer.step()
-                method.after_step(progress)
-            else:
-                method.discard()
-                for buffer, before in buffers:  # running statistics hold what is not finite
-                    buffer.copy_(before)
-            optimizer.zero_grad(set_to_none=True)
+            with record_function(UPDATE):
+                norm = clip_gradients(parameters, recipe.optim)
+                for parameter in method.frozen(progress):
+                    parameter.grad = None
+                finite, signal = agree(values["loss"], norm, signals.number, world)
+                if finite:
+                    optimizer.step()
+                    method.after_step(progress)
+                else:
+                    method.discard()
+                    for buffer, before in buffers:  # running statistics hold what is not finite
+                        buffer.copy_(before)
+                optimizer.zero_grad(set_to_none=True)
 
             # log line, checkpoint, weights, warnings; ends the run if a signal or NaNs demand it
             journal.record(StepResult(step + 1, values, norm, lr, decay, finite, signal))

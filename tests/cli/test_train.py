@@ -213,3 +213,14 @@ def test_a_limit_ends_all_that_is_trained(sslbench, tmp_path, images, places) ->
         "train.batch_size=64 is larger than the dataset with 40 images",
     )
     assert not (tmp_path / "x").exists()
+
+
+def test_profile_writes_nothing(sslbench, tmp_path, places) -> None:
+    given = ["--config", places["config"], "--data", str(places["images"])]
+    ended = sslbench("profile", *given, "--steps", "1")
+    assert ended.code == 0, ended.err
+    assert re.search(r"^images a second +\d", ended.out, re.MULTILINE)
+    assert re.search(r"^  backward +\d", ended.out, re.MULTILINE)
+    assert list(tmp_path.iterdir()) == []
+    assert_one_sentence(sslbench("profile", *given, "--steps", "9999"), "lower --steps or raise")
+    assert_one_sentence(sslbench("profile"), "pass --method NAME or --config NAME")
