@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
-import resource
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,8 +21,7 @@ class Growth:
     """What one part took at several sizes.
 
     what: the part, and what its size is. seconds: CPU seconds of one thread; megabytes: the most
-    that the work held beyond the most that making its data took. order: the exponent of the
-    algorithm's own operations.
+    that the work held beside its data. order: the exponent of the algorithm's own operations.
     """
 
     what: str
@@ -73,7 +73,16 @@ def _apart(prepared: Prepared, size: int) -> tuple[float, float]:
 def _work(prepared: Prepared, size: int, answer: multiprocessing.connection.Connection) -> None:
     torch.set_num_threads(1)
     work = prepared(size)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text(
+        "5"
+    )  # forget the peak: that of the parent, of the data
+    before = _memory("VmRSS")
     seconds = cpu_seconds(work)
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB
-    answer.send((seconds, (after - before) / 1024))
+    answer.send((seconds, _memory("VmHWM") - before))
+
+
+def _memory(name: str) -> float:
+    """Megabytes of this process, as Linux knows them under `name`."""
+    found = re.search(rf"^{name}:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert found, f"Linux says no {name}"
+    return int(found[1]) / 1024
