@@ -10,7 +10,7 @@ no centring, no temperature, on val); the setting names the head's width, 1000 i
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -37,7 +37,7 @@ class ClusteringProtocol:
 
     starts: int = 5
     iterations: int = 100
-    initialisation: str = "k-means++"
+    initialisation: Literal["k-means++"] = "k-means++"
     pool: str = "cls"
     layers: int = 1
     norm: bool = True

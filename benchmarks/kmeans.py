@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sslbench.errors import UserError
 from sslbench.system.products import linear
 from sslbench.training.precision import use_bf16
 
@@ -26,8 +27,13 @@ ROUGH = 2**17  # from this many numbers in all centres on bf16 pays
 def kmeans(x: Tensor, k: int, iterations: int, seed: int) -> Tensor:
     """The cluster of each point, int64 (N,), after `iterations` steps or when it has converged.
 
-    x: float32 (N, D) on the CPU; k: at most N.
+    x: float32 (N, D) on the CPU; k: at most N. UserError for values that are not finite.
     """
+    if not x.isfinite().all() or not x.square().sum(dim=1).isfinite().all():
+        raise UserError(
+            "the features hold NaN, infinite or far too large values, and cannot be clustered; "
+            "check the model's weights."
+        )
     x = x - x.mean(dim=0)
     return lloyd(x, x[start(x, k, torch.Generator().manual_seed(seed))], iterations)
 

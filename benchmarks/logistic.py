@@ -20,8 +20,9 @@ def fit_logistic(
     """argmin over W of mean cross-entropy(x @ W, y) + strength / 2 |W|^2, without intercept.
 
     x: (N, D), y: int64 (N,); returns float64 (D, classes) on x's device. `start` only saves
-    iterations: the problem is strongly convex. Few logits are computed in double precision; many
-    in single, whose rounding does not mislead the line search, since the loss is their mean.
+    iterations: the problem is strongly convex. Few logits are computed in double precision. Of many
+    the products are in single, and the softmax in double: in single its errors, nearly the same for
+    every image, would mislead the line search.
     Source: `ibot/evaluation/eval_logistic_regression.py:221-246` (cyanure, lambda as given).
     """
     x = x.double() if len(x) * classes <= DOUBLE else x.float()
@@ -33,11 +34,11 @@ def fit_logistic(
         transposed = weight.to(x.dtype).T
         loss, gradient = 0.5 * strength * weight.square().sum(), strength * weight
         for rows, labels in zip(x.split(chunk), y.split(chunk), strict=True):
-            score = linear(rows, transposed).log_softmax(dim=1)
-            loss = loss - score.gather(1, labels[:, None]).double().sum() / len(x)
+            score = linear(rows, transposed).double().log_softmax(dim=1)
+            loss = loss - score.gather(1, labels[:, None]).sum() / len(x)
             error = score.exp_()
             error[torch.arange(len(labels), device=x.device), labels] -= 1
-            gradient.add_(linear(rows.T, error.T), alpha=1 / len(x))
+            gradient.add_(linear(rows.T, error.to(x.dtype).T), alpha=1 / len(x))
         return float(loss), gradient.cpu().numpy().ravel()
 
     first = np.zeros(shape) if start is None else start.cpu().numpy()

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from sslbench.methods.batch_norm import BatchNorm
 from sslbench.system.products import linear
@@ -53,20 +52,22 @@ class _ScaledOutputs(torch.autograd.Function):
         """x (M, D), v (K, D), g (K, 1) -> (M, K)."""
         with torch.autocast(x.device.type, enabled=False):
             rows = x.to(v.dtype)
-            lengths = torch.linalg.vector_norm(v, dim=-1, keepdim=True)
+            lengths = torch.linalg.vector_norm(v, dim=-1, keepdim=True).clamp(min=1e-12)
             scale, raw = g / lengths, linear(rows, v)
             ctx.save_for_backward(rows, v, lengths, scale, raw)
             ctx.kind = x.dtype
             return raw * scale.T
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if torch.is_grad_enabled():  # by create_graph=True
+            raise RuntimeError("prototypes have no second derivative; use no create_graph=True")
         rows, v, lengths, scale, raw = ctx.saved_tensors
-        scaled = dy * scale.T
-        ds = (dy * raw).sum(0)[:, None]
-        dv = linear(scaled.T, rows.T).addcmul_(v, ds * scale / lengths**2, value=-1)
-        return linear(scaled, v.T).to(ctx.kind), dv, ds / lengths
+        with torch.autocast(dy.device.type, enabled=False):
+            scaled = dy * scale.T
+            ds = (dy * raw).sum(0)[:, None]
+            dv = linear(scaled.T, rows.T).addcmul_(v, ds * scale / lengths**2, value=-1)
+            return linear(scaled, v.T).to(ctx.kind), dv, ds / lengths
 
 
 class ProjectionHead(nn.Module):

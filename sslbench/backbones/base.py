@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from sslbench.backbones.sampling import DropPath
+from sslbench.system.products import FastProducts
 
 
 class Tokens(NamedTuple):
@@ -109,7 +110,9 @@ class Backbone(nn.Module):
     def _run(self, block: Callable[..., Tensor], *inputs: nn.Module | Tensor | None) -> Tensor:
         """Runs one block; with `checkpointing` it is computed again in the backward pass."""
         if self.checkpointing and self.training and torch.is_grad_enabled():
-            return checkpoint(block, *inputs, use_reentrant=False)
+            # torch takes a mode off in the backward pass, so that the two passes would differ
+            both = (FastProducts(), FastProducts())
+            return checkpoint(block, *inputs, use_reentrant=False, context_fn=lambda: both)
         return block(*inputs)
 
 

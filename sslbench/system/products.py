@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import register_flop_formula
 
@@ -32,14 +31,18 @@ def prefers_onednn() -> bool:
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """As `torch.nn.functional.linear`, gradients too, up to rounding in the tensors' precision.
 
-    x: (..., D); weight: (E, D), of any strides; bias: (E,). What is small, or not float32 on a CPU,
-    is left to torch.
+    x: (..., D); weight: (E, D), of any strides; bias: (E,). What is small, of other shapes, or not
+    float32 on a CPU, is left to torch.
     """
-    floats = x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu"
-    small = x.numel() * len(weight) < LEAST
-    if small or not floats or torch.is_autocast_enabled("cpu") or not prefers_onednn():
+    if not _is_for_onednn(x, weight, bias) or torch.is_autocast_enabled("cpu"):
         return torch.nn.functional.linear(x, weight, bias)
     return _Linear.apply(x, weight, bias)
+
+
+def _is_for_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    floats = x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu"
+    shapes = x.dim() > 1 and weight.dim() == 2 and (bias is None or bias.shape == weight.shape[:1])
+    return floats and shapes and x.numel() * len(weight) >= LEAST and prefers_onednn()
 
 
 class FastProducts(TorchFunctionMode):
@@ -48,13 +51,16 @@ class FastProducts(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        if func is torch.nn.functional.linear:
-            return linear(*args, **(kwargs or {}))
+        if func is torch.nn.functional.linear and len(args) > 1:  # not by names
+            func = linear
         return func(*args, **(kwargs or {}))
 
 
 class _Linear(torch.autograd.Function):
-    """y = x w^T + b,  dx = dy w,  dw = dy^T x,  db = sum of dy over the rows"""
+    """y = x w^T + b,  dx = dy w,  dw = dy^T x,  db = sum of dy over the rows
+
+    The backward pass is of `linear` again, and so can itself be differentiated.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -62,16 +68,16 @@ class _Linear(torch.autograd.Function):
         return _product(x, weight, bias)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         of_x, of_weight, of_bias = ctx.needs_input_grad
         rows = dy.flatten(0, -2)
-        return (
-            _product(dy, weight.T) if of_x else None,
-            _product(rows.T, x.flatten(0, -2).T) if of_weight else None,
-            rows.sum(0) if of_bias else None,
-        )
+        with torch.autocast("cpu", enabled=False):
+            return (
+                linear(dy, weight.T) if of_x else None,
+                linear(rows.T, x.flatten(0, -2).T) if of_weight else None,
+                rows.sum(0) if of_bias else None,
+            )
 
 
 def _flops(x: torch.Size, weight: torch.Size, *_: Any, **__: Any) -> int:

@@ -110,7 +110,7 @@ def train(
                 first = (world.rank * accumulate + i) * len(batch)
                 set_place(method, Place(first, len(batch), batch_size))
                 torch.manual_seed(step_seed(recipe.train.seed, step))
-                with FastProducts():  # around the backward pass too: it may repeat the forward one
+                with FastProducts():
                     autocast = torch.autocast(world.device.type, torch.bfloat16, enabled=bf16)
                     with autocast, record_function(FORWARD):
                         outputs = run.model(batch, progress)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from sslbench.backbones.build import build_backbone
 from sslbench.backbones.config import BackboneConfig
 from sslbench.errors import UserError
+from sslbench.system import products
 from tests.methods.small import backbone_config, shake
 
 
@@ -180,6 +181,21 @@ def pyramid_gradients(model, images, seed=0):
     loss = (maps * torch.linspace(-1, 1, maps.numel()).view_as(maps)).sum()
     loss.backward()
     return loss.detach(), {n: p.grad.clone() for n, p in model.named_parameters()}
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
+@pytest.mark.parametrize("read", [lambda m, x: m(x).cls, lambda m, x: m.cls_tokens(x)])
+def test_a_repeated_pass_makes_its_products_by_the_same_library(monkeypatch, read):
+    monkeypatch.setattr(products, "prefers_onednn", lambda: True)
+    monkeypatch.setattr(products, "LEAST", 0)
+    model, images = make_vit().train(), torch.randn(6, 3, 8, 12)
+    gradients = []
+    for model.checkpointing in (False, True):
+        model.zero_grad()
+        with products.FastProducts():
+            read(model, images).square().sum().backward()
+        gradients.append([p.grad for p in model.parameters() if p.grad is not None])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
 @pytest.mark.parametrize("drop_path", [0.0, 0.6])

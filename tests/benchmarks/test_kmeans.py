@@ -6,6 +6,7 @@ from sklearn.cluster import KMeans, kmeans_plusplus
 
 from sslbench.benchmarks import kmeans as module
 from sslbench.benchmarks.kmeans import Points, draw, kmeans, lloyd, means, start
+from sslbench.errors import UserError
 from tests.benchmarks.fakes import blobs
 
 
@@ -92,3 +93,11 @@ def test_more_clusters_than_different_points_end():
     labels = kmeans(x, 4, 10, 0)
     assert len({(tuple(p), int(c)) for p, c in zip(x.tolist(), labels, strict=True)}) >= 2
     assert kmeans(x[:1], 1, 10, 0).tolist() == [0]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e25])
+def test_features_that_are_not_finite_are_refused(value):
+    x = torch.randn(200, 8)
+    x[3, 2] = value
+    with pytest.raises(UserError, match="NaN, infinite or far too large values"):
+        kmeans(x, 5, 50, 3)

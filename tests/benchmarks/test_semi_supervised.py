@@ -162,3 +162,19 @@ def test_the_list_is_of_the_images_that_could_be_read(data):
     features = Features(torch.zeros(198, 1), torch.zeros(198, dtype=torch.int64), kept)
     rows = SemiSupervised(protocol_for(data))._list(data, features, 0.01)
     assert rows.tolist() == [105]  # image 107
+
+
+def test_many_logits_give_the_predictions_of_double_precision(monkeypatch):
+    """Of features whose cosines are high, too, where rounding once misled the line search."""
+    draw = torch.Generator().manual_seed(0)
+    labels, centres = torch.arange(18_000) % 60, torch.randn(60, 64, generator=draw)
+    noise, shared = torch.randn(18_000, 64, generator=draw), torch.randn(64, generator=draw)
+    x = torch.nn.functional.normalize(centres[labels] + 3 * noise + 20 * shared)
+    found = []
+    for most in (0, 2**30):
+        monkeypatch.setattr(logistic, "DOUBLE", most)
+        weight = None
+        for strength in (1.0, 0.1, 0.01):
+            weight = fit_logistic(x, labels, 60, strength, start=weight)
+        found.append((x.double() @ weight).argmax(1))
+    assert (found[0] != found[1]).double().mean() < 3e-4

@@ -1,3 +1,5 @@
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch.nn.functional import linear as torch_linear
@@ -55,6 +57,30 @@ def test_gradients_equal_the_formula(library, shape, with_bias, frozen):
             torch.testing.assert_close(found, gradient.view_as(found), atol=1e-4, rtol=0)
         else:
             assert tensor.grad is None
+
+
+def test_a_gradient_has_gradients(library):
+    x, weight = torch.randn(7, 40, requires_grad=True), torch.randn(11, 40, requires_grad=True)
+    found = []
+    for context in (FastProducts(), nullcontext()):
+        with context:
+            y = torch_linear(x, weight)
+            (slope,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+            found.append(torch.autograd.grad(y.mean() + slope.square().sum(), (x, weight)))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)
+
+
+def test_other_shapes_are_torch_s(library):
+    x, weight = torch.randn(5, 40, requires_grad=True), torch.randn(11, 40, requires_grad=True)
+    with FastProducts():
+        for given in (
+            lambda: torch_linear(x[0], weight),
+            lambda: torch_linear(x, weight[0]),
+            lambda: torch_linear(x, weight, torch.randn(1)),
+            lambda: torch_linear(input=x, weight=weight),
+        ):
+            given().sum().backward()
 
 
 def test_products_are_counted(library):
