@@ -26,6 +26,7 @@ PUBLIC = (
     "sslbench.benchmark",
     "sslbench.checkpoints.load",
     "sslbench.data.augment",
+    "sslbench.data.colours",
     "sslbench.data.dataset",
     "sslbench.data.dense",
     "sslbench.data.masks",

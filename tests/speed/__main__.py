@@ -8,15 +8,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch reads it
 
 import argparse
 import datetime
-import importlib
 import re
 import statistics
+import sys
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from sslbench.errors import nearest
 from sslbench.evaluation.provenance import LIBRARIES, code_version, hardware, library_versions
 from sslbench.storage.files import save_json
 from tests.speed.race import Outcome, Race, peaks, run
@@ -48,12 +50,16 @@ RACES = {  # name -> the file and function that set it up
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.speed", description=__doc__)
-    parser.add_argument("races", nargs="*", choices=[[], *RACES], help="none: list them")
+    parser.add_argument("races", nargs="*", metavar="NAME", help="none: list them")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--all", action="store_true", help="run every race")
     parser.add_argument("--dry", action="store_true", help="keep no record")
     arguments = parser.parse_args()
-    chosen = list(RACES) if arguments.all else arguments.races
+    chosen = list(RACES) if arguments.all else list(dict.fromkeys(arguments.races))
+    if arguments.rounds < 1:
+        parser.error(f"--rounds {arguments.rounds} times nothing; give 1 or more.")
+    if unknown := [name for name in chosen if name not in RACES]:
+        parser.error(f"no race is called {unknown[0]!r}: {nearest(unknown[0], RACES)}.")
     for name in chosen:
         race = prepared(name)
         outcome = run(race, arguments.rounds)
@@ -66,8 +72,11 @@ def main() -> None:
 
 def prepared(name: str) -> Race:
     module, _, function = RACES[name].partition(":")
-    set_up: Callable[[], Race] = getattr(importlib.import_module(f"tests.speed.{module}"), function)
-    return set_up()
+    try:
+        set_up: Callable[[], Race] = getattr(import_module(f"tests.speed.{module}"), function)
+        return set_up()
+    except ModuleNotFoundError as error:
+        sys.exit(f"{name} needs {error.name}: pip install -e '.[speed]', or make speed.")
 
 
 def described(race: Race, outcome: Outcome) -> list[str]:
