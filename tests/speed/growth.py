@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import re
 from collections.abc import Callable, Sequence
@@ -73,6 +74,7 @@ def _apart(prepared: Prepared, size: int) -> tuple[float, float]:
 def _work(prepared: Prepared, size: int, answer: multiprocessing.connection.Connection) -> None:
     torch.set_num_threads(1)
     work = prepared(size)
+    gc.collect()  # what the parent left to be freed would be subtracted
     Path("/proc/self/clear_refs").write_text(
         "5"
     )  # forget the peak: that of the parent, of the data

@@ -25,9 +25,9 @@ def test_time_and_memory_are_those_of_the_work_alone():
 
         return work
 
-    found = measured("work, size", prepared, (40, 80, 160), repeats=1)
+    found = measured("work, size", prepared, (100, 200, 400), repeats=1)
     assert found.exponent == pytest.approx(1, abs=0.25)
-    assert found.megabytes == pytest.approx((40, 80, 160), abs=16)
+    assert found.megabytes == pytest.approx((100, 200, 400), abs=60)  # the system frees, too
     assert "exponent" in found.line()
 
 
