@@ -20,8 +20,8 @@ class Tokenizer(nn.Module):
 
     name: as typed on the command line. Config: frozen dataclass of the settings; a class that is no
     `Method` is built as `cls(config)`. num_codes: size of the codebook, K. downsample: side of the
-    square that one code stands for, in pixels, d. low_precision: whether it may compute
-    in bf16 on a CPU too, which gives a few other codes.
+    square that one code stands for, in pixels, d. low_precision: whether it may compute in bf16 on
+    a CPU too, which gives a few other codes.
     """
 
     name: ClassVar[str]

@@ -6,22 +6,15 @@ from typing import Annotated
 
 import typer
 
-from sslbench.cli import names
 from sslbench.cli.app import app, say
-from sslbench.cli.train import Config, Data, Set
+from sslbench.cli.train import Config, Data, MethodName, Set
 from sslbench.plugins import METHODS
 from sslbench.training.options import check_training
 
 
 @app.command()
 def profile(
-    method: Annotated[
-        str | None,
-        typer.Option(
-            help="The method by name, e.g. ibot (see `list`); unset: the config's.",
-            autocompletion=names.completing(names.methods),
-        ),
-    ] = None,
+    method: MethodName = None,
     config: Config = None,
     data: Data = None,
     set_: Set = None,

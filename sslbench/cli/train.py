@@ -14,6 +14,13 @@ from sslbench.errors import UserError
 from sslbench.plugins import METHODS
 from sslbench.training.options import check_training
 
+MethodName = Annotated[
+    str | None,
+    typer.Option(
+        help="The method by name, e.g. ibot (see `list`); unset: the config's.",
+        autocompletion=names.completing(names.methods),
+    ),
+]
 Config = Annotated[
     str | None,
     typer.Option(
@@ -51,13 +58,7 @@ Processes = Annotated[
 
 @app.command()
 def pretrain(
-    method: Annotated[
-        str | None,
-        typer.Option(
-            help="The method by name, e.g. ibot (see `list`); unset: the config's.",
-            autocompletion=names.completing(names.methods),
-        ),
-    ] = None,
+    method: MethodName = None,
     config: Config = None,
     data: Data = None,
     out: Out = None,

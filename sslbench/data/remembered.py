@@ -25,9 +25,7 @@ RACY_SECONDS = 2.0  # a file written this recently may be written again under th
 PROGRESS_SECONDS = 5.0
 FAILED = "!"  # prefix of the result for a file that cannot be read; it is not cached
 THREADS = 8  # reading, decoding and hashing release the interpreter lock
-CHUNK = (
-    64  # files that a thread takes at a time; handing over a small one costs more than to hash it
-)
+CHUNK = 64  # files that a thread takes at a time: to hand one over costs more than to hash it
 log = logging.getLogger(__name__)
 
 Stamp = tuple[int, int, int, int, int]  # size, mtime_ns, ctime_ns, inode, device

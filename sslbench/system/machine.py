@@ -24,15 +24,16 @@ def usable_cores() -> int:
 
 def cpu_flags() -> set[str]:
     """What Linux says the first CPU can do, e.g. "avx512_bf16"; empty where nothing says so."""
-    return set(_of_first_cpu("flags").split())
+    return set(of_first_cpu("flags").split())
 
 
 def cpu_vendor() -> str:
     """Who made the first CPU, e.g. "AuthenticAMD"; empty where Linux does not say so."""
-    return _of_first_cpu("vendor_id")
+    return of_first_cpu("vendor_id")
 
 
-def _of_first_cpu(name: str) -> str:
+def of_first_cpu(name: str) -> str:
+    """What Linux says of the first CPU under `name`, e.g. "model"; empty where it says nothing."""
     try:
         lines = CPUS.read_text().splitlines()
     except OSError:

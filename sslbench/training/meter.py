@@ -13,6 +13,13 @@ import torch
 T = TypeVar("T")
 
 
+def peak_memory(device: torch.device) -> int:
+    """Bytes held at most so far: on a GPU by tensors, on the CPU by this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
 class Meter:
     """Images per second and the share of time spent waiting for data, since the last reading."""
 
@@ -45,10 +52,7 @@ class Meter:
         """A sentence on steps, memory and time of the whole run, estimated from its first steps."""
         per_step = (time.monotonic() - self.began) / max(1, self.all_steps)
         left = timedelta(seconds=round(per_step * (total_steps - done)))
-        if device.type == "cuda":
-            memory = torch.cuda.max_memory_allocated(device) / 2**30
-        else:
-            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        memory = peak_memory(device) / 2**30
         return (
             f"estimate after {self.all_steps} steps: {total_steps} steps of {self.batch_size} "
             f"images, {memory:.1f} GiB at peak, about {left} left"

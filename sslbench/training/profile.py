@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
@@ -21,7 +20,7 @@ from sslbench.system.interrupts import Interrupted
 from sslbench.system.peak import peak_flops
 from sslbench.training import dry_run
 from sslbench.training.journal import StepResult
-from sslbench.training.meter import Meter
+from sslbench.training.meter import Meter, peak_memory
 from sslbench.training.precision import use_bf16
 from sslbench.training.run import Run, load_views, set_up
 from sslbench.training.train import PARTS, train
@@ -117,7 +116,7 @@ def measure(recipe: Recipe, world: World, steps: int, group: str) -> Profile:
         speed["data_wait_percent"] / 100,
         _flops(recipe, run, group),
         peak_flops(world.device, torch.bfloat16 if bf16 else torch.float32),
-        _memory(world.device),
+        peak_memory(world.device),
         parts,
         operators,
     )
@@ -164,9 +163,3 @@ def _flops(recipe: Recipe, run: Run, group: str) -> int:
 def _wait_for(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def _memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -132,6 +132,15 @@ def renamed(name: str) -> str:
     return name
 
 
+def gradients(method: nn.Module, student: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Name here -> gradient, of our method's parameters and of those of the student here."""
+    ours = {renamed(n.removeprefix("student.")): p.grad for n, p in method.named_parameters()}
+    theirs = {n: p.grad for n, p in student.named_parameters()}
+    found, wanted = ({n: g for n, g in d.items() if g is not None} for d in (ours, theirs))
+    assert found.keys() == wanted.keys(), found.keys() ^ wanted.keys()
+    return found, wanted
+
+
 def fill(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Loads weights under our names."""
     ours = {renamed(name): tensor for name, tensor in tensors.items()}

@@ -21,6 +21,7 @@ import torch
 from sslbench.errors import nearest
 from sslbench.evaluation.provenance import LIBRARIES, code_version, hardware, library_versions
 from sslbench.storage.files import save_json
+from sslbench.system.machine import of_first_cpu
 from tests.speed.race import Outcome, Race, peaks, run
 
 RECORDS = Path(__file__).parents[2] / "results" / "speed"
@@ -107,14 +108,9 @@ def keep(race: Race, outcome: Outcome) -> None:
     save(race.name, record)
 
 
-def generation(cpus: Path = Path("/proc/cpuinfo")) -> str:
-    """Family and model of the processor, as Linux numbers them; "" elsewhere.
-
-    A cloud's processors of several generations have the same name.
-    """
-    text = cpus.read_text() if cpus.exists() else ""
-    found = re.findall(r"^(?:cpu family|model)\s*: (\d+)$", text, flags=re.MULTILINE)
-    return " ".join(found[:2])
+def generation() -> str:
+    """Family and model of the processor: a cloud's of several generations have the same name."""
+    return " ".join(of_first_cpu(name) for name in ("cpu family", "model"))
 
 
 def save(name: str, record: Mapping[str, Any]) -> None:

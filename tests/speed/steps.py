@@ -27,7 +27,7 @@ from sslbench.testing.one_step import take_step
 from sslbench.training.optim import make_optimizer
 from sslbench.training.run import Run
 from tests.reference.beit import OfficialBEiT
-from tests.reference.networks import renamed
+from tests.reference.networks import gradients
 from tests.reference.steps import OfficialDINO, OfficialIBOT
 from tests.speed.race import Race
 
@@ -106,13 +106,7 @@ def check(method: Method, official: Any, batch: ViewBatch) -> str:
     ours.backward()
     theirs.backward()
     apart = abs(float(ours.detach()) / float(theirs.detach()) - 1)
-    wanted = {n: p.grad for n, p in official.student.named_parameters() if p.grad is not None}
-    found = {
-        renamed(n.removeprefix("student.")): p.grad
-        for n, p in method.named_parameters()
-        if p.grad is not None
-    }
-    assert found.keys() == wanted.keys(), found.keys() ^ wanted.keys()
+    found, wanted = gradients(method, official.student)
     gap = sum(float((found[n] - g).pow(2).sum()) for n, g in wanted.items()) ** 0.5
     gap /= sum(float(g.pow(2).sum()) for g in wanted.values()) ** 0.5
     assert apart < 1e-6 and gap < 1e-5, (apart, gap)
