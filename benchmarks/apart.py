@@ -7,7 +7,6 @@ metrics.json, which is sealed: a run that ended is not repeated.
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import sys
 import time
@@ -23,7 +22,7 @@ from sslbench.system.distributed import LostPeers
 from sslbench.system.interrupts import Interrupted, raised
 from sslbench.system.launch import KILLED, Team
 from sslbench.system.printing import printable, speak_safely
-from sslbench.system.processes import Ending, end_with_parent, report
+from sslbench.system.processes import Ending, end_with_parent, for_one_core, report
 from sslbench.training.log import LOG, read_log
 
 METRICS, CONSOLE = "metrics.json", "console.log"
@@ -64,11 +63,10 @@ def run_apart(
 
 
 def _start(command: Sequence[str], folder: Path, processes: int) -> Team:
-    environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     with (folder / CONSOLE).open("ab") as console:
         console.write(f"{STARTED}\n".encode())
         console.flush()
-        return Team(command, processes, environment, stdout=console, stderr=console)
+        return Team(command, processes, for_one_core(), stdout=console, stderr=console)
 
 
 def _follow(team: Team, folder: Path, total: int, context: Context) -> None:

@@ -1,4 +1,4 @@
-"""BEiT for `make reference`: shapes/beit for the image tokens of reference/dino, 3,000 steps.
+"""BEiT for `make reference`: shapes/beit for 3,000 steps, a third of reference/dino's image tokens.
 
 Hardly more than frequent codes is predicted in the first 700.
 """

@@ -1,5 +1,5 @@
-"""DINO for `make reference`: shapes/dino for 1,000 steps."""
+"""DINO for `make reference`: shapes/dino for 3,000 steps."""
 
 _base_ = "../shapes/dino.py"
 
-train = dict(epochs=8.0)
+train = dict(epochs=24.0)

@@ -189,10 +189,17 @@ def reference(
 ) -> None:
     """The reference runs of the embedded dataset: longer recipes, several seeds, resumable."""
     runs, out = RUNS / "reference", RESULTS / "shapes"
+    _campaign("reference", runs, list(range(seeds)), out, jobs, reference_benchmarks())
+
+
+def reference_benchmarks() -> list[Benchmark]:
+    """Frozen features, fine-tuning, and the linear layer of segmentation."""
+    from sslbench.evaluation.evaluate import configured
     from sslbench.evaluation.suite import find_benchmarks
 
-    suites = [find_benchmarks(suite)[0] for suite in ("frozen", "tuned")]
-    _campaign("reference", runs, list(range(seeds)), out, jobs, [b for s in suites for b in s])
+    asked = ("frozen", "tuned", ["segmentation"])
+    benchmarks = [benchmark for one in asked for benchmark in find_benchmarks(one)[0]]
+    return configured(benchmarks, ["shapes_linear"])
 
 
 def _campaign(

@@ -146,7 +146,7 @@ def _ready(
 def _start(job: Job) -> subprocess.Popen[bytes]:
     job.out.mkdir(parents=True, exist_ok=True)
     with (job.out / "console.log").open("ab") as log:
-        environment = {"OMP_NUM_THREADS": "1"}
+        environment = processes.for_one_core() | {"OMP_NUM_THREADS": "1"}
         return processes.start(job.arguments(), environment, stdout=log, stderr=log)
 
 

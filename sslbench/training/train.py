@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import torch
@@ -110,7 +110,7 @@ def train(
                 first = (world.rank * accumulate + i) * len(batch)
                 set_place(method, Place(first, len(batch), batch_size))
                 torch.manual_seed(step_seed(recipe.train.seed, step))
-                with FastProducts():
+                with nullcontext() if bf16 else FastProducts():  # they are of float32
                     autocast = torch.autocast(world.device.type, torch.bfloat16, enabled=bf16)
                     with autocast, record_function(FORWARD):
                         outputs = run.model(batch, progress)

@@ -8,6 +8,7 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from sslbench import plugins
+from sslbench.cli.evaluate import reference_benchmarks
 from sslbench.data.dense import DenseData
 from sslbench.errors import UserError
 from sslbench.evaluation import opening
@@ -93,3 +94,10 @@ def test_scenes_alone_are_evaluated(sslbench, tmp_path, places, boxes) -> None:
     again = sslbench(*given, "--coco", "mine")
     assert again.code == 0 and "1/3" not in again.out
     assert again.out.endswith(ended.out[ended.out.index("###") :])
+
+
+def test_the_reference_runs_are_segmented_by_the_linear_layer_alone() -> None:
+    found = {(benchmark.name, benchmark.variant) for benchmark in reference_benchmarks()}
+    assert {variant for name, variant in found if name == "segmentation"} == {"linear"}
+    assert {"knn", "linear", "finetune"} <= {name for name, _ in found}
+    assert "detection" not in {name for name, _ in found}

@@ -48,17 +48,22 @@ def test_any_other_setting_is_another_recipe_and_named(change: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "digest"),
+    ("config", "epochs", "digest"),
     [
-        ("reference/ibot", "fd1989152518"),
-        ("reference/dino", "18804eda9792"),
-        ("photos/beit", "7ab831e6e479"),
-        ("papers/ibot_vit-small-p16_16xb64-coslr-800e_in1k", "c3f2daa0044d"),
+        ("reference/ibot", 8.0, "fd1989152518"),
+        ("reference/dino", 8.0, "18804eda9792"),
+        ("photos/beit", 50.0, "7ab831e6e479"),
+        ("papers/ibot_vit-small-p16_16xb64-coslr-800e_in1k", 800.0, "c3f2daa0044d"),
     ],
 )
-def test_settings_added_later_leave_the_digests_of_before(config: str, digest: str) -> None:
-    """Digests computed at commit 7c1fce6, which had none of the settings of `ADDED`."""
-    assert digest_of(config=config) == digest
+def test_settings_added_later_leave_the_digests_of_before(
+    config: str, epochs: float, digest: str
+) -> None:
+    """Digests computed at commit 7c1fce6, which had none of the settings of `ADDED`.
+
+    epochs: those of the config then.
+    """
+    assert digest_of(f"train.epochs={epochs}", config=config) == digest
 
 
 def test_the_value_that_means_as_before_is_the_default() -> None:

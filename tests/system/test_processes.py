@@ -66,3 +66,33 @@ def test_a_report_reaches_the_parent_that_asked(tmp_path: Path, monkeypatch) -> 
     assert report("UserError", "no such thing.", 2)
     assert processes.read_report(tmp_path / "0.json") == Ending("UserError", "no such thing.", 2)
     assert processes.read_report(tmp_path / "1.json") is None
+
+
+REUSE = """
+import resource
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(3):
+    before = faults()
+    b"x" * 2**26
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's settings")
+def test_freed_memory_is_kept_for_the_next_step(monkeypatch) -> None:
+    for name in processes.ONE_CORE:
+        monkeypatch.delenv(name, raising=False)
+
+    def touched(environment: dict[str, str]) -> int:
+        with processes.start(["-c", REUSE], environment, stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            return int(child.stdout.read())
+
+    assert touched({}) > 2**26 / 4096 / 2  # pages that the system gives anew, or larger ones
+    assert touched(processes.for_one_core()) < 100
+
+
+def test_what_the_user_set_is_left(monkeypatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert processes.for_one_core()["OMP_NUM_THREADS"] == "3"
