@@ -19,6 +19,7 @@ from sslbench.benchmarks.topk import count_hits, ranked
 from sslbench.data.dataset import BrokenLog, ImageDataset
 from sslbench.data.transform import EvalTransform
 from sslbench.evaluation.features import batches, warn_dropped
+from sslbench.system.products import FastProducts
 from sslbench.training.run import Run
 
 
@@ -70,7 +71,9 @@ class Judge:
             if not index:
                 continue
             images = transform.normalise(pixels.to(run.world.device, non_blocking=True))
-            for weights, logits in method.logits(images).items():
+            with FastProducts():
+                scores = method.logits(images)
+            for weights, logits in scores.items():
                 hits = torch.tensor(_count(logits.cpu(), labels[index]))
                 found[weights] = found.get(weights, 0) + hits
         count = self._agree(name, seen, broken, found)
