@@ -73,7 +73,8 @@ class LinearLayers(Benchmark):
 
         @torch.no_grad()
         def features(images: Tensor) -> list[Tensor]:
-            blocks = backbone.intermediate(images, backbone.depth, spec.normed)
+            blocks = backbone.last_blocks(images, backbone.depth)
+            blocks = [backbone.normed(b) for b in blocks] if spec.normed else blocks
             return [combine([b.cls], b.patches.mean(dim=1), spec).float() for b in blocks]
 
         def optimiser(layers: nn.ModuleList, scale: float) -> Optimizer:

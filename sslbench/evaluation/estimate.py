@@ -145,8 +145,8 @@ def _untimed(
             result.unknown.setdefault(name)
         else:
             items.append((name, cost, job.data))
-    for (part, norm), data in features.items():
-        if (part, norm) not in timed and not context.has_features(data, part, norm):
+    for (part, cls_normed), data in features.items():
+        if (part, cls_normed) not in timed and not context.has_features(data, part, cls_normed):
             images = len(data.train if part == "train" else data.test)
             items.append((FEATURES, Cost(forward=images), data))
     return items
@@ -197,7 +197,7 @@ def forward_seconds(model: LoadedModel, device: torch.device) -> float:
         images = torch.zeros(count, 3, model.image_size, model.image_size, device=device)
         for _ in range(2):
             start = time.perf_counter()
-            pool_tokens(backbone, images, norm=True)  # its result is on the CPU, hence complete
+            pool_tokens(backbone, images, True)  # its result is on the CPU, hence complete
             best = min(best, (time.perf_counter() - start) / count)
         count *= 4
     return best

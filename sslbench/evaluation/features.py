@@ -36,24 +36,28 @@ def silent(what: str, done: int, total: int) -> None:
 class Bank:
     """The pooled tokens of one split, float32 on the CPU, in dataset order.
 
-    cls: [CLS] of the last blocks, first to last, each (N, D_i); mean: mean patch token of the last
-    block, (N, D); y: int64 (N,); index: int64 (N,), positions in the dataset; dropped: error
-    message of each image that could not be read; origin: code, libraries, hardware, date and
-    seconds of the computation.
+    cls: [CLS] of the last blocks, first to last, each (N, D_i), all through the final norm or none;
+    mean, unnormed: mean patch token of the last block after and before the final norm, (N, D);
+    y: int64 (N,); index: int64 (N,), positions in the dataset; dropped: error message of each image
+    that could not be read; origin: code, libraries, hardware, date and seconds of the computation.
     """
 
     cls: tuple[Tensor, ...]
     mean: Tensor
+    unnormed: Tensor
     y: Tensor
     index: Tensor
     dropped: tuple[str, ...] = ()
     origin: Mapping[str, Any] = field(default_factory=dict)
 
     def select(self, spec: FeatureSpec) -> Features:
-        """Return the features of `spec`; `layers` beyond the backbone's depth are left out."""
+        """Return the features of `spec`; `layers` beyond the backbone's depth are left out.
+
+        The bank must be one whose [CLS] have gone through the final norm as `spec.cls_normed` says.
+        """
         check_spec(spec)
-        x = combine(self.cls[-spec.layers :], self.mean, spec)
-        return Features(x, self.y, self.index)
+        mean = self.mean if spec.normed else self.unnormed
+        return Features(combine(self.cls[-spec.layers :], mean, spec), self.y, self.index)
 
 
 def check_spec(spec: FeatureSpec) -> None:
@@ -85,13 +89,14 @@ def extract(
     backbone: Backbone,
     dataset: ImageDataset,
     transform: EvalTransform,
-    norm: bool,
+    cls_normed: bool,
     device: torch.device,
     on_progress: Callable[[int, int], None],
     bf16: bool = False,
 ) -> Bank:
     """Run `backbone` over `dataset` and pool its last blocks: in float32, or autocast to bf16.
 
+    cls_normed: whether [CLS] is kept after the final norm or before it; the mean patch is both.
     Images that cannot be read are dropped and logged; more than a fifth of them is a UserError.
     Labels are -1 where the dataset has none.
     """
@@ -106,35 +111,44 @@ def extract(
         dropped += broken.record(readable, errors, complete=seen == len(dataset))
         if readable:
             images = transform.normalise(pixels.to(device, non_blocking=True))
-            columns.append(pool_tokens(backbone, images, norm, bf16))
+            columns.append(pool_tokens(backbone, images, cls_normed, bf16))
             kept += readable
         on_progress(seen, len(dataset))
     warn_dropped(dataset.name, dropped)
-    *cls, mean = (torch.cat(parts) for parts in zip(*columns, strict=True))
+    *cls, mean, unnormed = (torch.cat(parts) for parts in zip(*columns, strict=True))
     index = torch.tensor(kept)
     y = (
         torch.from_numpy(dataset.labels)[index]
         if dataset.labels is not None
         else -torch.ones_like(index)
     )
-    return Bank(tuple(cls), mean, y, index, tuple(dropped))
+    return Bank(tuple(cls), mean, unnormed, y, index, tuple(dropped))
 
 
 @torch.no_grad()
 def tap(backbone: Backbone, images: Tensor, spec: FeatureSpec) -> Tensor:
     """Return the features of a batch for `spec`, float32 (B, D) on the images' device."""
     with FastProducts():
-        blocks = backbone.intermediate(images, min(spec.layers, backbone.depth), spec.normed)
+        blocks = backbone.last_blocks(images, spec.layers)
+        blocks = [backbone.normed(b) for b in blocks] if spec.normed else blocks
     return combine([b.cls for b in blocks], blocks[-1].patches.mean(dim=1), spec).float()
 
 
 @torch.inference_mode()
-def pool_tokens(backbone: Backbone, images: Tensor, norm: bool, bf16: bool = False) -> list[Tensor]:
-    """Return [CLS] of the last blocks, then the mean patch of the last one, each float32 (B, D)."""
+def pool_tokens(
+    backbone: Backbone, images: Tensor, cls_normed: bool, bf16: bool = False
+) -> list[Tensor]:
+    """Return [CLS] of the last blocks, then the mean patch of the last one, each float32 (B, D).
+
+    cls_normed: whether [CLS] is that after the final norm or before it; the mean patch is returned
+    after it, then before it.
+    """
     with FastProducts(), torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
-        blocks = backbone.intermediate(images, min(LAYERS, backbone.depth), norm)
-    pooled = [*(tokens.cls for tokens in blocks), blocks[-1].patches.mean(dim=1)]
-    return [x.float().cpu() for x in pooled]
+        blocks = backbone.last_blocks(images, LAYERS)
+        normed = [backbone.normed(tokens) for tokens in blocks]
+    cls = [tokens.cls for tokens in (normed if cls_normed else blocks)]
+    means = [tokens.patches.mean(dim=1) for tokens in (normed[-1], blocks[-1])]
+    return [x.float().cpu() for x in (*cls, *means)]
 
 
 def warn_dropped(name: str, dropped: Sequence[str]) -> None:
