@@ -148,7 +148,8 @@ def pool_tokens(
         normed = [backbone.normed(tokens) for tokens in blocks]
     cls = [tokens.cls for tokens in (normed if cls_normed else blocks)]
     means = [tokens.patches.mean(dim=1) for tokens in (normed[-1], blocks[-1])]
-    return [x.float().cpu() for x in (*cls, *means)]
+    # copied, as a view of [CLS] would keep all tokens of its block in memory
+    return [x.to("cpu", torch.float32, copy=True) for x in (*cls, *means)]
 
 
 def warn_dropped(name: str, dropped: Sequence[str]) -> None:

@@ -95,6 +95,7 @@ def test_one_pass_gives_the_tokens_after_and_before_the_final_norm(config, bf16)
         raw = backbone(images)
     assert torch.equal(after[3], normed.cls.float()) and torch.equal(before[3], raw.cls.float())
     for pooled in (after, before):
+        assert all(x.untyped_storage().nbytes() == x.nbytes for x in pooled)
         mean, unnormed = pooled[4:]
         assert torch.equal(mean, normed.patches.mean(1).float())
         assert torch.equal(unnormed, raw.patches.mean(1).float())
