@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from sslbench.backbones.base import Backbone
+from sslbench.backbones.base import Backbone, Tokens
 from sslbench.benchmark import UNNORMED, Features, FeatureSpec
 from sslbench.data.dataset import BrokenImage, BrokenLog, ImageDataset
 from sslbench.data.transform import EvalTransform
@@ -128,10 +128,16 @@ def extract(
 @torch.no_grad()
 def tap(backbone: Backbone, images: Tensor, spec: FeatureSpec) -> Tensor:
     """Return the features of a batch for `spec`, float32 (B, D) on the images' device."""
-    with FastProducts():
-        blocks = backbone.last_blocks(images, spec.layers)
-        blocks = [backbone.normed(b) for b in blocks] if spec.normed else blocks
+    blocks = tap_blocks(backbone, images, spec.layers, spec.normed)
     return combine([b.cls for b in blocks], blocks[-1].patches.mean(dim=1), spec).float()
+
+
+@torch.no_grad()
+def tap_blocks(backbone: Backbone, images: Tensor, n: int, normed: bool) -> list[Tokens]:
+    """Return the tokens of the last `n` blocks, first to last, through the final norm or not."""
+    with FastProducts():
+        blocks = backbone.last_blocks(images, n)
+        return [backbone.normed(tokens) for tokens in blocks] if normed else blocks
 
 
 @torch.inference_mode()
