@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from torchvision import transforms as T
 
 from sslbench.benchmark import Splits
+from sslbench.benchmarks import courses
 from sslbench.benchmarks.linear_layers import LinearLayers, LinearLayersProtocol
 from sslbench.benchmarks.linear_online import LinearOnline, LinearOnlineProtocol
 from sslbench.benchmarks.online import Classifiers, Crop, History, Online
@@ -230,6 +231,25 @@ def test_a_finished_run_keeps_its_history_only_and_is_not_repeated(tmp_path):
     assert len(steps) == 33
 
 
+def test_what_is_evaluated_passes_once_if_its_features_fit_into_memory(tmp_path, monkeypatch):
+    """Two batches of the test images, one of the held-out ones; 4 x 6 channels for all layers."""
+    found, passes = [], []
+    for most in (96 * TEST, 96 * TEST - 1, 0):
+        monkeypatch.setattr(courses, "MOST", most)
+        ours = context(tmp_path / str(most))
+        found.append(figures(run(GRID, ours)))
+        passes.append(ours.model.backbone.calls - (1 + EPOCHS * 11))
+    assert found[0] == found[1] == found[2]
+    assert passes == [2 + 1, EPOCHS * 2 + 1, EPOCHS * (2 + 1)]
+
+
+def test_copies_are_of_the_pooled_tokens_alone_and_shared():
+    tokens = torch.randn(4, 9, 2)
+    one, other = courses.copied([tokens[:, 0]] * 2, CPU)
+    assert one is other and torch.equal(one, tokens[:, 0])
+    assert one.untyped_storage().nbytes() == one.nbytes
+
+
 def test_broken_images_are_replaced_in_training_and_not_judged(tmp_path, caplog):
     ours = context(tmp_path)
     data = replace(DATA, train=Images(TRAIN, 0, "train", (7,)), test=Images(TEST, 1, "test", (2,)))
@@ -274,9 +294,8 @@ def test_a_layer_that_diverged_has_no_hits():
     nn.init.zeros_(layers[1].weight)
     layers[1].bias.data = torch.arange(6.0)
     sgd = torch.optim.SGD(layers.parameters(), 0.1)
-    classifiers = Classifiers(layers, sgd, lambda images: [images, images])
-    y = torch.tensor([5, 5, 1, 0])
-    assert classifiers.hits(torch.randn(4, 2), y).tolist() == [[0, 0], [2, 3]]
+    x, y = torch.randn(4, 2), torch.tensor([5, 5, 1, 0])
+    assert Classifiers(layers, sgd).hits([x, x], y).tolist() == [[0, 0], [2, 3]]
 
 
 def test_the_crops_are_torchvisions_defaults():
