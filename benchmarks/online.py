@@ -179,7 +179,7 @@ def _crops(
         ViewDataset(dataset, view, seed),
         batch_sampler=([(epoch, int(i), 0) for i in order[s : s + batch]] for s in starts),
         collate_fn=collate,
-        num_workers=workers_for(dataset),
+        num_workers=workers_for(len(dataset), batch),
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # the loader must not advance torch's global one
     )

@@ -23,7 +23,7 @@ from sslbench.checkpoints.load import LoadedModel
 from sslbench.data.reading import BrokenImage
 from sslbench.data.transform import EvalTransform
 from sslbench.evaluation.context import EvalContext
-from sslbench.evaluation.features import BATCH, pool_tokens, workers_for
+from sslbench.evaluation.features import BATCH, batch_size, pool_tokens, workers_for
 from sslbench.evaluation.jobs import Job, Work, unexpected
 from sslbench.evaluation.watcher import duration
 from sslbench.result import ModelCard, Result
@@ -212,7 +212,8 @@ def reading_seconds(model: LoadedModel, data: Data) -> float:
     for index in range(count):
         with suppress(BrokenImage):
             transform(data.train.image(index))
-    return (time.perf_counter() - start) / count / max(1, workers_for(data.train))
+    workers = workers_for(len(data.train), batch_size())
+    return (time.perf_counter() - start) / count / max(1, workers)
 
 
 def flop_seconds(device: torch.device) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,8 @@ from sslbench.system.products import FastProducts
 POOLS = ("cls", "mean", UNNORMED, "cls+mean")
 LAYERS = 4  # last blocks whose [CLS] is kept: no paper's protocol uses more
 BATCH, CPU_BATCH = 128, 16  # images in a pass; a CPU reads more a second in smaller ones
+CPU_FEW = 10_000  # images that a machine without a GPU reads without workers
+MOST_WORKERS = 8
 OnProgress = Callable[[str, int, int], None]  # (activity, done, total)
 Transform = Callable[[Image.Image], Tensor]  # to uint8 (3, H, W)
 log = logging.getLogger(__name__)
@@ -190,9 +193,19 @@ def _collate(items: list[tuple[int, Tensor | str]]) -> Batch:
     return torch.stack(list(images.values())) if images else torch.empty(0), list(images), errors
 
 
-def workers_for(dataset: ImageDataset) -> int:
-    """Return the number of worker processes for `dataset`; 0 (no workers) for a small one."""
-    return min(8, usable_cores()) if len(dataset) > 10_000 else 0
+def batch_size() -> int:
+    """Return the number of images in a pass: more on a GPU."""
+    return BATCH if torch.cuda.is_available() else CPU_BATCH
+
+
+def workers_for(images: int, batch: int) -> int:
+    """Return the number of processes that read `images` in batches of `batch`; 0: this one does.
+
+    Beside a GPU they read while it computes, which pays for their start from the third batch on. On
+    a CPU the forward pass has the cores, so that they pay for many images only.
+    """
+    few = 2 * batch if torch.cuda.is_available() else CPU_FEW
+    return min(MOST_WORKERS, usable_cores(), math.ceil(images / batch)) if images > few else 0
 
 
 def batches(
@@ -200,11 +213,12 @@ def batches(
 ) -> Iterator[Batch]:
     """Yield the whole split in order, or the images at `indices`."""
     dataset.load()
+    size = batch_size()
     yield from DataLoader(
         _Prepared(dataset, transform),
-        batch_size=BATCH if torch.cuda.is_available() else CPU_BATCH,
+        batch_size=size,
         sampler=indices,
-        num_workers=workers_for(dataset),
+        num_workers=workers_for(len(dataset if indices is None else indices), size),
         collate_fn=_collate,
         pin_memory=torch.cuda.is_available(),
     )

@@ -153,13 +153,41 @@ def test_broken_images_are_dropped_counted_and_named(caplog):
     assert bank.y.tolist() == np.delete(dataset.labels, [3, 150]).tolist()
     assert bank.select(FeatureSpec()).index.tolist() == np.delete(np.arange(200), [3, 150]).tolist()
     assert "2 broken image(s) left out (first: test/3.png: cut short" in caplog.text
-    size = features.BATCH if torch.cuda.is_available() else features.CPU_BATCH
+    size = features.batch_size()
     assert steps == [(min(first + size, 200), 200) for first in range(0, 200, size)]
 
 
 def test_too_many_broken_images_stop_the_run():
     with pytest.raises(UserError, match="cannot be decoded"):
         run(Images(20, 0, "test", broken=tuple(range(5))))
+
+
+@pytest.mark.parametrize(
+    ("gpu", "images", "batch", "workers"),
+    [
+        (False, 10_000, 16, 0),
+        (False, 10_001, 16, 8),
+        (True, 256, 128, 0),
+        (True, 257, 128, 3),  # no more than there are batches
+        (True, 2_000, 128, 8),
+        (True, 2_000, 1_000, 0),
+    ],
+)
+def test_workers_read_where_their_start_pays(monkeypatch, gpu, images, batch, workers):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(features, "usable_cores", lambda: 64)
+    assert features.workers_for(images, batch) == workers
+    monkeypatch.setattr(features, "usable_cores", lambda: 2)
+    assert features.workers_for(images, batch) == min(2, workers)
+
+
+def test_workers_read_the_same_batches(monkeypatch):
+    dataset, indices = Images(40, 0, "test", broken=(3, 21)), [*range(0, 40, 3), 5]
+    alone = list(features.batches(dataset, PLAIN, indices))
+    monkeypatch.setattr(features, "workers_for", lambda images, batch: 2)
+    beside = list(features.batches(dataset, PLAIN, indices))
+    for (pixels, index, bad), (found, same, broken) in zip(alone, beside, strict=True):
+        assert torch.equal(pixels, found) and (index, bad) == (same, broken)
 
 
 def test_images_without_labels_have_the_label_minus_one():
