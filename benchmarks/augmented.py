@@ -29,10 +29,13 @@ class Online:
     interpolation: str = field(default="bilinear", init=False)
 
     def cost(self, data: Splits, features: int) -> Cost:
-        """Of `online.train`; features: read by all layers together."""
+        """Of `online.train`; features: read by all layers together.
+
+        Images that are evaluated pass once, as their features are kept.
+        """
         assert data.train.labels is not None, "splits have labels"
         held = len(held_out(data.train.labels, self.held_out)[1])
         seen = self.epochs * len(data.train)
-        images = seen + self.epochs * (len(data.test) + held)
+        images = seen + len(data.test) + held
         sets = 2 if held else 1
         return Cost(forward=images, flops=6.0 * sets * seen * features * len(data.classes))

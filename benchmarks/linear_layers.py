@@ -60,20 +60,18 @@ class LinearLayers(Benchmark):
         return p.online.cost(data, width * model.backbone.depth)
 
     def run(self, backbone: Backbone, data: Splits, context: Context) -> list[Result]:
-        import torch
         from torch.optim import AdamW
 
         from sslbench.benchmarks.online import best_results, no_results, train
-        from sslbench.evaluation.features import combine
+        from sslbench.evaluation.features import combine, tap_blocks
 
         p = self.protocol
         spec = FeatureSpec(1, p.pool, p.norm)
         if reason := one_class(data):
             return no_results(self, data, context, "best block", ("block",), reason)
 
-        @torch.no_grad()
         def features(images: Tensor) -> list[Tensor]:
-            blocks = backbone.intermediate(images, backbone.depth, spec.normed)
+            blocks = tap_blocks(backbone, images, backbone.depth, spec.normed)
             return [combine([b.cls], b.patches.mean(dim=1), spec).float() for b in blocks]
 
         def optimiser(layers: nn.ModuleList, scale: float) -> Optimizer:

@@ -4,7 +4,7 @@ Every epoch shows each training image once, in a new random resized crop; after 
 evaluated on centre crops. Source: `dino/eval_linear.py`, `ibot/evaluation/eval_linear_multi.py`,
 `beit/run_linear_eval.py`, which share this loop. What is random about an image is a function of the
 seed, the epoch and the image, so a run that is cut off resumes with its next epoch as if nothing
-had happened.
+had happened. The backbone reads the centre crops once, see `courses`.
 
 Beside the layers that learn from all images, equal ones learn without the held-out images and are
 evaluated on these, to choose without the evaluated split (see `selection`). The backbone, which
@@ -42,7 +42,7 @@ from sslbench.data.loader import ViewDataset, collate, epoch_order
 from sslbench.data.rng import fitting
 from sslbench.data.subsets import held_out
 from sslbench.data.transform import EvalTransform
-from sslbench.evaluation.features import batches, workers_for
+from sslbench.evaluation.features import workers_for
 from sslbench.method import Sample
 from sslbench.result import Result
 from sslbench.storage.checkpoint import load_state, save_state
@@ -93,7 +93,7 @@ def train(
     for epoch in range(len(courses[0].hits), online.epochs):
         _train_epoch(courses, features, online, data, context, epoch, batch)
         for course in courses:
-            _evaluate(course, context)
+            course.evaluate(features, context)
         state, *more = (course.state(epoch + 1 == online.epochs) for course in courses)
         save_state(context.work_dir, {**state, **({HELD_OUT: more[0]} if more else {})}, owner)
     remove(context.work_dir / PREVIOUS)
@@ -109,10 +109,12 @@ def _courses(
     scale: float,
 ) -> list[Course]:
     """The layers that learn from all images, then those that learn without the held-out ones."""
+    size = context.model.image_size
+    read = features(torch.zeros(1, 3, size, size, device=context.device))
 
     def classifiers() -> Classifiers:
-        layers = _fresh_layers(features, len(data.classes), online.init_std, context)
-        return Classifiers(layers, make_optimiser(layers, scale), features)
+        layers = _fresh_layers(read, len(data.classes), online.init_std, context)
+        return Classifiers(layers, make_optimiser(layers, scale))
 
     courses = [Course(classifiers(), None, data.test)]
     if held := _held_out(online, data):
@@ -127,15 +129,16 @@ def _held_out(online: Online, data: Splits) -> list[int]:
     return [] if unfit(labels, online.held_out) else held_out(labels, online.held_out)[1].tolist()
 
 
-def _fresh_layers(features: Features, classes: int, std: float, context: Context) -> nn.ModuleList:
-    size, device = context.model.image_size, context.device
-    widths = [x.shape[1] for x in features(torch.zeros(1, 3, size, size, device=device))]
+def _fresh_layers(
+    features: Sequence[Tensor], classes: int, std: float, context: Context
+) -> nn.ModuleList:
+    """One layer for each of `features`, (B, D_i)."""
     rng = torch.Generator().manual_seed(fitting(context.seed))
-    layers = nn.ModuleList(skip_init(nn.Linear, width, classes) for width in widths)
+    layers = nn.ModuleList(skip_init(nn.Linear, x.shape[1], classes) for x in features)
     for layer in layers:
         nn.init.normal_(layer.get_parameter("weight"), std=std, generator=rng)
         nn.init.zeros_(layer.get_parameter("bias"))
-    return layers.to(device)
+    return layers.to(context.device)
 
 
 def _train_epoch(
@@ -176,7 +179,7 @@ def _crops(
         ViewDataset(dataset, view, seed),
         batch_sampler=([(epoch, int(i), 0) for i in order[s : s + batch]] for s in starts),
         collate_fn=collate,
-        num_workers=workers_for(dataset),
+        num_workers=workers_for(len(dataset), batch),
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # the loader must not advance torch's global one
     )
@@ -188,27 +191,6 @@ def _crops(
         if not loaded.complete:
             broken.fail()
         yield loaded.crops["image"][0], loaded.index
-
-
-def _evaluate(course: Course, context: Context) -> None:
-    """Add the hits after an epoch, int64 (layers, 2), and count the images that could be read.
-
-    Too many broken ones are a UserError.
-    """
-    dataset, classifiers = course.dataset, course.classifiers
-    transform = EvalTransform.of(context.model, dataset)
-    assert dataset.labels is not None, "splits have labels"
-    labels = torch.from_numpy(dataset.labels)
-    hits, course.evaluated = torch.zeros(len(classifiers.layers), 2, dtype=torch.int64), 0
-    broken, seen = BrokenLog(dataset), 0
-    for pixels, index, bad in batches(dataset, transform, course.indices):
-        seen += len(index) + len(bad)
-        broken.record(index, bad, complete=seen == len(dataset))
-        if index:
-            images = transform.normalise(pixels.to(context.device, non_blocking=True))
-            hits += classifiers.hits(images, labels[index].to(context.device))
-            course.evaluated += len(index)
-    course.hits.append(hits)
 
 
 def best_results(

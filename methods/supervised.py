@@ -105,10 +105,7 @@ class Network(nn.Module):
         """images: normalised (B, 3, H, W) -> logits (B, K)."""
         if self.token == "cls":
             return self.classifier(self.backbone.cls_tokens(images))
-        if self.normed:
-            tokens = self.backbone(images)
-        else:
-            tokens = self.backbone.intermediate(images, 1, norm=False)[-1]
+        tokens = self.backbone(images) if self.normed else self.backbone.last_blocks(images, 1)[-1]
         return self.classifier(tokens.patches.mean(1))
 
 

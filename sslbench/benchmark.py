@@ -54,6 +54,14 @@ class FeatureSpec:
         """Whether the tokens go through the final norm."""
         return self.norm and self.pool != UNNORMED
 
+    @property
+    def cls_normed(self) -> bool:
+        """Whether the pass that gives them is the one with [CLS] after the final norm.
+
+        The mean patch alone comes from that pass, too, which gives it after and before the norm.
+        """
+        return self.norm or self.pool in ("mean", UNNORMED)
+
     def width(self, backbone: Backbone) -> int:
         """The number D of features, at most: early stages of a Swin have fewer channels."""
         layers = min(self.layers, backbone.depth)
@@ -99,10 +107,11 @@ Data: TypeAlias = "Splits | DenseData"  # what benchmarks read, by their kind
 class Cost:
     """The work of one run of a benchmark, in units whose time can be measured on any machine.
 
-    features: (part, whether through the final norm) of the frozen features that it reads, which
-    all benchmarks of a model share; forward, trained: further images of the model's size that pass
-    through the backbone, forward alone, and forward and backward; flops: floating-point operations
-    outside of the backbone; seconds: what takes as long on any machine, e.g. starting processes.
+    features: (part, whether [CLS] goes through the final norm) of the frozen features that it
+    reads; each is one pass, whose features all benchmarks of a model share; forward, trained:
+    further images of the model's size that pass through the backbone, forward alone, and forward
+    and backward; flops: floating-point operations outside of the backbone; seconds: what takes as
+    long on any machine, e.g. starting processes.
     """
 
     features: frozenset[tuple[str, bool]] = frozenset()
@@ -121,7 +130,8 @@ class Cost:
     @classmethod
     def reading(cls, *specs: FeatureSpec, parts: Sequence[str] = PARTS, flops: float = 0.0) -> Cost:
         """Reading the frozen features of `specs`, and `flops` besides."""
-        return cls(frozenset((part, spec.normed) for part in parts for spec in specs), flops=flops)
+        passes = frozenset((part, spec.cls_normed) for part in parts for spec in specs)
+        return cls(passes, flops=flops)
 
 
 class Context(Protocol):

@@ -80,6 +80,7 @@ BEYOND = {
         "system",
         "training",
     },
+    "benchmarks/courses.py": {"data", "evaluation"},
     "benchmarks/kmeans.py": {"system", "training"},
     "benchmarks/linear.py": {"checkpoints", "storage", "system"},
     "benchmarks/linear_layers.py": {"evaluation"},

@@ -30,7 +30,7 @@ class Backbone(nn.Module):
 
     patch_size: side of an output patch token in pixels (32 for Swin, whose input patches have 4).
     dense: whether it can be fine-tuned for detection and segmentation; only then do the methods
-    below `intermediate` work. stage_ends: the last block (0-based) of each stage where stages have
+    below `normed` work. stage_ends: the last block (0-based) of each stage where stages have
     maps of their own (Swin). checkpointing: in training, blocks keep only their inputs and are
     computed again in the backward pass (less memory, about a third more time).
     """
@@ -66,12 +66,20 @@ class Backbone(nn.Module):
         tokens = self(images, mask)
         return tokens.cls, tokens.patches[mask.flatten(1)]
 
-    def intermediate(self, images: Tensor, n: int, norm: bool = True) -> list[Tokens]:
-        """Tokens of the last `n` blocks, first to last, each through the final norm if `norm`.
+    def last_blocks(self, images: Tensor, n: int) -> list[Tokens]:
+        """Tokens after each of the last `n` blocks (all of a shallower backbone), first to last.
 
-        Blocks of an earlier stage (Swin) have fewer channels, more patches, and no final norm.
+        They are those before the final norm, see `normed`. Blocks of an earlier stage (Swin) have
+        fewer channels and more patches.
         """
         raise NotImplementedError
+
+    def normed(self, tokens: Tokens) -> Tokens:
+        """Tokens of `last_blocks` through the final norm; as they are where there is none.
+
+        Blocks of an earlier stage (Swin) have none.
+        """
+        return tokens
 
     def feature_pyramid(
         self, images: Tensor, blocks: Sequence[int], norm: bool = False

@@ -25,5 +25,5 @@ class RawPixels(Backbone):
         patches = patches.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
         return Tokens(images.flatten(1), patches, (side, side))
 
-    def intermediate(self, images: Tensor, n: int, norm: bool = True) -> list[Tokens]:
+    def last_blocks(self, images: Tensor, n: int) -> list[Tokens]:
         return [self(images)]

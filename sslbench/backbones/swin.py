@@ -9,6 +9,7 @@ unshifted one does. For dense tasks see `prune`.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import accumulate, islice
@@ -70,13 +71,14 @@ class SwinTransformer(Backbone):
         *_, x = self._through_blocks(images, mask)
         return _tokens(self.norm(x))
 
-    def intermediate(self, images: Tensor, n: int, norm: bool = True) -> list[Tokens]:
-        outputs = list(self._through_blocks(images, None))[-n:]
-        last = [x.shape[-1] == self.embed_dim for x in outputs]  # of the last stage
-        return [
-            _tokens(self.norm(x) if norm and at_end else x)
-            for x, at_end in zip(outputs, last, strict=True)
-        ]
+    def last_blocks(self, images: Tensor, n: int) -> list[Tokens]:
+        return [_tokens(x) for x in deque(self._through_blocks(images, None), maxlen=n)]
+
+    def normed(self, tokens: Tokens) -> Tokens:
+        if tokens.patches.shape[-1] != self.embed_dim:  # of an earlier stage
+            return tokens
+        patches = self.norm(tokens.patches)
+        return Tokens(patches.mean(dim=1), patches, tokens.grid)
 
     def feature_pyramid(
         self, images: Tensor, blocks: Sequence[int], norm: bool = False

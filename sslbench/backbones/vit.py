@@ -9,6 +9,7 @@ papers' code). LayerScale and registers are DINOv2's (dinov2/models/vision_trans
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice, repeat
@@ -133,10 +134,12 @@ class VisionTransformer(Backbone):
         branch = self._mlp(block, tokens if rows is None else tokens[rows])
         return add_rows(tokens, rows, branch, scale)
 
-    def intermediate(self, images: Tensor, n: int, norm: bool = True) -> list[Tokens]:
+    def last_blocks(self, images: Tensor, n: int) -> list[Tokens]:
         x, grid = self._embed(images, None)
-        outputs = list(self._through_blocks(x, grid))[-n:]
-        return [self._split(self.norm(x) if norm else x, grid) for x in outputs]
+        return [self._split(x, grid) for x in deque(self._through_blocks(x, grid), maxlen=n)]
+
+    def normed(self, tokens: Tokens) -> Tokens:
+        return Tokens(self.norm(tokens.cls), self.norm(tokens.patches), tokens.grid)
 
     def feature_pyramid(
         self, images: Tensor, blocks: Sequence[int], norm: bool = False

@@ -19,8 +19,9 @@ from sslbench.evaluation.features import Bank
 from sslbench.storage.files import parse_json, replacing
 from sslbench.storage.weights import contents_sha256, opened_weights
 
-FORMAT = "3"  # increased when files or extraction change
+FORMAT = "4"  # increased when files or extraction change
 CHECKSUM = "sha256"
+OTHERS = ("mean", "unnormed", "y", "index")  # tensors of a bank beside the [CLS]
 log = logging.getLogger(__name__)
 
 
@@ -51,9 +52,9 @@ class FeatureCache:
             if about.pop(CHECKSUM, "") != contents_sha256(tensors, about):
                 raise ValueError("it does not match its checksum")
             dropped, origin = tuple(parse_json(about["dropped"])), parse_json(about["origin"])
-            mean, y, index = (tensors.pop(name) for name in ("mean", "y", "index"))
+            mean, unnormed, y, index = (tensors.pop(name) for name in OTHERS)
             cls = tuple(tensors[f"cls.{i}"] for i in range(len(tensors)))
-            return Bank(cls, mean, y, index, dropped, origin)
+            return Bank(cls, mean, unnormed, y, index, dropped, origin)
         except (UserError, ValueError, KeyError) as error:
             log.warning("%s is not used (%s): features are computed again.", path, error)
             return None
@@ -61,7 +62,7 @@ class FeatureCache:
     def put(self, key: Mapping[str, Any], bank: Bank) -> None:
         """Store `bank`; if the disk is full or read-only, only log a warning."""
         tensors = {f"cls.{i}": x.contiguous() for i, x in enumerate(bank.cls)}
-        tensors |= {"mean": bank.mean.contiguous(), "y": bank.y.contiguous(), "index": bank.index}
+        tensors |= {name: getattr(bank, name).contiguous() for name in OTHERS}
         about = {"key": _text(key), "dropped": json.dumps(bank.dropped)}
         about["origin"] = json.dumps(bank.origin)
         about[CHECKSUM] = contents_sha256(tensors, about)

@@ -65,14 +65,14 @@ class EvalContext:
         """See `Context.features`; `backbone` must be the model's own, whose hash is the key."""
         if backbone is not self.model.backbone:
             raise ValueError("features are cached by the model's hash: ask for its own backbone")
-        name, bank = self._bank(data, part, spec.normed)
+        name, bank = self._bank(data, part, spec.cls_normed)
         if name in self._loaded:
             self._used[part] = bank.origin
         return bank.select(spec)
 
-    def has_features(self, data: Splits, part: str, norm: bool) -> bool:
+    def has_features(self, data: Splits, part: str, cls_normed: bool) -> bool:
         """Whether `features` need not compute those of `part`."""
-        key = self._key(data, part, norm)
+        key = self._key(data, part, cls_normed)
         cached = self.cache is not None and not self.fresh and self.cache.has(key)
         return repr(key) in self._banks or cached
 
@@ -151,7 +151,7 @@ class EvalContext:
                 model_input["interpolation"] = self.model.interpolation
         return json.loads(json.dumps({**asdict(benchmark.protocol), **model_input}))
 
-    def _key(self, data: Splits, part: str, norm: bool) -> dict[str, Any]:
+    def _key(self, data: Splits, part: str, cls_normed: bool) -> dict[str, Any]:
         """Everything that the bank of one part depends on."""
         dataset = {"train": data.train, "test": data.test}[part]
         transform = EvalTransform.of(self.model, dataset)
@@ -160,16 +160,16 @@ class EvalContext:
             "backbone": repr(getattr(self.model.backbone, "config", None)),
             "transform": transform.settings(),
             "layers": LAYERS,
-            "norm": norm,
+            "cls_normed": cls_normed,
             "data": [data.fingerprint, dataset.fingerprint, len(dataset)],
             "split": data.split if part == "test" else part,
         }
 
-    def _bank(self, data: Splits, part: str, norm: bool) -> tuple[str, Bank]:
+    def _bank(self, data: Splits, part: str, cls_normed: bool) -> tuple[str, Bank]:
         """Return the bank of one part and its name: from memory, the cache, or computed."""
         dataset = {"train": data.train, "test": data.test}[part]
         transform = EvalTransform.of(self.model, dataset)
-        key = self._key(data, part, norm)
+        key = self._key(data, part, cls_normed)
         name = repr(key)
         if name in self._failed:  # so that not every job of a model reads a broken set again
             raise self._failed[name]
@@ -214,7 +214,7 @@ class EvalContext:
                 self.model.backbone,
                 dataset,
                 transform,
-                key["norm"],
+                key["cls_normed"],
                 self.device,
                 lambda done, total: self.on_progress(what, done, total),
             )

@@ -23,7 +23,7 @@ from sslbench.checkpoints.load import LoadedModel
 from sslbench.data.reading import BrokenImage
 from sslbench.data.transform import EvalTransform
 from sslbench.evaluation.context import EvalContext
-from sslbench.evaluation.features import BATCH, pool_tokens, workers_for
+from sslbench.evaluation.features import BATCH, batch_size, pool_tokens, workers_for
 from sslbench.evaluation.jobs import Job, Work, unexpected
 from sslbench.evaluation.watcher import duration
 from sslbench.result import ModelCard, Result
@@ -145,8 +145,8 @@ def _untimed(
             result.unknown.setdefault(name)
         else:
             items.append((name, cost, job.data))
-    for (part, norm), data in features.items():
-        if (part, norm) not in timed and not context.has_features(data, part, norm):
+    for (part, cls_normed), data in features.items():
+        if (part, cls_normed) not in timed and not context.has_features(data, part, cls_normed):
             images = len(data.train if part == "train" else data.test)
             items.append((FEATURES, Cost(forward=images), data))
     return items
@@ -197,7 +197,7 @@ def forward_seconds(model: LoadedModel, device: torch.device) -> float:
         images = torch.zeros(count, 3, model.image_size, model.image_size, device=device)
         for _ in range(2):
             start = time.perf_counter()
-            pool_tokens(backbone, images, norm=True)  # its result is on the CPU, hence complete
+            pool_tokens(backbone, images, True)  # its result is on the CPU, hence complete
             best = min(best, (time.perf_counter() - start) / count)
         count *= 4
     return best
@@ -212,7 +212,8 @@ def reading_seconds(model: LoadedModel, data: Data) -> float:
     for index in range(count):
         with suppress(BrokenImage):
             transform(data.train.image(index))
-    return (time.perf_counter() - start) / count / max(1, workers_for(data.train))
+    workers = workers_for(len(data.train), batch_size())
+    return (time.perf_counter() - start) / count / max(1, workers)
 
 
 def flop_seconds(device: torch.device) -> float:

@@ -120,7 +120,7 @@ def feature_table(
         model.backbone,
         dataset,
         transform,
-        spec.normed,
+        spec.cls_normed,
         device,
         lambda done, total: on_progress(f"features of {dataset.name}", done, total),
         bf16,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from sslbench.backbones.base import Backbone
+from sslbench.backbones.base import Backbone, Tokens
 from sslbench.benchmark import UNNORMED, Features, FeatureSpec
 from sslbench.data.dataset import BrokenImage, BrokenLog, ImageDataset
 from sslbench.data.transform import EvalTransform
@@ -23,6 +24,8 @@ from sslbench.system.products import FastProducts
 POOLS = ("cls", "mean", UNNORMED, "cls+mean")
 LAYERS = 4  # last blocks whose [CLS] is kept: no paper's protocol uses more
 BATCH, CPU_BATCH = 128, 16  # images in a pass; a CPU reads more a second in smaller ones
+CPU_FEW = 10_000  # images that a machine without a GPU reads without workers
+MOST_WORKERS = 8
 OnProgress = Callable[[str, int, int], None]  # (activity, done, total)
 Transform = Callable[[Image.Image], Tensor]  # to uint8 (3, H, W)
 log = logging.getLogger(__name__)
@@ -36,24 +39,28 @@ def silent(what: str, done: int, total: int) -> None:
 class Bank:
     """The pooled tokens of one split, float32 on the CPU, in dataset order.
 
-    cls: [CLS] of the last blocks, first to last, each (N, D_i); mean: mean patch token of the last
-    block, (N, D); y: int64 (N,); index: int64 (N,), positions in the dataset; dropped: error
-    message of each image that could not be read; origin: code, libraries, hardware, date and
-    seconds of the computation.
+    cls: [CLS] of the last blocks, first to last, each (N, D_i), all through the final norm or none;
+    mean, unnormed: mean patch token of the last block after and before the final norm, (N, D);
+    y: int64 (N,); index: int64 (N,), positions in the dataset; dropped: error message of each image
+    that could not be read; origin: code, libraries, hardware, date and seconds of the computation.
     """
 
     cls: tuple[Tensor, ...]
     mean: Tensor
+    unnormed: Tensor
     y: Tensor
     index: Tensor
     dropped: tuple[str, ...] = ()
     origin: Mapping[str, Any] = field(default_factory=dict)
 
     def select(self, spec: FeatureSpec) -> Features:
-        """Return the features of `spec`; `layers` beyond the backbone's depth are left out."""
+        """Return the features of `spec`; `layers` beyond the backbone's depth are left out.
+
+        The bank must be one whose [CLS] have gone through the final norm as `spec.cls_normed` says.
+        """
         check_spec(spec)
-        x = combine(self.cls[-spec.layers :], self.mean, spec)
-        return Features(x, self.y, self.index)
+        mean = self.mean if spec.normed else self.unnormed
+        return Features(combine(self.cls[-spec.layers :], mean, spec), self.y, self.index)
 
 
 def check_spec(spec: FeatureSpec) -> None:
@@ -85,13 +92,14 @@ def extract(
     backbone: Backbone,
     dataset: ImageDataset,
     transform: EvalTransform,
-    norm: bool,
+    cls_normed: bool,
     device: torch.device,
     on_progress: Callable[[int, int], None],
     bf16: bool = False,
 ) -> Bank:
     """Run `backbone` over `dataset` and pool its last blocks: in float32, or autocast to bf16.
 
+    cls_normed: whether [CLS] is kept after the final norm or before it; the mean patch is both.
     Images that cannot be read are dropped and logged; more than a fifth of them is a UserError.
     Labels are -1 where the dataset has none.
     """
@@ -106,35 +114,51 @@ def extract(
         dropped += broken.record(readable, errors, complete=seen == len(dataset))
         if readable:
             images = transform.normalise(pixels.to(device, non_blocking=True))
-            columns.append(pool_tokens(backbone, images, norm, bf16))
+            columns.append(pool_tokens(backbone, images, cls_normed, bf16))
             kept += readable
         on_progress(seen, len(dataset))
     warn_dropped(dataset.name, dropped)
-    *cls, mean = (torch.cat(parts) for parts in zip(*columns, strict=True))
+    *cls, mean, unnormed = (torch.cat(parts) for parts in zip(*columns, strict=True))
     index = torch.tensor(kept)
     y = (
         torch.from_numpy(dataset.labels)[index]
         if dataset.labels is not None
         else -torch.ones_like(index)
     )
-    return Bank(tuple(cls), mean, y, index, tuple(dropped))
+    return Bank(tuple(cls), mean, unnormed, y, index, tuple(dropped))
 
 
 @torch.no_grad()
 def tap(backbone: Backbone, images: Tensor, spec: FeatureSpec) -> Tensor:
     """Return the features of a batch for `spec`, float32 (B, D) on the images' device."""
-    with FastProducts():
-        blocks = backbone.intermediate(images, min(spec.layers, backbone.depth), spec.normed)
+    blocks = tap_blocks(backbone, images, spec.layers, spec.normed)
     return combine([b.cls for b in blocks], blocks[-1].patches.mean(dim=1), spec).float()
 
 
+@torch.no_grad()
+def tap_blocks(backbone: Backbone, images: Tensor, n: int, normed: bool) -> list[Tokens]:
+    """Return the tokens of the last `n` blocks, first to last, through the final norm or not."""
+    with FastProducts():
+        blocks = backbone.last_blocks(images, n)
+        return [backbone.normed(tokens) for tokens in blocks] if normed else blocks
+
+
 @torch.inference_mode()
-def pool_tokens(backbone: Backbone, images: Tensor, norm: bool, bf16: bool = False) -> list[Tensor]:
-    """Return [CLS] of the last blocks, then the mean patch of the last one, each float32 (B, D)."""
+def pool_tokens(
+    backbone: Backbone, images: Tensor, cls_normed: bool, bf16: bool = False
+) -> list[Tensor]:
+    """Return [CLS] of the last blocks, then the mean patch of the last one, each float32 (B, D).
+
+    cls_normed: whether [CLS] is that after the final norm or before it; the mean patch is returned
+    after it, then before it.
+    """
     with FastProducts(), torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
-        blocks = backbone.intermediate(images, min(LAYERS, backbone.depth), norm)
-    pooled = [*(tokens.cls for tokens in blocks), blocks[-1].patches.mean(dim=1)]
-    return [x.float().cpu() for x in pooled]
+        blocks = backbone.last_blocks(images, LAYERS)
+        normed = [backbone.normed(tokens) for tokens in blocks]
+    cls = [tokens.cls for tokens in (normed if cls_normed else blocks)]
+    means = [tokens.patches.mean(dim=1) for tokens in (normed[-1], blocks[-1])]
+    # copied, as a view of [CLS] would keep all tokens of its block in memory
+    return [x.to("cpu", torch.float32, copy=True) for x in (*cls, *means)]
 
 
 def warn_dropped(name: str, dropped: Sequence[str]) -> None:
@@ -169,9 +193,19 @@ def _collate(items: list[tuple[int, Tensor | str]]) -> Batch:
     return torch.stack(list(images.values())) if images else torch.empty(0), list(images), errors
 
 
-def workers_for(dataset: ImageDataset) -> int:
-    """Return the number of worker processes for `dataset`; 0 (no workers) for a small one."""
-    return min(8, usable_cores()) if len(dataset) > 10_000 else 0
+def batch_size() -> int:
+    """Return the number of images in a pass: more on a GPU."""
+    return BATCH if torch.cuda.is_available() else CPU_BATCH
+
+
+def workers_for(images: int, batch: int) -> int:
+    """Return the number of processes that read `images` in batches of `batch`; 0: this one does.
+
+    Beside a GPU they read while it computes, which pays for their start from the third batch on. On
+    a CPU the forward pass has the cores, so that they pay for many images only.
+    """
+    few = 2 * batch if torch.cuda.is_available() else CPU_FEW
+    return min(MOST_WORKERS, usable_cores(), math.ceil(images / batch)) if images > few else 0
 
 
 def batches(
@@ -179,11 +213,12 @@ def batches(
 ) -> Iterator[Batch]:
     """Yield the whole split in order, or the images at `indices`."""
     dataset.load()
+    size = batch_size()
     yield from DataLoader(
         _Prepared(dataset, transform),
-        batch_size=BATCH if torch.cuda.is_available() else CPU_BATCH,
+        batch_size=size,
         sampler=indices,
-        num_workers=workers_for(dataset),
+        num_workers=workers_for(len(dataset if indices is None else indices), size),
         collate_fn=_collate,
         pin_memory=torch.cuda.is_available(),
     )

@@ -207,9 +207,9 @@ def test_tables_learn_from_crops_of_another_size(positions):
 
 
 @pytest.mark.parametrize("positions", POSITIONS)
-def test_intermediate_maps_and_forward_agree(positions):
+def test_last_blocks_maps_and_forward_agree(positions):
     model, images = make_beit(positions), torch.randn(2, 3, 96, 160)
-    first, last = model.intermediate(images, 2)
+    first, last = map(model.normed, model.last_blocks(images, 2))
     assert torch.equal(last.cls, model(images).cls) and not torch.equal(first.cls, last.cls)
     for a, tokens in zip(model.feature_pyramid(images, (0, 1), True), (first, last), strict=True):
         assert torch.equal(a.flatten(2).transpose(1, 2), tokens.patches)

@@ -34,8 +34,8 @@ def test_declares_what_a_backbone_must():
     model, images = RawPixels(16), torch.randn(1, 3, 16, 16)
     assert (model.embed_dim, model.depth, model.patch_size) == (768, 1, 8)
     assert not list(model.parameters())
-    (last,) = model.intermediate(images, 4)
-    assert torch.equal(last.cls, model(images).cls)
+    (last,) = model.last_blocks(images, 4)
+    assert torch.equal(last.cls, model(images).cls) and model.normed(last) is last
 
 
 def test_pixels_are_not_for_dense_tasks():

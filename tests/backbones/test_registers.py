@@ -25,6 +25,9 @@ def test_registers_are_seen_but_not_returned():
     assert torch.equal(embedded[:, 1:4], model.register_tokens.expand(2, -1, -1))
     *_, whole = model._through_blocks(embedded, (2, 5))
     torch.testing.assert_close(tokens.patches, model.norm(whole)[:, 4:])
+    (raw,) = model.last_blocks(images, 1)
+    assert torch.equal(raw.patches, whole[:, 4:])
+    assert torch.equal(model.normed(raw).patches, tokens.patches)
     (found,) = model.feature_pyramid(images, (1,), norm=True)
     assert torch.equal(found.flatten(2).transpose(1, 2), tokens.patches)
     with torch.no_grad():

@@ -62,7 +62,7 @@ def test_features_equal_the_published_forward(window, height, width):
     for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-10)):
         with torch.no_grad():
             tokens = model.to(dtype)(images.to(dtype))
-            found = model.intermediate(images.to(dtype), 8, norm=False)
+            found = model.last_blocks(images.to(dtype), 8)
         worst = (tokens.patches.double() - expected.flatten(1, 2)).abs().max()
         assert float(worst) <= tolerance
         for ours, theirs in zip(found, blocks, strict=True):
@@ -131,10 +131,11 @@ def test_a_mask_without_a_mask_token_is_refused():
         make_swin()(torch.randn(1, 3, 32, 32), torch.zeros(1, 1, 1, dtype=torch.bool))
 
 
-def test_intermediate_spans_stages_and_norms_the_last_one_only():
+def test_the_last_blocks_span_stages_and_norms_the_last_one_only():
     """iBOT's protocol for Swin: 384 + 384 + 768 + 768 for n = 4 (recipes 5.2)."""
     model, images = make_swin(), torch.randn(2, 3, 224, 160)
-    raw, found = (model.intermediate(images, 4, norm) for norm in (False, True))
+    raw = model.last_blocks(images, 4)
+    found = [model.normed(tokens) for tokens in raw]
     assert [t.cls.shape[1] for t in found] == [4 * WIDTH, 4 * WIDTH, 8 * WIDTH, 8 * WIDTH]
     assert [t.grid for t in found] == [(14, 10), (14, 10), (7, 5), (7, 5)]
     for a, b in zip(raw[:2], found[:2], strict=True):
@@ -145,7 +146,7 @@ def test_intermediate_spans_stages_and_norms_the_last_one_only():
     assert torch.equal(found[-1].patches, last.patches) and torch.equal(found[-1].cls, last.cls)
     for tokens in (*raw, *found):
         torch.testing.assert_close(tokens.cls, tokens.patches.mean(1))
-    assert len(model.intermediate(images, 99)) == model.depth == 8
+    assert len(model.last_blocks(images, 99)) == model.depth == 8
 
 
 def test_maps_are_those_of_the_blocks():
@@ -153,7 +154,8 @@ def test_maps_are_those_of_the_blocks():
     assert model.stage_ends == (1, 3, 5, 7)
     blocks = (7, 0, 3, 4)
     for norm in (False, True):
-        tokens = model.intermediate(images, 8, norm)
+        tokens = model.last_blocks(images, 8)
+        tokens = [model.normed(t) for t in tokens] if norm else tokens
         for i, found in zip(blocks, model.feature_pyramid(images, blocks, norm), strict=True):
             expected = tokens[i].patches.transpose(1, 2).unflatten(2, tokens[i].grid)
             assert torch.equal(found, expected) and found.is_contiguous()

@@ -109,14 +109,14 @@ def test_a_mask_without_a_mask_token_is_refused():
         make_vit()(torch.randn(1, 3, 16, 16), torch.zeros(1, 4, 4, dtype=torch.bool))
 
 
-def test_intermediate_ends_with_the_forward():
+def test_the_last_block_is_that_of_the_forward():
     model, images = make_vit(), torch.randn(2, 3, 8, 16)
-    first, last = model.intermediate(images, 2)
+    first, raw = model.last_blocks(images, 2)
+    last = model.normed(raw)
     expected = model(images)
     for a, b in zip(last, expected, strict=True):
         assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
-    assert not torch.equal(first.cls, last.cls)
-    (raw,) = model.intermediate(images, 1, norm=False)
+    assert not torch.equal(first.cls, raw.cls) and len(model.last_blocks(images, 9)) == 2
     torch.testing.assert_close(model.norm(raw.patches), expected.patches)
     assert not torch.equal(raw.patches, expected.patches)
 
@@ -125,7 +125,9 @@ def test_intermediate_ends_with_the_forward():
 def test_maps_are_the_patches_of_the_blocks(norm):
     model, images = make_vit(), torch.randn(2, 3, 8, 20)
     maps = model.feature_pyramid(images, (0, 1), norm)
-    for a, tokens in zip(maps, model.intermediate(images, 2, norm), strict=True):
+    blocks = model.last_blocks(images, 2)
+    blocks = [model.normed(tokens) for tokens in blocks] if norm else blocks
+    for a, tokens in zip(maps, blocks, strict=True):
         assert a.shape == (2, 16, 2, 5) and a.is_contiguous()
         assert torch.equal(a.flatten(2).transpose(1, 2), tokens.patches)
         assert torch.equal(a[:, :, 1, 3], tokens.patches[:, 8])

@@ -32,7 +32,7 @@ class Reads(EvalContext):
     """Remembers which features were read."""
 
     def features(self, backbone, data, part, spec):
-        self.read.add((part, spec.normed))
+        self.read.add((part, spec.cls_normed))
         return super().features(backbone, data, part, spec)
 
 
@@ -86,19 +86,20 @@ def test_the_width_of_features_is_known_before(spec, width) -> None:
     ],
     ids=lambda benchmark: benchmark.name,
 )
-def test_probes_on_crops_pass_every_image_in_every_epoch(benchmark, tmp_path) -> None:
+def test_probes_pass_every_training_image_in_every_epoch(benchmark, tmp_path) -> None:
     judged, passed = model(), []
-    forward = judged.backbone.intermediate
+    forward = judged.backbone.last_blocks
 
-    def counted(images, n, norm=True):
+    def counted(images, n):
         passed.append(len(images))
-        return forward(images, n, norm)
+        return forward(images, n)
 
-    judged.backbone.intermediate = counted
+    judged.backbone.last_blocks = counted
     context = EvalContext(judged, 0, CPU, Provenance.here(CPU), work_dir=tmp_path)
     benchmark.run(judged.backbone, DATA, context)
     cost = benchmark.cost(judged, DATA)
-    assert cost.forward == sum(passed) - 2 == 192  # one to learn the widths of each set
+    # the evaluated ones once; one more to learn the widths
+    assert cost.forward == sum(passed) - 1 == 2 * 60 + 30 + 6
     assert not cost.features and cost.flops > 0
 
 

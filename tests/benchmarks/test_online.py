@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from torchvision import transforms as T
 
 from sslbench.benchmark import Splits
+from sslbench.benchmarks import courses
 from sslbench.benchmarks.linear_layers import LinearLayers, LinearLayersProtocol
 from sslbench.benchmarks.linear_online import LinearOnline, LinearOnlineProtocol
 from sslbench.benchmarks.online import Classifiers, Crop, History, Online
@@ -36,15 +37,15 @@ LAYERS = LinearLayers(LinearLayersProtocol(Online(EPOCHS), rate=0.5))
 
 
 class Deep(TinyBackbone):
-    """Four blocks; remembers whether the final norm was asked for."""
+    """Four blocks; remembers whether the final norm was used."""
 
     def __init__(self) -> None:
         super().__init__(depth=4)
-        self.norms: set[bool] = set()
+        self.norm_used = False
 
-    def intermediate(self, images, n, norm=True):
-        self.norms.add(norm)
-        return super().intermediate(images, n, norm)
+    def normed(self, tokens):
+        self.norm_used = True
+        return tokens
 
 
 def context(folder, **more) -> EvalContext:
@@ -93,7 +94,7 @@ def plain_loop(
     dataset, evaluated = (DATA.train, held) if len(held) else (DATA.test, range(TEST))
     test = torch.stack([normalised(dataset.image(int(i))) for i in evaluated])
     with torch.no_grad():
-        tested = taps(backbone.intermediate(test, 4))
+        tested = taps(backbone.last_blocks(test, 4))
     rng, layers = torch.Generator().manual_seed(0), nn.ModuleList()
     for x in tested:
         layers.append(nn.Linear(x.shape[1], CLASSES))
@@ -108,7 +109,7 @@ def plain_loop(
             images = torch.stack([crop(int(i), epoch) for i in index])
             y = torch.from_numpy(DATA.train.labels[index])
             with torch.no_grad():
-                features = taps(backbone.intermediate(images, 4))
+                features = taps(backbone.last_blocks(images, 4))
             for optimiser in optimisers:
                 optimiser.zero_grad()
             for layer, x in zip(layers, features, strict=True):
@@ -199,7 +200,7 @@ UNNORMED = (
 def test_the_grid_reads_through_the_final_norm_the_layers_do_not(tmp_path, benchmark, norm):
     ours = context(tmp_path)
     run(benchmark, ours)
-    assert ours.model.backbone.norms == {norm}
+    assert ours.model.backbone.norm_used == norm
 
 
 @pytest.mark.parametrize("benchmark", [GRID, LAYERS])
@@ -228,6 +229,25 @@ def test_a_finished_run_keeps_its_history_only_and_is_not_repeated(tmp_path):
     assert set(state["held_out"]) == {"history", "judged"}
     assert figures(run(GRID, ours)) == first
     assert len(steps) == 33
+
+
+def test_what_is_evaluated_passes_once_if_its_features_fit_into_memory(tmp_path, monkeypatch):
+    """Two batches of the test images, one of the held-out ones; 4 x 6 channels for all layers."""
+    found, passes = [], []
+    for most in (96 * TEST, 96 * TEST - 1, 0):
+        monkeypatch.setattr(courses, "MOST", most)
+        ours = context(tmp_path / str(most))
+        found.append(figures(run(GRID, ours)))
+        passes.append(ours.model.backbone.calls - (1 + EPOCHS * 11))
+    assert found[0] == found[1] == found[2]
+    assert passes == [2 + 1, EPOCHS * 2 + 1, EPOCHS * (2 + 1)]
+
+
+def test_copies_are_of_the_pooled_tokens_alone_and_shared():
+    tokens = torch.randn(4, 9, 2)
+    one, other = courses.copied([tokens[:, 0]] * 2, CPU)
+    assert one is other and torch.equal(one, tokens[:, 0])
+    assert one.untyped_storage().nbytes() == one.nbytes
 
 
 def test_broken_images_are_replaced_in_training_and_not_judged(tmp_path, caplog):
@@ -274,9 +294,8 @@ def test_a_layer_that_diverged_has_no_hits():
     nn.init.zeros_(layers[1].weight)
     layers[1].bias.data = torch.arange(6.0)
     sgd = torch.optim.SGD(layers.parameters(), 0.1)
-    classifiers = Classifiers(layers, sgd, lambda images: [images, images])
-    y = torch.tensor([5, 5, 1, 0])
-    assert classifiers.hits(torch.randn(4, 2), y).tolist() == [[0, 0], [2, 3]]
+    x, y = torch.randn(4, 2), torch.tensor([5, 5, 1, 0])
+    assert Classifiers(layers, sgd).hits([x, x], y).tolist() == [[0, 0], [2, 3]]
 
 
 def test_the_crops_are_torchvisions_defaults():

@@ -162,7 +162,7 @@ def test_mmsegs_swin_takes_mmpretrains_names(tmp_path):
     images = torch.randn(1, 3, 224, 224)
     with torch.no_grad():
         expected = peer(images)[:3]
-        found = model.intermediate(images, 8, norm=False)[1:6:2]
+        found = model.last_blocks(images, 8)[1:6:2]
     for ours, theirs in zip(found, expected, strict=True):
         map_ = ours.patches.transpose(1, 2).unflatten(2, ours.grid)
         torch.testing.assert_close(map_, theirs, rtol=1e-4, atol=1e-5)

@@ -21,7 +21,7 @@ from sslbench.checkpoints.families import mmpretrain, to_theirs
 from sslbench.checkpoints.load import load_backbone
 from sslbench.checkpoints.loaded import LoadedModel
 from sslbench.errors import UserError
-from sslbench.evaluation.features import combine
+from sslbench.evaluation.features import tap
 from sslbench.evaluation.loading import load_models
 from tests.checkpoints.test_official import tiny_others
 from tests.checkpoints.test_transformers import PLAIN, SMALL, SWIN
@@ -72,8 +72,7 @@ def tuned(place: Path | str) -> LoadedModel:
 def logits(model: LoadedModel, images: Tensor) -> Tensor:
     """The classifier on the features that the linear benchmark reads."""
     spec = FeatureSpec(1, model.reads)
-    tokens = model.backbone.intermediate(images, 1, spec.normed)[-1]
-    return model.classifier(combine([tokens.cls], tokens.patches.mean(1), spec))
+    return model.classifier(tap(model.backbone, images, spec))
 
 
 @torch.no_grad()

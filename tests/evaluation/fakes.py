@@ -31,15 +31,15 @@ class TinyBackbone(Backbone):
         self.embed = nn.Conv2d(3, self.embed_dim, self.patch_size, self.patch_size)
 
     def forward(self, images: Tensor, mask: Tensor | None = None) -> Tokens:
-        return self.intermediate(images, 1)[0]
+        return self.last_blocks(images, 1)[0]
 
-    def intermediate(self, images: Tensor, n: int, norm: bool = True) -> list[Tokens]:
+    def last_blocks(self, images: Tensor, n: int) -> list[Tokens]:
         self.calls += 1
         x = self.embed(images)
         patches = x.flatten(2).transpose(1, 2)
         cls = patches.max(dim=1).values
         grid = (x.shape[2], x.shape[3])
-        blocks = range(self.depth - n + 1, self.depth + 1)
+        blocks = range(1, self.depth + 1)[-n:]
         return [Tokens(cls * i, patches * i, grid) for i in blocks]
 
 

@@ -15,10 +15,9 @@ OTHER = {"weights": "bb", "split": "test"}
 
 @pytest.fixture
 def bank():
-    x = torch.randn(3, 5, 4)
-    return Bank(
-        (x[0], x[1]), x[2], torch.arange(5), torch.arange(5) + 1, ("broken.png: cut short",)
-    )
+    *cls, mean, unnormed = torch.randn(4, 5, 4)
+    y = torch.arange(5)
+    return Bank((*cls,), mean, unnormed, y, y + 1, ("broken.png: cut short",))
 
 
 def test_gives_back_what_was_put(tmp_path, bank):
@@ -28,6 +27,7 @@ def test_gives_back_what_was_put(tmp_path, bank):
     found = cache.get(KEY)
     assert [x.tolist() for x in found.cls] == [x.tolist() for x in bank.cls]
     assert torch.equal(found.mean, bank.mean)
+    assert torch.equal(found.unnormed, bank.unnormed)
     assert torch.equal(found.y, bank.y)
     assert torch.equal(found.index, bank.index)
     assert found.dropped == bank.dropped
@@ -78,8 +78,9 @@ def damage(path, place):
 @pytest.mark.parametrize("place", [0.01, *np.linspace(0.02, 0.999, 12), "page"])
 def test_a_file_with_another_bit_is_not_used(tmp_path, caplog, place):
     cache = FeatureCache(tmp_path)
-    x = torch.randn(3, 600, 4)
-    cache.put(KEY, Bank((x[0], x[1]), x[2], torch.arange(600), torch.arange(600), ("a",)))
+    *cls, mean, unnormed = torch.randn(4, 600, 4)
+    y = torch.arange(600)
+    cache.put(KEY, Bank((*cls,), mean, unnormed, y, y + 1, ("a",)))
     (path,) = tmp_path.iterdir()
     damage(path, place)
     assert cache.get(KEY) is None

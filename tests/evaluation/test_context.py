@@ -61,9 +61,9 @@ def test_force_computes_features_anew_and_keeps_them(tmp_path):
 
 def test_images_that_change_while_they_are_read_give_no_features(tmp_path):
     class Copying(TinyBackbone):
-        def intermediate(self, images, n, norm=True):
+        def last_blocks(self, images, n):
             file.write_bytes(other)  # of the same size, as somebody copies into the folder
-            return super().intermediate(images, n, norm)
+            return super().last_blocks(images, n)
 
     for label, level in (("a", 0), ("b", 255)):
         (tmp_path / "train" / label).mkdir(parents=True)
@@ -123,13 +123,16 @@ def test_the_mean_patch_has_two_forms(tmp_path):
     torch.nn.init.normal_(backbone.norm.weight)
     judged, data = model(), splits()
     judged.backbone = backbone
-    here = context(judged, FeatureCache(tmp_path))
+    here, passed = context(judged, FeatureCache(tmp_path)), []
+    hook = backbone.patch_embed.register_forward_hook(lambda _, x, __: passed.append(len(x[0])))
     kinds = {p: FeatureSpec(1, p) for p in ("mean", "mean without norm")}
     found = {p: here.features(backbone, data, "test", spec).x for p, spec in kinds.items()}
+    hook.remove()
+    assert sum(passed) == len(data.test) and len(list(tmp_path.iterdir())) == 1
     images = EvalTransform.of(judged, data.test)
     pixels = torch.stack([images(data.test.image(i)) for i in range(len(data.test))])
     with torch.no_grad():
-        tokens = backbone.intermediate(images.normalise(pixels), 1, norm=False)[0].patches
+        tokens = backbone.last_blocks(images.normalise(pixels), 1)[0].patches
         normed = torch.nn.functional.layer_norm(
             tokens, tokens.shape[-1:], backbone.norm.weight, backbone.norm.bias, backbone.norm.eps
         )

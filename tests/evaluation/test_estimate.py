@@ -8,7 +8,7 @@ import torch
 
 from sslbench.benchmark import Benchmark, Cost, FeatureSpec
 from sslbench.benchmarks.clustering import Clustering
-from sslbench.benchmarks.knn import KNN
+from sslbench.benchmarks.knn import KNN, KNNProtocol
 from sslbench.errors import UserError
 from sslbench.evaluation import estimate as module
 from sslbench.evaluation.cache import FeatureCache
@@ -87,6 +87,15 @@ def test_long_work_is_measured_and_features_count_once(measured):
     assert found.seconds["long"] == pytest.approx(1)
     assert found.seconds["tuned"] == pytest.approx(310 * 0.5 + 110 * 0.25 + 1 + 7)
     assert found.line() == ("roughly 4 min in all: features 1 min, long 1 s, knn 1 s, tuned 3 min")
+
+
+def test_both_forms_of_the_mean_patch_are_one_pass(measured):
+    judged = model(poolings=("cls", "mean", "mean without norm"))
+    found = estimate(jobs_of(Long(), KNN(), models=[judged]), [], 1)
+    assert found.seconds["features"] == 90 * 0.75
+    raw = KNN(KNNProtocol(norm=False))  # whose [CLS] is before the norm
+    found = estimate(jobs_of(Long(), raw, models=[judged]), [], 1)
+    assert found.seconds["features"] == 2 * 90 * 0.75
 
 
 def test_one_architecture_is_measured_once(measured):
@@ -187,7 +196,7 @@ def test_a_slow_first_pass_is_not_the_speed_and_a_slow_model_is_passed_twice(mon
     def passes(first, others):
         durations = iter([first])
 
-        def pool(backbone, images, norm):
+        def pool(backbone, images, _):
             sizes.append(len(images))
             clock[0] += next(durations, others * len(images))
 

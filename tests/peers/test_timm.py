@@ -53,7 +53,9 @@ def test_intermediate_layers_are_the_same(norm):
     ours, peer = pair("from")
     images = torch.randn(2, 3, 16, 16)
     theirs = peer.get_intermediate_layers(images, 2, return_prefix_tokens=True, norm=norm)
-    for tokens, (patches, prefix) in zip(ours.intermediate(images, 2, norm), theirs, strict=True):
+    blocks = ours.last_blocks(images, 2)
+    blocks = [ours.normed(tokens) for tokens in blocks] if norm else blocks
+    for tokens, (patches, prefix) in zip(blocks, theirs, strict=True):
         torch.testing.assert_close(tokens.patches, patches, rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(tokens.cls, prefix[:, 0], rtol=1e-5, atol=1e-5)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sslbench.backbones.build import build_backbone
 from sslbench.backbones.config import BackboneConfig
-from sslbench.evaluation.features import CPU_BATCH, pool_tokens
+from sslbench.evaluation.features import CPU_BATCH, LAYERS, pool_tokens
 from tests.speed.race import Race
 
 IMAGES, SIDE = 64, 224
@@ -25,7 +25,7 @@ def bf16() -> Race:
 
 @torch.inference_mode()
 def race(name: str, bf16: bool, wanted: float) -> Race:
-    """Both in batches of the same size, timm's in float32; ours reads four [CLS] and the mean."""
+    """Both in batches of the same size, timm's in float32; ours reads four [CLS] and two means."""
     torch.manual_seed(0)
     backbone = build_backbone(BackboneConfig(name="vit_small", image_size=SIDE, patch_size=16))
     peer = timm.create_model("vit_small_patch16_224", num_classes=0).eval()
@@ -37,7 +37,7 @@ def race(name: str, bf16: bool, wanted: float) -> Race:
 
     def ours() -> Tensor:
         parts = images.split(CPU_BATCH)
-        return torch.cat([pool_tokens(backbone, part, True, bf16)[-2] for part in parts])
+        return torch.cat([pool_tokens(backbone, part, True, bf16)[LAYERS - 1] for part in parts])
 
     @torch.inference_mode()
     def theirs() -> Tensor:

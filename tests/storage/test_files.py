@@ -36,7 +36,7 @@ class Config:
 def cache_features(folder):
     x = torch.ones(1, 2)
     FeatureCache(folder).put(
-        {"weights": "a"}, Bank((x,), x.clone(), torch.ones(1), torch.ones(1), ())
+        {"weights": "a"}, Bank((x,), x.clone(), x.clone(), torch.ones(1), torch.ones(1))
     )
 
 
