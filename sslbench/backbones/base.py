@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from sslbench.backbones.sampling import DropPath
+from sslbench.system.device import chosen
 from sslbench.system.products import FastProducts
 
 
@@ -57,14 +58,14 @@ class Backbone(nn.Module):
         """
         return self(images).cls
 
-    def cls_and_masked(self, images: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def cls_and_masked(self, images: Tensor, mask: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
         """[CLS] (B, D) and the masked patches (M, D) after the final norm, as `forward` gives them.
 
-        Up to rounding; images and mask as for `forward`, M patches masked, in the mask's order. A
-        backbone need not compute what these do not depend on.
+        Up to rounding; images and mask as for `forward`; masked: int64 (M,) on the CPU, where the
+        flat mask is True. A backbone need not compute what these do not depend on.
         """
         tokens = self(images, mask)
-        return tokens.cls, tokens.patches[mask.flatten(1)]
+        return tokens.cls, chosen(tokens.patches.flatten(0, 1), masked)
 
     def intermediate(self, images: Tensor, n: int, norm: bool = True) -> list[Tokens]:
         """Tokens of the last `n` blocks, first to last, each through the final norm if `norm`.

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sslbench.system.device import chosen, sent
+
 
 @dataclass(frozen=True)
 class Place:
@@ -76,12 +78,12 @@ class DropPath(PerSample):
         kept = self.kept(len(branch))
         if kept is None:
             return branch
-        factors = kept.to(branch) * self.scale
+        factors = sent(kept.to(branch.dtype) * self.scale, branch.device)
         return branch * factors.view(-1, *[1] * (branch.dim() - 1))
 
 
 def kept_by(drop: nn.Module, samples: int) -> tuple[Tensor | None, float]:
-    """The samples whose branch must be computed, bool (samples,), None for all, and its factor.
+    """The samples whose branch is computed, bool (samples,) on the CPU or None: all; its factor.
 
     Where no sample keeps it, all are computed, times 0: the weights' gradients are then zeros, not
     missing, which an optimiser and DDP tell apart.
@@ -100,15 +102,15 @@ def residual(x: Tensor, drop: nn.Module, branch: Callable[[Tensor], Tensor]) -> 
     kept, scale = kept_by(drop, len(x))
     if kept is None:
         return torch.add(x, branch(x), alpha=scale)
-    rows = kept.nonzero()[:, 0].to(x.device)
-    return add_rows(x, rows, branch(x[rows]), scale)
+    rows = kept.nonzero()[:, 0]
+    return add_rows(x, rows, branch(chosen(x, rows)), scale)
 
 
 def add_rows(x: Tensor, rows: Tensor | None, branch: Tensor, scale: float) -> Tensor:
-    """x with `scale` times the branch (R, ...) added to its rows, int64 (R,); None: to all."""
+    """x with `scale` times the branch (R, ...) added to its rows, as of `chosen`; None: to all."""
     if rows is None:
         return torch.add(x, branch, alpha=scale)
-    return x.index_add(0, rows, branch.to(x.dtype), alpha=scale)
+    return x.index_add(0, sent(rows, x.device), branch.to(x.dtype), alpha=scale)
 
 
 def set_place(module: nn.Module, place: Place) -> None:

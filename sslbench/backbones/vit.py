@@ -24,6 +24,7 @@ from sslbench.backbones.base import Backbone, Tokens, spread_drop_path
 from sslbench.backbones.config import SIZES, TRANSFORMERS, BackboneConfig
 from sslbench.backbones.sampling import add_rows, kept_by, residual
 from sslbench.errors import UserError
+from sslbench.system.device import chosen
 
 EMBEDDINGS = ("patch_embed", "cls_token", "pos_embed", "mask_token", "register_tokens")
 
@@ -98,39 +99,43 @@ class VisionTransformer(Backbone):
         cls = x[:, :1] + part("drop_path1")(self._scaled(block, 1, attended))
         return residual(cls, part("drop_path2"), partial(self._mlp, block))
 
-    def cls_and_masked(self, images: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def cls_and_masked(self, images: Tensor, mask: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
         """The last block attends from every token, and computes all else where it is read."""
         x, grid = self._embed(images, mask)
         *blocks, (last, bias) = zip(self.blocks, self._biases(grid), strict=False)
         for block, its_bias in blocks:
             x = self._block(block, x, its_bias)
-        unread = torch.zeros(len(x), self.config.registers, dtype=torch.bool, device=x.device)
-        read = torch.cat([F.pad(unread, (1, 0), value=True), mask.flatten(1)], dim=1)
+        read = self._read(len(x), x.shape[1], masked)
         x = self.norm(self._run(self._last_block_where, last, x, bias, read))  # (S, D)
-        cls = read.nonzero()[:, 1] == 0  # (S,)
-        return x[cls], x[~cls]
+        cls = read % (grid[0] * grid[1] + self._extra) == 0  # (S,)
+        return chosen(x, cls.nonzero()[:, 0]), chosen(x, (~cls).nonzero()[:, 0])
+
+    def _read(self, images: int, count: int, masked: Tensor) -> Tensor:
+        """Where [CLS] and the masked patches are among all tokens, int64 (S,), image by image."""
+        patches = count - self._extra
+        of_masked = masked // patches * count + masked % patches + self._extra
+        return torch.cat([torch.arange(images) * count, of_masked]).sort().values
 
     def _last_block_where(
         self, block: nn.Module, x: Tensor, bias: Tensor | None, read: Tensor
     ) -> Tensor:
         """All tokens before the last block (B, T, D) -> those that are read, after it (S, D).
 
-        read: bool (B, T), S of them True.
+        read: int64 (S,) on the CPU, in ascending order.
         """
         part, attention = block.get_submodule, self._attention(block)
-        image = read.nonzero()[:, 0]  # (S,)
-
-        def of_kept(kept: Tensor | None) -> Tensor | None:  # int64, of the S tokens
-            return None if kept is None else kept.to(x.device)[image].nonzero()[:, 0]
-
-        kept, scale = kept_by(part("drop_path1"), len(x))
-        images = slice(None) if kept is None else kept.nonzero()[:, 0].to(x.device)
-        mixed = attention.mixed(part("norm1")(x[images]), bias)[read[images]]
-        branch = self._scaled(block, 1, attention.proj(mixed))
-        tokens = add_rows(x[read], of_kept(kept), branch, scale)
-        kept, scale = kept_by(part("drop_path2"), len(x))
-        rows = of_kept(kept)
-        branch = self._mlp(block, tokens if rows is None else tokens[rows])
+        (images, count), attended, wanted, rows = x.shape[:2], x, read, None
+        kept, scale = kept_by(part("drop_path1"), images)
+        if kept is not None:
+            attended, rows = chosen(x, kept.nonzero()[:, 0]), _of_kept(kept, read // count)
+            number = kept.cumsum(0) - 1  # of an image among those that are kept
+            wanted = number[read[rows] // count] * count + read[rows] % count
+        mixed = attention.mixed(part("norm1")(attended), bias).flatten(0, 1)
+        branch = self._scaled(block, 1, attention.proj(chosen(mixed, wanted)))
+        tokens = add_rows(chosen(x.flatten(0, 1), read), rows, branch, scale)
+        kept, scale = kept_by(part("drop_path2"), images)
+        rows = None if kept is None else _of_kept(kept, read // count)
+        branch = self._mlp(block, tokens if rows is None else chosen(tokens, rows))
         return add_rows(tokens, rows, branch, scale)
 
     def intermediate(self, images: Tensor, n: int, norm: bool = True) -> list[Tokens]:
@@ -215,8 +220,13 @@ class VisionTransformer(Backbone):
             x = torch.cat([x[:, :1], self.register_tokens.expand(len(x), -1, -1), x[:, 1:]], dim=1)
         return x, grid
 
+    @property
+    def _extra(self) -> int:
+        """Tokens before the patches: [CLS] and registers."""
+        return 1 + self.config.registers
+
     def _split(self, x: Tensor, grid: tuple[int, int]) -> Tokens:
-        return Tokens(x[:, 0], x[:, 1 + self.config.registers :], grid)
+        return Tokens(x[:, 0], x[:, self._extra :], grid)
 
     def _positions(self, grid: tuple[int, int]) -> Tensor:
         """Positions for `grid`, (1, 1 + h*w, D).
@@ -238,3 +248,8 @@ class VisionTransformer(Backbone):
             scale = ((grid[0] + 0.1) / side, (grid[1] + 0.1) / side)
             square = F.interpolate(square, scale_factor=scale, mode="bicubic")
         return torch.cat([table[:, :1], square.flatten(2).transpose(1, 2)], dim=1)
+
+
+def _of_kept(kept: Tensor, image: Tensor) -> Tensor:
+    """Which tokens are of images that are kept, int64; kept: bool (B,); image: of each token."""
+    return kept[image].nonzero()[:, 0]

@@ -41,7 +41,7 @@ class Run:
     dataset: ImageDataset
     method: Method
     model: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizer: torch.optim.AdamW
     total_steps: int
     steps_per_epoch: int
     needs: Mapping[str, str] = field(default_factory=dict)  # name -> hash of the frozen weights
