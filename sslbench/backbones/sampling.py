@@ -97,8 +97,25 @@ def kept_by(drop: nn.Module, samples: int) -> tuple[Tensor | None, float]:
     return None if kept.all() else kept, drop.scale
 
 
-def residual(x: Tensor, drop: nn.Module, branch: Callable[[Tensor], Tensor]) -> Tensor:
-    """x + drop(branch(x)), x (samples, ...); where it is dropped, the branch is not computed."""
+Drop = nn.Module | Tensor  # drop path, or the factors of all branches, (samples, 1, ...)
+
+
+def factors(drop: nn.Module, samples: int, x: Tensor) -> Tensor:
+    """What `drop` scales the branch of each sample by, (samples,), of the type of x, on the CPU."""
+    kept = drop.kept(samples) if isinstance(drop, DropPath) else None
+    if kept is None:
+        return torch.ones(samples, dtype=x.dtype)
+    assert isinstance(drop, DropPath)
+    return kept.to(x.dtype) * drop.scale
+
+
+def residual(x: Tensor, drop: Drop, branch: Callable[[Tensor], Tensor]) -> Tensor:
+    """x + drop(branch(x)), x (samples, ...).
+
+    A branch that drop path drops is not computed; with factors all are.
+    """
+    if isinstance(drop, Tensor):
+        return x + drop * branch(x)
     kept, scale = kept_by(drop, len(x))
     if kept is None:
         return torch.add(x, branch(x), alpha=scale)

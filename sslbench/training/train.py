@@ -113,7 +113,8 @@ def train(
                 first = (world.rank * accumulate + i) * len(batch)
                 set_place(method, Place(first, len(batch), batch_size))
                 torch.manual_seed(step_seed(recipe.train.seed, step))
-                with nullcontext() if bf16 else FastProducts():  # they are of float32
+                # they are of float32 on a CPU
+                with nullcontext() if bf16 or recipe.train.compile else FastProducts():
                     autocast = torch.autocast(world.device.type, torch.bfloat16, enabled=bf16)
                     with autocast, record_function(FORWARD):
                         outputs = run.model(batch, progress)

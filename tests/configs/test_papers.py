@@ -26,7 +26,7 @@ TAG = re.compile(r"# (\[(C|P|I|S|s)\]|ours\b)")
 NAMES = {"beit": "BEiT", "dino": "DINO", "ibot": "iBOT"}  # as results/published.csv spells them
 UNDECIDED = {"data.split", "train.accumulate", "train.seed", "train.precision", "about.paper"}
 UNDECIDED |= {"train.repeats", "data.share", "data.held_out"}  # of fine-tuning
-UNDECIDED |= {"train.low_precision_needs"}
+UNDECIDED |= {"train.low_precision_needs", "train.compile"}
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
