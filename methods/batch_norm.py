@@ -28,16 +28,16 @@ class BatchNorm(nn.BatchNorm1d):
         if alone:
             return self._as_remembered(x)
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        count = wide.new_tensor(float(len(wide)))
+        count = wide.new_full((), len(wide))
         dist.all_reduce(count)
-        if count < 2:
-            return self._as_remembered(x)
+        enough = count > 1  # not asked for by the host, which would wait for the device
         # two passes: the mean of squares less the square of the mean cancels in fp32
-        mean = all_reduce(wide.sum(0)) / count
-        centred = wide - mean
-        variance = all_reduce(centred.square().sum(0)) / count
-        self._remember(mean.detach(), variance.detach() * count / (count - 1))
-        scaled = centred * torch.rsqrt(variance + self.eps)
+        mean = all_reduce(wide.sum(0)) / count.clamp(min=1)
+        variance = all_reduce((wide - mean).square().sum(0)) / count.clamp(min=1)
+        used = torch.where(enough, mean, self.running_mean)
+        spread = torch.where(enough, variance, self.running_var)
+        self._remember(mean.detach(), variance.detach() * count / (count - 1).clamp(min=1), enough)
+        scaled = (wide - used) * torch.rsqrt(spread + self.eps)
         return (scaled * self.weight + self.bias).to(x.dtype)
 
     def _as_remembered(self, x: Tensor) -> Tensor:
@@ -46,7 +46,8 @@ class BatchNorm(nn.BatchNorm1d):
         return F.batch_norm(x, mean, var, self.weight, self.bias, False, eps=self.eps)
 
     @torch.no_grad()
-    def _remember(self, mean: Tensor, unbiased: Tensor) -> None:
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
-        self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
-        self.num_batches_tracked += 1
+    def _remember(self, mean: Tensor, unbiased: Tensor, enough: Tensor) -> None:
+        for running, new in ((self.running_mean, mean), (self.running_var, unbiased)):
+            moved = running.lerp(new.to(running.dtype), self.momentum)
+            running.copy_(torch.where(enough, moved, running))
+        self.num_batches_tracked += enough

@@ -102,9 +102,10 @@ class BEiT(Method):
         patches only.
         """
         images, mask = batch.images("image")[0], batch.masks["image"][0]  # (B, 3, H, W), (B, h, w)
+        masked = batch.masked("image")  # (M,)
         with torch.no_grad():
-            targets = self.tokenizer.encode_at(batch.pixels("tokenizer")[0], mask)  # (M,)
-        _, patches = self.student.cls_and_masked(images, mask)  # (M, D)
+            targets = self.tokenizer.encode_at(batch.pixels("tokenizer")[0], masked)  # (M,)
+        _, patches = self.student.cls_and_masked(images, mask, masked)  # (M, D)
         logits = self.lm_head(patches).float()  # (M, K)
         values = {"loss": F.cross_entropy(logits, targets)}
         if progress.logged:

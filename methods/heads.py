@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sslbench.method import chosen
 from sslbench.methods.batch_norm import BatchNorm
 from sslbench.system.products import linear
 
@@ -145,20 +146,21 @@ class ProjectionHead(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """[CLS] (B, D) and patches -> bottlenecks (B, C) and (M, C), which logits are linear in.
 
-        patches: (B, N, D), of which M are wanted, bool (B, N); or (M, D), all of them. Batch norm
-        takes one set of statistics over all tokens, wanted or not, as the official head does
-        (ibot/models/head.py:50-63,176-199). Without batch norm, or if patches have separate norms,
-        only the wanted patches are computed.
+        patches: (B, N, D), of which M are wanted, int64 (M,) on the CPU, places among the B N; or
+        (M, D), all of them. Batch norm takes one set of statistics over all tokens, wanted or not,
+        as the official head does (ibot/models/head.py:50-63,176-199). Without batch norm, or if
+        patches have separate norms, only the wanted patches are computed.
         """
         if self.joins_statistics:
             hidden = self._hidden(torch.cat([cls, patches.flatten(0, -2)]), self.norms)
             of_cls, of_patches = hidden[: len(cls)], hidden[len(cls) :]
             if wanted is not None:
-                of_patches = of_patches[wanted.flatten()]
+                of_patches = chosen(of_patches, wanted)
         else:
             of_cls = self._hidden(cls, self.norms)
-            chosen = patches.flatten(0, -2) if wanted is None else patches[wanted]
-            of_patches = self._hidden(chosen, self.patch_norms or self.norms)
+            rows = patches.flatten(0, -2)
+            rows = rows if wanted is None else chosen(rows, wanted)
+            of_patches = self._hidden(rows, self.patch_norms or self.norms)
         return self._bottleneck(of_cls), self._bottleneck(of_patches)
 
     @property

@@ -27,7 +27,7 @@ from sslbench.backbones.base import Backbone
 from sslbench.data.masks import MaskConfig
 from sslbench.data.views import MultiCrop, MultiCropConfig
 from sslbench.errors import UserError
-from sslbench.method import Progress, ViewBatch
+from sslbench.method import Progress, ViewBatch, chosen
 from sslbench.methods.heads import ProjectionHead
 from sslbench.methods.losses import Centre, cls_loss, entropy, patch_loss
 from sslbench.methods.self_distillation import (
@@ -175,9 +175,10 @@ class IBOT(SelfDistillation):
         """Weighted sum of the [CLS] and the patch loss, both cross-entropies in nats."""
         c = self.config
         crops, mask = batch.images("global"), batch.masks["global"]  # (G, B, 3, H, W), (G, B, h, w)
-        cls_targets, patch_targets, read = self._targets(crops, mask, progress)
+        masked = batch.masked("global")  # (M,)
+        cls_targets, patch_targets, read = self._targets(crops, masked, progress)
 
-        cls_logits, patch_logits = self._student_logits(crops, mask)  # (G, B, K), (M, K)
+        cls_logits, patch_logits = self._student_logits(crops, mask, masked)  # (G, B, K), (M, K)
         if "local" in batch.crops:
             # a call of the head of its own, as in ibot/main_ibot.py:403-412
             local_logits = self._local_logits(batch.images("local"))  # (V - G, B, K)
@@ -189,6 +190,8 @@ class IBOT(SelfDistillation):
             patch_logits, patch_targets, patch_mask, c.student_temp, c.count_unmasked
         )
         loss = c.cls_weight * loss_cls + c.patch_weight * loss_patch
+        if progress.logged:
+            read["masked"] = mask.float().mean()
         return {
             "loss": loss,
             "loss_cls": loss_cls.detach(),
@@ -196,19 +199,19 @@ class IBOT(SelfDistillation):
             **read,
         }
 
-    def _student_logits(self, crops: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def _student_logits(self, crops: Tensor, mask: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
         """Crops (V, B, 3, H, W) -> [CLS] logits (V, B, K) and those of masked patches (M, K).
 
-        mask: bool (V, B, h, w), True = masked. Only masked patches enter the loss, so no others
-        need logits.
+        mask: bool (V, B, h, w), True = masked; masked: where, int64 (M,) on the CPU. Only masked
+        patches enter the loss, so no others need logits.
         """
         backbone, head = self.student["backbone"], self.student["head"]
         images, hidden = crops.flatten(0, 1), mask.flatten(0, 1)  # (V * B, h, w)
         if head.joins_statistics:
             tokens = backbone(images, hidden)
-            cls, patches = head.tokens(tokens.cls, tokens.patches, hidden.flatten(1))
+            cls, patches = head.tokens(tokens.cls, tokens.patches, masked)
         else:
-            cls, patches = head.tokens(*backbone.cls_and_masked(images, hidden))
+            cls, patches = head.tokens(*backbone.cls_and_masked(images, hidden, masked))
         return cls.unflatten(0, crops.shape[:2]), patches
 
     def _local_logits(self, crops: Tensor) -> Tensor:
@@ -217,7 +220,7 @@ class IBOT(SelfDistillation):
         images = crops.flatten(0, 1)
         if head.joins_statistics:
             tokens = backbone(images)
-            none = torch.zeros_like(tokens.patches[..., 0], dtype=torch.bool)  # (V * B, N)
+            none = torch.empty(0, dtype=torch.int64)
             cls, _ = head.tokens(tokens.cls, tokens.patches, none)
         else:
             cls = head(backbone.cls_tokens(images))
@@ -225,13 +228,14 @@ class IBOT(SelfDistillation):
 
     @torch.no_grad()
     def _targets(
-        self, crops: Tensor, mask: Tensor, progress: Progress
+        self, crops: Tensor, masked: Tensor, progress: Progress
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """The teacher's probabilities of [CLS] (G, B, K) and masked patches (M, K); what is logged.
 
-        crops: unmasked (G, B, 3, H, W); mask: bool (G, B, h, w). The patch centre is the mean over
-        *all* patches, masked or not (ibot/main_ibot.py:556,569-572). Logits are linear in the
-        head's unit vectors, so their sum over the patches is the logits of the vectors' sum.
+        crops: unmasked (G, B, 3, H, W); masked: places among all patches, int64 (M,). The patch
+        centre is the mean over *all* patches, masked or not (ibot/main_ibot.py:556,569-572). Logits
+        are linear in the head's unit vectors, so their sum over the patches is the logits of the
+        vectors' sum.
         """
         c, head = self.config, self.teacher["head"]
         tokens = self.teacher["backbone"](crops.flatten(0, 1))
@@ -240,7 +244,7 @@ class IBOT(SelfDistillation):
         tau = self._teacher_temperature(c.teacher_temp, progress)
         patch_tau = self._teacher_temperature(c.teacher_patch_temp, progress, c.mask.start_epoch)
         cls_targets = self.centre.sharpen(cls_logits, tau).unflatten(0, crops.shape[:2])
-        masked_logits = head.patch_layer(units[mask.flatten()])  # (M, K)
+        masked_logits = head.patch_layer(chosen(units, masked))  # (M, K)
         patch_targets = self.patch_centre.sharpen(masked_logits, patch_tau)
         read = {}
         if progress.logged:
@@ -248,7 +252,6 @@ class IBOT(SelfDistillation):
             read["patch_entropy"] = self._patch_entropy(
                 units.view(*tokens.patches.shape[:2], -1), patch_tau
             )
-            read["masked"] = mask.float().mean()
         self.centre.observe(cls_logits)
         with torch.autocast(units.device.type, enabled=False):
             total = head.patch_layer(units.float().sum(0, keepdim=True))[0]  # (K,)

@@ -50,11 +50,6 @@ class Centre(nn.Module):
         self.value.copy_(torch.where(self._observed[-1] > 0, moved, self.value))
         self._observed.zero_()
 
-    @torch.no_grad()
-    def forget(self) -> None:
-        """Drops the logits observed since the last step, for a step that is skipped."""
-        self._observed.zero_()
-
     def sharpen(self, logits: Tensor, temperature: float) -> Tensor:
         """Logits (..., K) -> probabilities softmax((logits - c) / temperature), fp32, detached."""
         return F.softmax((logits.detach().float() - self.value) / temperature, dim=-1)
@@ -93,8 +88,9 @@ def patch_loss(
     counted over all processes, whose losses are averaged.
     """
     log_p = F.log_softmax(student.float() / temperature, dim=-1)  # (M, K)
-    per_image = 1 / mask.sum(-1, keepdim=True).clamp(min=1)  # (G, B, 1)
-    weights = per_image.expand(mask.shape)[mask]  # (M,)
+    counts = mask.sum(-1).flatten()  # (G * B,)
+    # the number of rows is said, or a GPU would be asked
+    weights = (1 / counts.clamp(min=1)).repeat_interleave(counts, output_size=len(student))  # (M,)
     total = -((teacher * log_p).sum(-1) * weights).sum()
     if count_unmasked:
         return total / mask[..., 0].numel()

@@ -23,12 +23,15 @@ class Erasing(PerSample):
     timm's RandomErasing in mode "pixel"; the noise belongs to the image, wherever it is computed.
     """
 
-    def forward(self, images: Tensor, erased: Tensor) -> Tensor:
-        """images: float (B, 3, H, W); erased: bool (B, H, W) -> (B, 3, H, W)."""
+    def forward(self, images: Tensor, erased: Tensor, places: Tensor) -> Tensor:
+        """images: float (B, 3, H, W); erased: bool (B, H, W) -> (B, 3, H, W).
+
+        places: where the flat `erased` is True, int64 on the CPU.
+        """
         place = self.place or Place(0, len(images), len(images))
         seeds = torch.randint(2**62, (place.total,))[place.first : place.first + place.count]
         images = images.clone()
-        for i in erased.flatten(1).any(1).nonzero().flatten().tolist():
+        for i in (places // erased[0].numel()).unique().tolist():
             rng = torch.Generator(images.device).manual_seed(int(seeds[i]))
             noise = torch.randn(images[i].shape, generator=rng, device=images.device)
             images[i] = torch.where(erased[i], noise.to(images.dtype), images[i])

@@ -112,10 +112,6 @@ class SelfDistillation(Method):
         for centre in self._centres():
             centre.step()
 
-    def discard(self) -> None:
-        for centre in self._centres():
-            centre.forget()
-
     def _centres(self) -> Iterator[Centre]:
         return (module for module in self.children() if isinstance(module, Centre))
 

@@ -151,7 +151,7 @@ class Supervised(Method):
             raise UserError("a classifier learns from labels, and this data has none.")
         images = batch.images("image")[0]  # (B, 3, H, W)
         if "erased" in batch.masks:
-            images = self.erasing(images, batch.masks["erased"][0])
+            images = self.erasing(images, batch.masks["erased"][0], batch.masked("erased"))
         images, targets = self.mixing(images, batch.labels)
         logits = self.network(images).float()  # (B, K)
         return {"loss": -(targets * logits.log_softmax(-1)).sum(-1).mean()}

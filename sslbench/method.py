@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from sslbench.backbones.base import Backbone
 from sslbench.backbones.config import UNNORMED as UNNORMED
 from sslbench.backbones.resize import fill as fill
+from sslbench.system.device import chosen as chosen
+from sslbench.system.device import sent
 
 Order = Literal["blockwise", "interleaved"]
 
@@ -50,7 +52,8 @@ class ViewBatch:
 
     crops: name -> uint8 (V, B, 3, H, W); masks: name -> bool (V, B, h, w), True = masked;
     index: (B,) position of each image in the dataset; mean, std: per-channel statistics; labels:
-    int64 (B,) class of each image, None if the dataset has none.
+    int64 (B,) class of each image, None if the dataset has none; places: see `masked`. The index
+    and the places stay on the CPU.
     """
 
     crops: Mapping[str, Tensor]
@@ -59,6 +62,7 @@ class ViewBatch:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     labels: Tensor | None = None
+    places: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -66,13 +70,21 @@ class ViewBatch:
     def to(self, device: torch.device) -> ViewBatch:
         """A copy on `device`; overlaps with computing where the batch is pinned."""
         return ViewBatch(
-            {k: v.to(device, non_blocking=True) for k, v in self.crops.items()},
-            {k: v.to(device, non_blocking=True) for k, v in self.masks.items()},
+            {k: sent(v, device) for k, v in self.crops.items()},
+            {k: sent(v, device) for k, v in self.masks.items()},
             self.index,
             self.mean,
             self.std,
-            None if self.labels is None else self.labels.to(device, non_blocking=True),
+            None if self.labels is None else sent(self.labels, device),
+            {k: self.masked(k) for k in self.masks},
         )
+
+    def masked(self, name: str) -> Tensor:
+        """Where the flat mask `name` is True, int64 (M,) in ascending order, on the CPU.
+
+        `chosen` takes such places; a mask as an index would make the host wait for its device.
+        """
+        return self.places[name] if name in self.places else true_places(self.masks[name])
 
     def pixels(self, name: str) -> Tensor:
         """Crops `name` as float in [0, 1], (V, B, 3, H, W)."""
@@ -81,9 +93,15 @@ class ViewBatch:
     def images(self, name: str) -> Tensor:
         """Crops `name` normalised by mean and std, float (V, B, 3, H, W)."""
         pixels = self.pixels(name)
-        mean = torch.tensor(self.mean, device=pixels.device).view(3, 1, 1)
-        std = torch.tensor(self.std, device=pixels.device).view(3, 1, 1)
+        mean, std = (
+            sent(torch.tensor(v), pixels.device).view(3, 1, 1) for v in (self.mean, self.std)
+        )
         return pixels.sub_(mean).div_(std)  # in place: new memory costs more than the arithmetic
+
+
+def true_places(mask: Tensor) -> Tensor:
+    """Where a flat bool mask is True, int64 (M,) on the CPU."""
+    return mask.flatten().nonzero()[:, 0].cpu()
 
 
 @dataclass(frozen=True)
@@ -201,10 +219,12 @@ class Method(nn.Module):
         return ()
 
     def after_step(self, progress: Progress) -> None:
-        """EMA and centres, once per optimiser step; `progress.step` is the step just done."""
+        """EMA and centres, once per optimiser step; `progress.step` is the step just done.
 
-    def discard(self) -> None:
-        """Drops what the micro-batches of a skipped step have accumulated, e.g. in a centre."""
+        A GPU is not asked whether the step is skipped, because a number was not finite: it is
+        called there too, and the trainer puts back all buffers and all parameters without gradient.
+        Only these may move here.
+        """
 
     def backbone(self) -> nn.Module:
         """What is exported and evaluated."""

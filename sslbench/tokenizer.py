@@ -14,6 +14,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from sslbench.system.device import chosen
+
 
 class Tokenizer(nn.Module):
     """Base class of tokenizers; see the module docstring.
@@ -43,11 +45,12 @@ class Tokenizer(nn.Module):
         raise NotImplementedError
 
     def encode_at(self, pixels: Tensor, wanted: Tensor) -> Tensor:
-        """As `encode`, the codes of wanted patches alone: bool (B, H / d, W / d) -> int64 (M,).
+        """As `encode`, the codes of wanted patches alone, int64 (M,).
 
-        A tokenizer need not compute what the others depend on.
+        wanted: int64 (M,) on the CPU, places among the B (H / d) (W / d) codes. A tokenizer need
+        not compute what the others depend on.
         """
-        return self.encode(pixels)[wanted]
+        return chosen(self.encode(pixels).flatten(), wanted)
 
     def decode(self, ids: Tensor) -> Tensor:
         """Codes (B, h, w) -> pixels in [0, 1] (B, 3, h d, w d); UserError if it cannot decode."""

@@ -8,7 +8,7 @@ import torch
 from sslbench import plugins
 from sslbench.backbones.build import build_backbone
 from sslbench.backbones.config import BackboneConfig
-from sslbench.method import Method
+from sslbench.method import Method, true_places
 from sslbench.tokenizer import Tokenizer
 
 SMALL = {  # settings that make each one quick
@@ -39,7 +39,7 @@ def test_images_become_codes_and_codes_images(name):
     images = torch.rand(2, 3, 2 * side, 3 * side)
     ids = tokenizer.encode(images)
     wanted = torch.tensor([[[True, False, True], [False] * 3], [[False] * 3, [True, False, False]]])
-    assert torch.equal(tokenizer.encode_at(images, wanted), ids[wanted])
+    assert torch.equal(tokenizer.encode_at(images, true_places(wanted)), ids[wanted])
     assert ids.dtype == torch.int64 and ids.shape == (2, 2, 3)
     assert ids.min() >= 0 and ids.max() < tokenizer.num_codes
     pixels = tokenizer.decode(ids)

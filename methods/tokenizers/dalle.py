@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from sslbench.checkpoints.files import is_safetensors
 from sslbench.checkpoints.pickles import Inert, read_pickle
 from sslbench.errors import UserError
+from sslbench.method import chosen
 from sslbench.settings import setting
 from sslbench.storage.weights import read_weights
 from sslbench.tokenizer import Tokenizer
@@ -118,7 +119,8 @@ class DallE(Tokenizer):
         conv = self.encoder.output.conv
         with torch.autocast(pixels.device.type, enabled=False):
             maps = self.encoder.output.relu(self._maps(pixels)).permute(0, 2, 3, 1)
-            return F.linear(maps[wanted], conv.weight.flatten(1), conv.bias).argmax(1)
+            patches = chosen(maps.flatten(0, 2), wanted)
+            return F.linear(patches, conv.weight.flatten(1), conv.bias).argmax(1)
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Pixels in [0, 1] (B, 3, H, W) -> codes (B, h, w)."""

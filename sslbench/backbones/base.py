@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from sslbench.backbones.sampling import DropPath
+from sslbench.errors import UserError
+from sslbench.system.device import chosen
 from sslbench.system.products import FastProducts
 
 
@@ -32,7 +35,8 @@ class Backbone(nn.Module):
     dense: whether it can be fine-tuned for detection and segmentation; only then do the methods
     below `normed` work. stage_ends: the last block (0-based) of each stage where stages have
     maps of their own (Swin). checkpointing: in training, blocks keep only their inputs and are
-    computed again in the backward pass (less memory, about a third more time).
+    computed again in the backward pass (less memory, about a third more time). compiled: in
+    training, blocks run as torch.compile makes them; see `compile_blocks`.
     """
 
     embed_dim: int
@@ -42,6 +46,7 @@ class Backbone(nn.Module):
     dense: bool = False
     stage_ends: tuple[int, ...] = ()
     checkpointing: bool = False
+    compiled: bool = False
 
     def forward(self, images: Tensor, mask: Tensor | None = None) -> Tokens:
         """Tokens after the final norm.
@@ -57,14 +62,14 @@ class Backbone(nn.Module):
         """
         return self(images).cls
 
-    def cls_and_masked(self, images: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def cls_and_masked(self, images: Tensor, mask: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
         """[CLS] (B, D) and the masked patches (M, D) after the final norm, as `forward` gives them.
 
-        Up to rounding; images and mask as for `forward`, M patches masked, in the mask's order. A
-        backbone need not compute what these do not depend on.
+        Up to rounding; images and mask as for `forward`; masked: int64 (M,) on the CPU, where the
+        flat mask is True. A backbone need not compute what these do not depend on.
         """
         tokens = self(images, mask)
-        return tokens.cls, tokens.patches[mask.flatten(1)]
+        return tokens.cls, chosen(tokens.patches.flatten(0, 1), masked)
 
     def last_blocks(self, images: Tensor, n: int) -> list[Tokens]:
         """Tokens after each of the last `n` blocks (all of a shallower backbone), first to last.
@@ -99,6 +104,13 @@ class Backbone(nn.Module):
         """Sets drop path as if built with it: rising linearly over depth from 0 to `rate`."""
         raise NotImplementedError(f"{type(self).__name__} has no drop path")
 
+    def compile_blocks(self) -> None:
+        """From now on, blocks are compiled in training; UserError if they cannot be."""
+        raise UserError(
+            f"train.compile=True is for vit_* and beit_* backbones, not {type(self).__name__}; "
+            "leave it out."
+        )
+
     def layer_of(self, parameter: str) -> int:
         """Depth of a parameter by name: 0 the embeddings, i + 1 block i, depth + 1 the rest."""
         raise NotImplementedError(f"{type(self).__name__} has no layers")
@@ -119,7 +131,8 @@ class Backbone(nn.Module):
         """Runs one block; with `checkpointing` it is computed again in the backward pass."""
         if self.checkpointing and self.training and torch.is_grad_enabled():
             # torch takes a mode off in the backward pass, so that the two passes would differ
-            both = (FastProducts(), FastProducts())
+            products = nullcontext if self.compiled else FastProducts
+            both = (products(), products())
             return checkpoint(block, *inputs, use_reentrant=False, context_fn=lambda: both)
         return block(*inputs)
 

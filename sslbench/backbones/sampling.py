@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sslbench.system.device import chosen, sent
+
 
 @dataclass(frozen=True)
 class Place:
@@ -76,12 +78,12 @@ class DropPath(PerSample):
         kept = self.kept(len(branch))
         if kept is None:
             return branch
-        factors = kept.to(branch) * self.scale
+        factors = sent(kept.to(branch.dtype) * self.scale, branch.device)
         return branch * factors.view(-1, *[1] * (branch.dim() - 1))
 
 
 def kept_by(drop: nn.Module, samples: int) -> tuple[Tensor | None, float]:
-    """The samples whose branch must be computed, bool (samples,), None for all, and its factor.
+    """The samples whose branch is computed, bool (samples,) on the CPU or None: all; its factor.
 
     Where no sample keeps it, all are computed, times 0: the weights' gradients are then zeros, not
     missing, which an optimiser and DDP tell apart.
@@ -95,20 +97,37 @@ def kept_by(drop: nn.Module, samples: int) -> tuple[Tensor | None, float]:
     return None if kept.all() else kept, drop.scale
 
 
-def residual(x: Tensor, drop: nn.Module, branch: Callable[[Tensor], Tensor]) -> Tensor:
-    """x + drop(branch(x)), x (samples, ...); where it is dropped, the branch is not computed."""
+Drop = nn.Module | Tensor  # drop path, or the factors of all branches, (samples, 1, ...)
+
+
+def factors(drop: nn.Module, samples: int, x: Tensor) -> Tensor:
+    """What `drop` scales the branch of each sample by, (samples,), of the type of x, on the CPU."""
+    kept = drop.kept(samples) if isinstance(drop, DropPath) else None
+    if kept is None:
+        return torch.ones(samples, dtype=x.dtype)
+    assert isinstance(drop, DropPath)
+    return kept.to(x.dtype) * drop.scale
+
+
+def residual(x: Tensor, drop: Drop, branch: Callable[[Tensor], Tensor]) -> Tensor:
+    """x + drop(branch(x)), x (samples, ...).
+
+    A branch that drop path drops is not computed; with factors all are.
+    """
+    if isinstance(drop, Tensor):
+        return x + drop * branch(x)
     kept, scale = kept_by(drop, len(x))
     if kept is None:
         return torch.add(x, branch(x), alpha=scale)
-    rows = kept.nonzero()[:, 0].to(x.device)
-    return add_rows(x, rows, branch(x[rows]), scale)
+    rows = kept.nonzero()[:, 0]
+    return add_rows(x, rows, branch(chosen(x, rows)), scale)
 
 
 def add_rows(x: Tensor, rows: Tensor | None, branch: Tensor, scale: float) -> Tensor:
-    """x with `scale` times the branch (R, ...) added to its rows, int64 (R,); None: to all."""
+    """x with `scale` times the branch (R, ...) added to its rows, as of `chosen`; None: to all."""
     if rows is None:
         return torch.add(x, branch, alpha=scale)
-    return x.index_add(0, rows, branch.to(x.dtype), alpha=scale)
+    return x.index_add(0, sent(rows, x.device), branch.to(x.dtype), alpha=scale)
 
 
 def set_place(module: nn.Module, place: Place) -> None:

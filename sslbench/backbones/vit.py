@@ -10,7 +10,7 @@ papers' code). LayerScale and registers are DINOv2's (dinov2/models/vision_trans
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice, repeat
 from typing import Any, cast
@@ -22,9 +22,11 @@ from torch import Tensor, nn
 
 from sslbench.backbones.attention import Attention
 from sslbench.backbones.base import Backbone, Tokens, spread_drop_path
+from sslbench.backbones.compiled import compiled, drawn, drops, padded
 from sslbench.backbones.config import SIZES, TRANSFORMERS, BackboneConfig
-from sslbench.backbones.sampling import add_rows, kept_by, residual
+from sslbench.backbones.sampling import Drop, add_rows, kept_by, residual
 from sslbench.errors import UserError
+from sslbench.system.device import chosen, sent
 
 EMBEDDINGS = ("patch_embed", "cls_token", "pos_embed", "mask_token", "register_tokens")
 
@@ -89,50 +91,76 @@ class VisionTransformer(Backbone):
         x, _ = self._embed(images, None)
         for block in self.blocks[:-1]:
             x = self._block(block, x, None)
-        return self.norm(self._run(self._last_block_of_cls, x))[:, 0]
+        return self.norm(self._call(VisionTransformer._last_block_of_cls, self.blocks[-1], x))[:, 0]
 
-    def _last_block_of_cls(self, x: Tensor) -> Tensor:
+    def _last_block_of_cls(self, block: nn.Module, x: Tensor, first: Drop, second: Drop) -> Tensor:
         """All tokens before the last block (B, N, D) -> [CLS] after it (B, 1, D)."""
-        block = self.blocks[-1]
-        part = block.get_submodule
-        attended = self._attention(block).of_first(part("norm1")(x))
-        cls = x[:, :1] + part("drop_path1")(self._scaled(block, 1, attended))
-        return residual(cls, part("drop_path2"), partial(self._mlp, block))
+        attended = self._attention(block).of_first(block.get_submodule("norm1")(x))
+        branch = self._scaled(block, 1, attended)
+        cls = x[:, :1] + (first * branch if isinstance(first, Tensor) else first(branch))
+        return residual(cls, second, partial(self._mlp, block))
 
-    def cls_and_masked(self, images: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def cls_and_masked(self, images: Tensor, mask: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
         """The last block attends from every token, and computes all else where it is read."""
         x, grid = self._embed(images, mask)
         *blocks, (last, bias) = zip(self.blocks, self._biases(grid), strict=False)
         for block, its_bias in blocks:
             x = self._block(block, x, its_bias)
-        unread = torch.zeros(len(x), self.config.registers, dtype=torch.bool, device=x.device)
-        read = torch.cat([F.pad(unread, (1, 0), value=True), mask.flatten(1)], dim=1)
-        x = self.norm(self._run(self._last_block_where, last, x, bias, read))  # (S, D)
-        cls = read.nonzero()[:, 1] == 0  # (S,)
-        return x[cls], x[~cls]
+        read = self._read(len(x), x.shape[1], masked)
+        static = self.compiled and self.training
+        last_block = self._compiled_last_block if static else self._last_block_where
+        x = self.norm(self._run(last_block, last, x, bias, read))  # (S, D)
+        cls = read % (grid[0] * grid[1] + self._extra) == 0  # (S,)
+        return chosen(x, cls.nonzero()[:, 0]), chosen(x, (~cls).nonzero()[:, 0])
+
+    def _read(self, images: int, count: int, masked: Tensor) -> Tensor:
+        """Where [CLS] and the masked patches are among all tokens, int64 (S,), image by image."""
+        patches = count - self._extra
+        of_masked = masked // patches * count + masked % patches + self._extra
+        return torch.cat([torch.arange(images) * count, of_masked]).sort().values
 
     def _last_block_where(
         self, block: nn.Module, x: Tensor, bias: Tensor | None, read: Tensor
     ) -> Tensor:
         """All tokens before the last block (B, T, D) -> those that are read, after it (S, D).
 
-        read: bool (B, T), S of them True.
+        read: int64 (S,) on the CPU, in ascending order.
         """
         part, attention = block.get_submodule, self._attention(block)
-        image = read.nonzero()[:, 0]  # (S,)
-
-        def of_kept(kept: Tensor | None) -> Tensor | None:  # int64, of the S tokens
-            return None if kept is None else kept.to(x.device)[image].nonzero()[:, 0]
-
-        kept, scale = kept_by(part("drop_path1"), len(x))
-        images = slice(None) if kept is None else kept.nonzero()[:, 0].to(x.device)
-        mixed = attention.mixed(part("norm1")(x[images]), bias)[read[images]]
-        branch = self._scaled(block, 1, attention.proj(mixed))
-        tokens = add_rows(x[read], of_kept(kept), branch, scale)
-        kept, scale = kept_by(part("drop_path2"), len(x))
-        rows = of_kept(kept)
-        branch = self._mlp(block, tokens if rows is None else tokens[rows])
+        (images, count), attended, wanted, rows = x.shape[:2], x, read, None
+        kept, scale = kept_by(part("drop_path1"), images)
+        if kept is not None:
+            attended, rows = chosen(x, kept.nonzero()[:, 0]), _of_kept(kept, read // count)
+            number = kept.cumsum(0) - 1  # of an image among those that are kept
+            wanted = number[read[rows] // count] * count + read[rows] % count
+        mixed = attention.mixed(part("norm1")(attended), bias).flatten(0, 1)
+        branch = self._scaled(block, 1, attention.proj(chosen(mixed, wanted)))
+        tokens = add_rows(chosen(x.flatten(0, 1), read), rows, branch, scale)
+        kept, scale = kept_by(part("drop_path2"), images)
+        rows = None if kept is None else _of_kept(kept, read // count)
+        branch = self._mlp(block, tokens if rows is None else chosen(tokens, rows))
         return add_rows(tokens, rows, branch, scale)
+
+    def _compiled_last_block(
+        self, block: nn.Module, x: Tensor, bias: Tensor | None, read: Tensor
+    ) -> Tensor:
+        """As `_last_block_where`; tokens are padded before it, and cut off after it."""
+        count = x.shape[1]
+        places = padded(read, len(x), len(x) * (count - self._extra))
+        first, second = (sent(f[places // count], x.device)[:, None] for f in drawn(block, x))
+        run = compiled(VisionTransformer._last_block_at)
+        return run(self, block, x, bias, sent(places, x.device), first, second)[: len(read)]
+
+    def _last_block_at(
+        self, block: nn.Module, x: Tensor, bias: Tensor | None, places: Tensor, *drops: Tensor
+    ) -> Tensor:
+        """As `_last_block_where`; places: on the device; drops: both factors, (S, 1)."""
+        first, second = drops
+        attention = self._attention(block)
+        mixed = attention.mixed(block.get_submodule("norm1")(x), bias).flatten(0, 1)
+        branch = self._scaled(block, 1, attention.proj(mixed.index_select(0, places)))
+        tokens = x.flatten(0, 1).index_select(0, places) + first * branch
+        return residual(tokens, second, partial(self._mlp, block))
 
     def last_blocks(self, images: Tensor, n: int) -> list[Tokens]:
         x, grid = self._embed(images, None)
@@ -150,6 +178,9 @@ class VisionTransformer(Backbone):
         kept = {i: x for i, x in outputs if i in blocks}
         tokens = [self._split(self.norm(kept[i]) if norm else kept[i], grid) for i in blocks]
         return [t.patches.transpose(1, 2).unflatten(2, grid).contiguous() for t in tokens]
+
+    def compile_blocks(self) -> None:
+        self.compiled = True
 
     def set_drop_path(self, rate: float) -> None:
         spread_drop_path(self.blocks, rate)
@@ -172,17 +203,30 @@ class VisionTransformer(Backbone):
             yield x
 
     def _block(self, block: nn.Module, x: Tensor, bias: Tensor | None) -> Tensor:
-        return self._run(self._through, block, x, bias)
+        return self._call(VisionTransformer._through, block, x, bias)
 
-    def _through(self, block: nn.Module, x: Tensor, bias: Tensor | None) -> Tensor:
-        """One block: (B, T, D) -> (B, T, D), without what drop path leaves out."""
+    def _call(
+        self, function: Callable[..., Tensor], block: nn.Module, x: Tensor, *inputs: Tensor | None
+    ) -> Tensor:
+        """The result of one of the methods below, compiled where blocks are."""
+        if self.compiled and self.training:
+            return self._run(compiled(function), self, block, x, *inputs, *drops(block, x))
+        return self._run(function, self, block, x, *inputs, *self._paths(block))
+
+    def _paths(self, block: nn.Module) -> tuple[nn.Module, nn.Module]:
+        return block.get_submodule("drop_path1"), block.get_submodule("drop_path2")
+
+    def _through(
+        self, block: nn.Module, x: Tensor, bias: Tensor | None, first: Drop, second: Drop
+    ) -> Tensor:
+        """One block: (B, T, D) -> (B, T, D); first, second: see `residual`."""
         part = block.get_submodule
 
         def attention(x: Tensor) -> Tensor:
             return self._scaled(block, 1, part("attn")(part("norm1")(x), bias))
 
-        x = residual(x, part("drop_path1"), attention)
-        return residual(x, part("drop_path2"), partial(self._mlp, block))
+        x = residual(x, first, attention)
+        return residual(x, second, partial(self._mlp, block))
 
     def _attention(self, block: nn.Module) -> Attention:
         return cast(Attention, block.get_submodule("attn"))
@@ -218,8 +262,13 @@ class VisionTransformer(Backbone):
             x = torch.cat([x[:, :1], self.register_tokens.expand(len(x), -1, -1), x[:, 1:]], dim=1)
         return x, grid
 
+    @property
+    def _extra(self) -> int:
+        """Tokens before the patches: [CLS] and registers."""
+        return 1 + self.config.registers
+
     def _split(self, x: Tensor, grid: tuple[int, int]) -> Tokens:
-        return Tokens(x[:, 0], x[:, 1 + self.config.registers :], grid)
+        return Tokens(x[:, 0], x[:, self._extra :], grid)
 
     def _positions(self, grid: tuple[int, int]) -> Tensor:
         """Positions for `grid`, (1, 1 + h*w, D).
@@ -241,3 +290,8 @@ class VisionTransformer(Backbone):
             scale = ((grid[0] + 0.1) / side, (grid[1] + 0.1) / side)
             square = F.interpolate(square, scale_factor=scale, mode="bicubic")
         return torch.cat([table[:, :1], square.flatten(2).transpose(1, 2)], dim=1)
+
+
+def _of_kept(kept: Tensor, image: Tensor) -> Tensor:
+    """Which tokens are of images that are kept, int64; kept: bool (B,); image: of each token."""
+    return kept[image].nonzero()[:, 0]

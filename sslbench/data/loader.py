@@ -16,7 +16,7 @@ from sslbench.data.dataset import BrokenImage, BrokenLog, ImageDataset
 from sslbench.data.recolour import finished
 from sslbench.data.rng import order_rng, sample_rng
 from sslbench.errors import UserError
-from sslbench.method import Sample, ViewBatch, Views
+from sslbench.method import Sample, ViewBatch, Views, true_places
 
 Key = tuple[int, int, int]  # (epoch, index, copy)
 CPU = torch.device("cpu")
@@ -134,10 +134,11 @@ class ViewDataset(Dataset[Item]):
 
 @dataclass(frozen=True)
 class Collated:
-    """A batch as a worker sends it; `complete` is False if an image has no views."""
+    """A batch as a worker sends it; places: `ViewBatch.masked`; complete: every image has views."""
 
     crops: dict[str, Tensor]
     masks: dict[str, Tensor]
+    places: dict[str, Tensor]
     looks: dict[str, Tensor]
     index: Tensor
     broken: dict[int, str]
@@ -145,9 +146,11 @@ class Collated:
 
     def pin_memory(self) -> Collated:
         """Return the batch in page-locked memory, so that copies overlap with computation."""
-        crops = {name: crop.pin_memory() for name, crop in self.crops.items()}
-        masks = {name: mask.pin_memory() for name, mask in self.masks.items()}
-        return replace(self, crops=crops, masks=masks)
+        crops, masks, places = (
+            {name: tensor.pin_memory() for name, tensor in tensors.items()}
+            for tensors in (self.crops, self.masks, self.places)
+        )
+        return replace(self, crops=crops, masks=masks, places=places)
 
 
 def _batched(arrays: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Tensor]:
@@ -161,9 +164,10 @@ def collate(items: Sequence[Item]) -> Collated:
     index = torch.tensor([item.index for item in items])
     samples = [item.sample for item in items if item.sample is not None]
     if len(samples) < len(items):
-        return Collated({}, {}, {}, index, broken, complete=False)
+        return Collated({}, {}, {}, {}, index, broken, complete=False)
     crops, masks = _batched([s.crops for s in samples]), _batched([s.masks for s in samples])
-    return Collated(crops, masks, _batched([s.looks for s in samples]), index, broken)
+    places = {name: true_places(mask) for name, mask in masks.items()}
+    return Collated(crops, masks, places, _batched([s.looks for s in samples]), index, broken)
 
 
 def _one_thread(_: int) -> None:
@@ -242,7 +246,9 @@ class ViewLoader:
                 self._log.record([], batch.broken)
                 self._log.fail()
             labels = None if self._labels is None else self._labels[batch.index]
-            views = ViewBatch(batch.crops, batch.masks, batch.index, self.mean, self.std, labels)
+            views = ViewBatch(
+                batch.crops, batch.masks, batch.index, self.mean, self.std, labels, batch.places
+            )
             yield finished(views.to(self.device), batch.looks), messages
 
     def exchange(self) -> list[str]:

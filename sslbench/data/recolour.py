@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from sslbench.data.colours import BRIGHTNESS, CONTRAST, HUE, SATURATION, blur_kernel
 from sslbench.method import ViewBatch
+from sslbench.system.device import sent
 
 GREY = (19595 / 65536, 38470 / 65536, 7471 / 65536)  # of red, green and blue in PIL's "L"
 
@@ -61,8 +62,8 @@ def _apply(
     """
     index = chosen.nonzero()[:, 0]
     if len(index):
-        given = (index if values is None else values[index]).to(x.device, non_blocking=True)
-        index = index.to(x.device, non_blocking=True)
+        given = sent(index if values is None else values[index], x.device)
+        index = sent(index, x.device)
         x[index] = operation(x[index].float(), given).to(torch.uint8)
 
 

@@ -41,6 +41,7 @@ ADDED = {
     "optim.schedule": "step",
     "train.repeats": 1,
     "train.low_precision_needs": False,
+    "train.compile": False,
     "data.share": 1.0,
     "data.held_out": 0.0,
     "init.heads": "keep",

@@ -113,6 +113,9 @@ class TrainConfig:
     low_precision_needs: Annotated[
         bool, setting("a tokenizer may compute in bf16 on a CPU too: faster, a few other codes")
     ] = False
+    compile: Annotated[
+        bool, setting("blocks by torch.compile, for GPUs: faster after minutes at the start")
+    ] = False
 
 
 def peak_lr(optim: OptimConfig, train: TrainConfig) -> float:

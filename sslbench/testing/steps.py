@@ -23,13 +23,13 @@ TOLERANCE = 1e-3  # relative, of gradients in float32 that are summed in another
 
 
 def check_steps(recipe: Recipe, folder: Path) -> None:
-    """Loss, gradients, micro-batches, `discard`, `after_step`, state and backbone."""
+    """Loss, gradients, micro-batches, skipped steps, `after_step`, state and backbone."""
     with promised("a method can be built from its config and make_backbone"):
         run = set_up(recipe, folder, ALONE)
     check_loss(run)
     check_seed(recipe, folder)
     check_batch(recipe, folder)
-    check_discard(recipe, folder)
+    check_skipped(recipe, folder)
     check_moves(recipe, folder)
     check_head(run)
 
@@ -102,17 +102,18 @@ def check_batch(recipe: Recipe, folder: Path) -> None:
     )
 
 
-def check_discard(recipe: Recipe, folder: Path) -> None:
+def check_skipped(recipe: Recipe, folder: Path) -> None:
     """A skipped step leaves nothing behind."""
     skipped, plain = (set_up(recipe, folder, ALONE) for _ in range(2))
-    with promised("`discard` follows a step whose loss is not finite"):
+    with promised("`after_step(progress)` follows a step whose loss is not finite"):
         take_step(replace(skipped, model=NotFinite(skipped.model)), micro_batches(skipped), 0)
     for run in (skipped, plain):
         with promised("`after_step(progress)` follows each optimiser step"):
             take_step(run, micro_batches(run), 0)
     promise(
         same_state(skipped.method, plain.method),
-        "`discard` forgets what a skipped step left behind: the next step ends in the same state",
+        "what a step moves is in buffers and parameters, which are put back after a skipped step: "
+        "the next one ends in the same state",
     )
 
 

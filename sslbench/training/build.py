@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from sslbench import plugins
+from sslbench.backbones.base import Backbone
 from sslbench.backbones.build import build_backbone
 from sslbench.checkpoints.modules import load_module
 from sslbench.checkpoints.starting import read_start
@@ -45,6 +46,18 @@ def start_method(method: Method, recipe: Recipe) -> tuple[dict[str, Any], list[s
     weights = read_start(recipe.init.source)
     notes = method.start_from(weights.fitted(recipe.backbone, recipe.init.heads == "keep"))
     return weights.record, [f"starts from {recipe.init.source}", *notes]
+
+
+def compile_blocks(method: Method) -> None:
+    """Compiles the blocks of the method's backbones; UserError if it has none or they cannot be."""
+    backbones = [module for module in method.modules() if isinstance(module, Backbone)]
+    if not backbones:
+        raise UserError(
+            f"train.compile=True is for methods with a backbone, and {method.name} has none; leave "
+            "it out."
+        )
+    for backbone in backbones:
+        backbone.compile_blocks()
 
 
 def load_needs(recipe: Recipe, method: type[Method]) -> dict[str, nn.Module]:

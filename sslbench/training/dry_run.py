@@ -146,7 +146,6 @@ def _forward(
         counter,
     ):
         method.loss(batch, progress)
-    method.discard()
     return counter.forward, counter.trained, kept.bytes
 
 

@@ -35,8 +35,8 @@ class StepResult:
     """What one optimiser step gave.
 
     done: steps done, this one included; values: what the method logs, 0-dim tensors of this
-    process; norm: of the gradient before clipping; finite: False if the step was skipped; signal:
-    the number of the signal that asked any process to stop, else 0.
+    process; norm: of the gradient before clipping; skipped: 1 if the step was skipped, else 0,
+    0-dim on the device; signal: the number of the signal that asked any process to stop, else 0.
     """
 
     done: int
@@ -44,7 +44,7 @@ class StepResult:
     norm: Tensor
     lr: float
     decay: float
-    finite: bool
+    skipped: Tensor
     signal: int
 
 
@@ -70,6 +70,7 @@ class Journal:
         self.health = Health(run.method.health(), run.total_steps, started)
         self.meter = Meter(run.recipe.train.batch_size)
         self.skipped, self.saved = 0, time.monotonic()  # steps skipped in a row; last checkpoint
+        self.unread: list[StepResult] = []  # whether they were skipped is still on the device
 
     def batches(self) -> Generator[ViewBatch, None, None]:
         """The loader's batches, with the wait for each timed and broken files named in the log."""
@@ -87,12 +88,15 @@ class Journal:
     def record(self, result: StepResult) -> None:
         """Logs, saves and exports what is due after a step.
 
-        Raises Interrupted once a signalled step is saved, RunError for too many skipped in a row.
+        Raises Interrupted once a signalled step is saved, and RunError for too many skipped in a
+        row, as soon as it reads them.
         """
         run, recipe, done = self.run, self.run.recipe, result.done
         last = done == run.total_steps
-        self._count_skipped(result)
+        self.unread.append(result)
         self.meter.count()
+        if self.reads(done) or result.signal:
+            self._read_skipped()
         if self.reads(done):
             self._write(result)
         if done == self.start + ESTIMATE_AFTER:
@@ -128,12 +132,17 @@ class Journal:
         late = time.monotonic() - self.saved > 60 * intervals.save_minutes
         return late or done % intervals.save_every == 0
 
-    def _count_skipped(self, result: StepResult) -> None:
-        """Reports a step that was skipped; raises RunError for too many in a row."""
-        if result.finite:
-            self.skipped = 0
-            return
-        self.skipped += 1
+    def _read_skipped(self) -> None:
+        """Reports which of the steps since the last reading were skipped."""
+        unread, self.unread = self.unread, []
+        flags = torch.stack([result.skipped for result in unread]).tolist()
+        for result, skipped in zip(unread, flags, strict=True):
+            self.skipped = self.skipped + 1 if skipped else 0
+            if skipped:
+                self._report(result)
+
+    def _report(self, result: StepResult) -> None:
+        """Says that a step was skipped; raises RunError for too many in a row."""
         values = result.values.items()
         names = ", ".join(k for k, v in values if not bool(torch.isfinite(v))) or "gradient"
         self.log.say(f"step {result.done} skipped: not finite: {names} ({self.skipped} in a row)")

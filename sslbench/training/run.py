@@ -22,7 +22,7 @@ from sslbench.recipes.recipe import Recipe
 from sslbench.storage import checkpoint, files, layout, weights
 from sslbench.system.distributed import World, barrier
 from sslbench.system.machine import limit_threads, usable_cores
-from sslbench.training.build import build_method, load_needs, start_method
+from sslbench.training.build import build_method, compile_blocks, load_needs, start_method
 from sslbench.training.data import open_training
 from sslbench.training.export import Trained
 from sslbench.training.optim import make_optimizer
@@ -41,7 +41,7 @@ class Run:
     dataset: ImageDataset
     method: Method
     model: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizer: torch.optim.AdamW
     total_steps: int
     steps_per_epoch: int
     needs: Mapping[str, str] = field(default_factory=dict)  # name -> hash of the frozen weights
@@ -85,6 +85,8 @@ def set_up(
     method = build_method(recipe, group)
     started_from, notes = ({}, []) if resume else start_method(method, recipe)
     method = method.to(world.device)
+    if recipe.train.compile:
+        compile_blocks(method)
     return Run(
         recipe,
         out,

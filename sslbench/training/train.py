@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, nullcontext
 from pathlib import Path
 
@@ -16,10 +16,11 @@ from torch.profiler import record_function
 from sslbench import plugins
 from sslbench.backbones.sampling import Place, set_place, step_seed
 from sslbench.data.dataset import ImageDataset
-from sslbench.method import ViewBatch
+from sslbench.method import Method, Progress, ViewBatch
 from sslbench.recipes.recipe import Recipe
 from sslbench.storage import files, layout
 from sslbench.system import interrupts
+from sslbench.system.device import Late, free_to_read
 from sslbench.system.distributed import World, barrier
 from sslbench.system.products import FastProducts
 from sslbench.training.endings import resumable, worker_deaths
@@ -91,15 +92,17 @@ def train(
 
     batches: this process's micro-batches, `train.accumulate` per step. A step whose loss or
     gradient is not finite on any process changes nothing. Signals wait until the step is recorded.
+    Nothing here waits for the device: the host goes on to the next step while it computes.
     """
     recipe, method, world, optimizer = run.recipe, run.method, run.world, run.optimizer
     accumulate, batch_size = recipe.train.accumulate, recipe.train.batch_size
     bf16 = use_bf16(recipe.train.precision, world.device)
     parameters = [p for p in method.parameters() if p.requires_grad]
+    shared = SharedSignal(world)
     with interrupts.noted() as signals, closing(batches):
         for step in steps:
             progress = run.progress(step, journal.reads(step + 1))
-            buffers = [(buffer, buffer.clone()) for buffer in method.buffers()]
+            kept = copies(method.buffers())
             lr, decay = set_schedules(optimizer, progress, recipe.optim, recipe.train)
 
             values: dict[str, Tensor] = {}  # means over the micro-batches
@@ -110,7 +113,8 @@ def train(
                 first = (world.rank * accumulate + i) * len(batch)
                 set_place(method, Place(first, len(batch), batch_size))
                 torch.manual_seed(step_seed(recipe.train.seed, step))
-                with nullcontext() if bf16 else FastProducts():  # they are of float32
+                # they are of float32 on a CPU
+                with nullcontext() if bf16 or recipe.train.compile else FastProducts():
                     autocast = torch.autocast(world.device.type, torch.bfloat16, enabled=bf16)
                     with autocast, record_function(FORWARD):
                         outputs = run.model(batch, progress)
@@ -123,28 +127,79 @@ def train(
                 norm = clip_gradients(parameters, recipe.optim)
                 for parameter in method.frozen(progress):
                     parameter.grad = None
-                finite, signal = agree(values["loss"], norm, signals.number, world)
-                if finite:
-                    optimizer.step()
-                    method.after_step(progress)
-                else:
-                    method.discard()
-                    for buffer, before in buffers:  # running statistics hold what is not finite
-                        buffer.copy_(before)
+                skipped, number = agree(values["loss"], norm, signals.number, world)
+                # as GradScaler says it: where this is 1, AdamW leaves weights and state alone
+                optimizer.found_inf = skipped  # type: ignore[attr-defined]
+                optimizer.step()
+                follow(method, progress, kept, skipped)
                 optimizer.zero_grad(set_to_none=True)
 
+            signal = shared.known(signals.number, number)
             # log line, checkpoint, weights, warnings; ends the run if a signal or NaNs demand it
-            journal.record(StepResult(step + 1, values, norm, lr, decay, finite, signal))
+            journal.record(StepResult(step + 1, values, norm, lr, decay, skipped, signal))
 
 
-def agree(loss: Tensor, norm: Tensor, signal: int, world: World) -> tuple[bool, int]:
-    """Whether loss and gradient norm are finite on every process, and a signal sent to any (or 0).
+def agree(loss: Tensor, norm: Tensor, signal: int, world: World) -> tuple[Tensor, Tensor]:
+    """1 if loss or gradient norm is not finite on any process, and a signal sent to any; or 0.
 
-    signal: the number of the one sent to this process, or 0. The only host sync of a step.
+    Both are float32, 0-dim, on the device; signal: the number of the one sent to this process.
     """
-    bad = (~(torch.isfinite(loss) & torch.isfinite(norm))).float()
+    bad = (~(torch.isfinite(loss) & torch.isfinite(norm))).to(torch.float32)
     flags = torch.stack([bad, torch.full_like(bad, signal)])
     if world.size > 1:
         dist.all_reduce(flags, dist.ReduceOp.MAX)
-    bad_anywhere, signal_anywhere = flags.tolist()
-    return not bad_anywhere, int(signal_anywhere)
+    return flags[0], flags[1]
+
+
+class SharedSignal:
+    """The signal that processes end by, all after the same step.
+
+    One process needs no other. Several know it a step late, since its copy has arrived by then.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.alone, self._before = world.size == 1, Late(torch.zeros(()))
+
+    def known(self, own: int, of_all: Tensor) -> int:
+        """The number of the signal, or 0; own: of this process; of_all: see `agree`."""
+        if self.alone:
+            return own
+        before, self._before = self._before, Late(of_all)
+        return int(before.read())
+
+
+def follow(
+    method: Method, progress: Progress, kept: list[tuple[Tensor, Tensor]], skipped: Tensor
+) -> None:
+    """Moves what follows the weights; after a skipped step all is as it was.
+
+    kept: see `copies`, of the buffers before the step. A GPU is not asked whether it is skipped:
+    all moves there and is put back.
+    """
+    if not free_to_read(skipped):
+        kept = kept + copies(averages(method))
+        method.after_step(progress)
+        put_back(kept, skipped)
+    elif skipped:
+        put_back(kept, skipped)
+    else:
+        method.after_step(progress)
+
+
+def averages(method: Method) -> Iterable[Tensor]:
+    """The parameters that `after_step` may move, such as a teacher's."""
+    if type(method).after_step is Method.after_step:
+        return ()
+    return (p for p in method.parameters() if not p.requires_grad)
+
+
+def copies(tensors: Iterable[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """Each tensor and a copy of its values."""
+    return [(tensor, tensor.clone()) for tensor in tensors]
+
+
+@torch.no_grad()
+def put_back(kept: Iterable[tuple[Tensor, Tensor]], skipped: Tensor) -> None:
+    """Where the step is skipped, gives tensors the values that were copied before it."""
+    for tensor, before in kept:
+        torch.where(skipped > 0, before, tensor, out=tensor)

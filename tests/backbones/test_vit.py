@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from sslbench.backbones.build import build_backbone
 from sslbench.backbones.config import BackboneConfig
 from sslbench.errors import UserError
+from sslbench.method import true_places
 from sslbench.system import products
 from tests.methods.small import backbone_config, shake
 
@@ -340,7 +341,7 @@ def test_what_is_read_of_the_last_block_is_that_of_all_tokens(name, settings, si
         model.checkpointing = "checkpointed" in read
         if read == "cls":
             return [model.cls_tokens(images)]
-        return list(model.cls_and_masked(images, mask))
+        return list(model.cls_and_masked(images, mask, true_places(mask)))
 
     outputs = []
     for forward in (of_all, of_few):

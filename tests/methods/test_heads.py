@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from sslbench.method import true_places
 from sslbench.methods.heads import ProjectionHead, WeightNormLinear, official_head
 from tests.methods.small import shake
 
@@ -66,7 +67,7 @@ def test_patches_share_the_prototypes_unless_told_otherwise():
     cls, patches, wanted = torch.randn(3, 16), torch.randn(3, 4, 16), torch.rand(3, 4) < 0.5
     for head in (make_head(), make_head(patch_out_dim=10)):
         peer = torch_head(head, last=head.last_layer2 or head.last_layer)
-        ours = head.tokens(cls, patches, wanted)
+        ours = head.tokens(cls, patches, true_places(wanted))
         assert torch.equal(ours[0], head(cls)) and ours[0].shape == (3, 12)
         expected = torch_forward(peer, patches[wanted].double())
         torch.testing.assert_close(ours[1].double(), expected, rtol=1e-5, atol=1e-5)
@@ -81,7 +82,9 @@ def test_batch_norm_takes_its_statistics_over_all_tokens(share):
     rows = torch.cat([cls[:, None], patches], 1).flatten(0, 1).double()
     expected = torch_forward(peer, rows).unflatten(0, (3, 5))
     for ours, theirs in zip(
-        head.tokens(cls, patches, wanted), (expected[:, 0], expected[:, 1:][wanted]), strict=True
+        head.tokens(cls, patches, true_places(wanted)),
+        (expected[:, 0], expected[:, 1:][wanted]),
+        strict=True,
     ):
         torch.testing.assert_close(ours.double(), theirs, rtol=1e-5, atol=1e-5)
     for ours, theirs in zip(head.norms.buffers(), peer["norms"].buffers(), strict=True):
@@ -94,7 +97,7 @@ def test_norms_of_their_own_see_the_wanted_patches_alone(share):
     head = make_head(batch_norm=True, patch_norms=True)
     peers = [torch_head(head, norms) for norms in (head.norms, head.patch_norms)]
     cls, patches, wanted = torch.randn(6, 16), torch.randn(6, 4, 16) + 1, torch.rand(6, 4) < share
-    ours = head.tokens(cls, patches, wanted)
+    ours = head.tokens(cls, patches, true_places(wanted))
     torch.testing.assert_close(
         ours[0].double(), torch_forward(peers[0], cls.double()), rtol=1e-5, atol=1e-5
     )
@@ -151,9 +154,9 @@ def test_an_official_head_tells_whether_it_is_shared(second, own):
     read, x = official_head(tensors), torch.randn(2, 3, 16)
     assert (read.last_layer2 is not None) is own
     everything = torch.ones(2, 3, dtype=torch.bool)
-    cls, patches = read.tokens(x[:, 0], x, everything)
+    cls, patches = read.tokens(x[:, 0], x, true_places(everything))
     assert torch.equal(cls, head(x[:, 0]))
-    wanted = head.tokens(x[:, 0], x, everything)[1] if own else head(x.flatten(0, 1))
+    wanted = head.tokens(x[:, 0], x, true_places(everything))[1] if own else head(x.flatten(0, 1))
     torch.testing.assert_close(patches, wanted)
 
 

@@ -79,7 +79,9 @@ def test_the_student_sees_masked_globals_and_whole_locals(monkeypatch):
     whole, student = [], method.student["backbone"]
     of_cls, of_masked, masks = student.cls_tokens, student.cls_and_masked, []
     monkeypatch.setattr(student, "cls_tokens", lambda x: whole.append(x) or of_cls(x))
-    monkeypatch.setattr(student, "cls_and_masked", lambda x, m: masks.append(m) or of_masked(x, m))
+    monkeypatch.setattr(
+        student, "cls_and_masked", lambda x, m, p: masks.append(m) or of_masked(x, m, p)
+    )
     teachers = []
     method.teacher["backbone"].register_forward_hook(lambda m, a, o: teachers.append(a))
     method(batch, at(0))

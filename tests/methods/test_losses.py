@@ -125,9 +125,6 @@ def test_centre_without_rows_stays():
     centre.step()
     before = centre.value.clone()
     centre.step()
-    centre.observe(torch.ones(4, 3))
-    centre.forget()
-    centre.step()
     assert torch.equal(centre.value, before)
     assert torch.equal(before, torch.full((3,), 0.1))
 

@@ -9,6 +9,7 @@ from timm.data.mixup import Mixup
 
 from sslbench.backbones.sampling import Place, set_place
 from sslbench.data.recognition import drawing_from
+from sslbench.method import true_places
 from sslbench.methods.mixing import Erasing, Mixing
 
 CLASSES, GROUP = 5, 4
@@ -99,7 +100,7 @@ def test_erased_pixels_are_noise_of_the_image_wherever_it_is() -> None:
     erased[2, 4:20, 4:28] = erased[5] = True
     module = Erasing()
     torch.manual_seed(0)
-    whole = module(images, erased)
+    whole = module(images, erased, true_places(erased))
     assert (whole[0] == 0).all() and (whole[2][:, ~erased[2]] == 0).all()
     assert (images == 0).all()
     noise = whole[5].flatten()
@@ -107,7 +108,8 @@ def test_erased_pixels_are_noise_of_the_image_wherever_it_is() -> None:
     for first in (0, 4):
         torch.manual_seed(0)
         set_place(module, Place(first, 4, 8))
-        part = module(images[first : first + 4], erased[first : first + 4])
+        mine = erased[first : first + 4]
+        part = module(images[first : first + 4], mine, true_places(mine))
         assert torch.equal(part, whole[first : first + 4])
 
 
@@ -115,4 +117,5 @@ def test_erased_pixels_are_noise_of_the_image_wherever_it_is() -> None:
 def test_types_stay(dtype: torch.dtype) -> None:
     images, labels = batch(4)
     assert mixing()(images.to(dtype), labels)[0].dtype == dtype
-    assert Erasing()(images.to(dtype), torch.ones(4, 8, 8, dtype=torch.bool)).dtype == dtype
+    erased = torch.ones(4, 8, 8, dtype=torch.bool)
+    assert Erasing()(images.to(dtype), erased, true_places(erased)).dtype == dtype

@@ -85,17 +85,6 @@ def test_micro_batches_give_the_mean_gradient_and_one_update(make):
     assert all(float(v.abs().max()) > 0 for v in centres(method).values())
 
 
-def test_a_discarded_step_leaves_no_trace(make):
-    method, kept = make(), make()
-    method(make_batch(0), at(0))
-    method.discard()
-    for m in (method, kept):
-        m(make_batch(1), at(0))
-        m.after_step(at(0))
-    for name, value in centres(kept).items():
-        assert torch.equal(centres(method)[name], value)
-
-
 def train_step(method, optimizer, progress):
     """What the trainer does with `frozen`: drop the gradients, then step."""
     method(make_batch(progress.step), progress)["loss"].backward()

@@ -166,7 +166,7 @@ class Tied(Sound):
 
 
 class Remembering(Sound):
-    """`discard` does nothing although the loss leaves something behind."""
+    """Keeps what the loss leaves behind outside of what the trainer puts back."""
 
     name = "Remembering"
 
@@ -180,8 +180,7 @@ class Remembering(Sound):
         return super().loss(batch, progress)
 
     def after_step(self, progress):
-        self.seen += self.pending
-        self.pending = 0.0
+        self.seen.fill_(self.pending)
 
 
 class Still(Sound):
@@ -204,13 +203,12 @@ class Forgetful(Sound):
 
     def __init__(self, config, make_backbone) -> None:
         super().__init__(config, make_backbone)
-        self.steps = 0
+        self.first = None
 
     def loss(self, batch, progress):
-        return {"loss": super().loss(batch, progress)["loss"] * (1 + 5 * self.steps)}
-
-    def after_step(self, progress):
-        self.steps += 1
+        self.first = progress.step if self.first is None else self.first
+        steps = progress.step - self.first
+        return {"loss": super().loss(batch, progress)["loss"] * (1 + 5 * steps)}
 
 
 BROKEN = {
@@ -227,7 +225,7 @@ BROKEN = {
     "Random": "the same seed gives the same loss",
     "Stateful": "`state_dict` holds everything that the loss depends on",
     "Tied": "two micro-batches give the gradient of the whole batch",
-    "Remembering": "`discard` forgets what a skipped step left behind",
+    "Remembering": "what a step moves is in buffers and parameters",
     "Still": "training moves what `backbone\\(\\)` exports",
     "Forgetful": "a run that is resumed ends with the weights",
 }

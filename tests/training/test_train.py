@@ -20,6 +20,7 @@ from sslbench.training.precision import use_bf16
 
 from . import small
 
+RARELY = {"log_every": 5, "watch_every": 0}
 EVERY_STEP = {"train": {"epochs": 1}, "run": {"save_every": 1, "watch_every": 0}}
 
 
@@ -233,3 +234,23 @@ def test_weights_are_due_after_each_step_at_least(images, every, steps) -> None:
     """Less than a step is a step, not never."""
     recipe = small.recipe("dino", images, run={"export_every": every})
     assert [step for step in range(1, 5) if export_due(recipe, step, 4)] == steps
+
+
+def test_skipped_steps_are_named_where_the_log_reads(tmp_path, images, spoil) -> None:
+    spoil({1, 3})
+    recipe = small.recipe("dino", images, train={"epochs": 1}, run=RARELY)
+    small.train(recipe, tmp_path)
+    assert notes(tmp_path) == [
+        "step 2 skipped: not finite: loss (1 in a row)",
+        "step 4 skipped: not finite: loss (1 in a row)",
+    ]
+    assert [record["step"] for record in read_log(tmp_path)] == [5]
+
+
+def test_three_in_a_row_end_the_run_where_the_log_reads(tmp_path, images, spoil) -> None:
+    """What is saved meanwhile is what it was before them."""
+    spoil({1, 2, 3})
+    run = RARELY | {"save_every": 1}
+    with pytest.raises(RunError, match=r"^3 steps in a row were not finite \(step 4, loss\)"):
+        small.train(small.recipe("dino", images, run=run), tmp_path)
+    assert checkpoint.load_state(tmp_path)["step"] == 4
