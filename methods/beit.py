@@ -25,7 +25,7 @@ from sslbench.backbones.vit import VisionTransformer
 from sslbench.data.masks import CountMaskConfig
 from sslbench.data.views import TokenizerCrop, TokenizerCropConfig
 from sslbench.errors import UserError
-from sslbench.method import Method, Progress, Start, ViewBatch
+from sslbench.method import Method, Progress, Start, ViewBatch, aside
 from sslbench.tokenizer import Tokenizer
 
 CODE = 8  # pixels a side that a code of the usual tokenizers stands for
@@ -103,10 +103,10 @@ class BEiT(Method):
         """
         images, mask = batch.images("image")[0], batch.masks["image"][0]  # (B, 3, H, W), (B, h, w)
         masked = batch.masked("image")  # (M,)
-        with torch.no_grad():
+        with torch.no_grad(), aside(images.device) as awaited:  # the student does not wait for it
             targets = self.tokenizer.encode_at(batch.pixels("tokenizer")[0], masked)  # (M,)
         _, patches = self.student.cls_and_masked(images, mask, masked)  # (M, D)
-        logits = self.lm_head(patches).float()  # (M, K)
+        logits, targets = self.lm_head(patches).float(), awaited(targets)  # (M, K), (M,)
         values = {"loss": F.cross_entropy(logits, targets)}
         if progress.logged:
             right = logits.argmax(-1) == targets

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from sslbench.backbones.base import Backbone
 from sslbench.backbones.config import UNNORMED as UNNORMED
 from sslbench.backbones.resize import fill as fill
+from sslbench.system.device import aside as aside
 from sslbench.system.device import chosen as chosen
 from sslbench.system.device import sent
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -40,3 +44,31 @@ class Late:
         if self._copied is not None:
             self._copied.synchronize()
         return float(self._copy)
+
+
+@contextmanager
+def aside(device: torch.device) -> Iterator[Callable[[Tensor], Tensor]]:
+    """A context whose work overlaps on a GPU with what comes after it; on a CPU it is as any other.
+
+    It yields a function that gives its results to what comes after: called there with each of them,
+    it lets the device wait, not the host. What goes in must live until then.
+    """
+    if device.type != "cuda":
+        yield lambda result: result
+        return
+    usual, second = torch.cuda.current_stream(device), _second_stream(device)
+
+    def awaited(result: Tensor) -> Tensor:
+        usual.wait_stream(second)
+        result.record_stream(usual)  # or its memory would be free as soon as the second is
+        return result
+
+    second.wait_stream(usual)  # for what goes in
+    with torch.cuda.stream(second):
+        yield awaited
+
+
+@cache
+def _second_stream(device: torch.device) -> torch.cuda.Stream:
+    """The same one in every step: the memory that a stream has freed is for itself alone."""
+    return torch.cuda.Stream(device)

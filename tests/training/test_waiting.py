@@ -18,7 +18,6 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from sslbench import plugins
 from sslbench.recipes.load import recipe_from_dict
-from sslbench.system.device import sent
 from sslbench.system.distributed import World
 from sslbench.testing.one_step import Results, take_step
 from sslbench.testing.steps import NotFinite
@@ -190,8 +189,3 @@ def test_several_processes_end_after_the_same_step() -> None:
     assert SharedSignal(small.ALONE).known(15, torch.tensor(15.0)) == 15
     shared = SharedSignal(World(0, 2, torch.device("cpu")))
     assert [shared.known(2, torch.tensor(x)) for x in (0.0, 15.0, 15.0)] == [0, 0, 15]
-
-
-def test_what_is_there_is_not_sent_again() -> None:
-    x = torch.randn(3)
-    assert sent(x, x.device) is x
