@@ -7,25 +7,15 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch reads it
 
 import argparse
-import datetime
-import re
 import statistics
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
-from typing import Any
-
-import torch
 
 from sslbench.errors import nearest
-from sslbench.evaluation.provenance import LIBRARIES, code_version, hardware, library_versions
-from sslbench.storage.files import save_json
-from sslbench.system.machine import of_first_cpu
 from tests.speed.race import Outcome, Race, peaks, run
+from tests.speed.records import save
 
-RECORDS = Path(__file__).parents[2] / "results" / "speed"
-PEERS = ("lightly", "albumentations", "faiss-cpu", "simplejpeg")
 RACES = {  # name -> the file and function that set it up
     "ibot-fp32": "steps:ibot_fp32",
     "ibot-bf16": "steps:ibot_bf16",
@@ -106,25 +96,6 @@ def keep(race: Race, outcome: Outcome) -> None:
         "threads": 1,
     }
     save(race.name, record)
-
-
-def generation() -> str:
-    """Family and model of the processor: a cloud's of several generations have the same name."""
-    return " ".join(of_first_cpu(name) for name in ("cpu family", "model"))
-
-
-def save(name: str, record: Mapping[str, Any]) -> None:
-    """Writes a record of this processor, with hardware, versions and time, under `name`."""
-    machine = hardware(torch.device("cpu"))
-    folder = RECORDS / "-".join(re.findall("[a-z0-9]+", f"{machine.lower()} {generation()}"))
-    folder.mkdir(parents=True, exist_ok=True)
-    provenance: dict[str, Any] = {
-        "hardware": machine,
-        "versions": library_versions((*LIBRARIES, *PEERS)),
-        "code_version": code_version(),
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
-    save_json(folder / f"{name}.json", {**record, **provenance})
 
 
 if __name__ == "__main__":

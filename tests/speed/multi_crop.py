@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sslbench.data.images import open_dataset
+from sslbench.data.images import ImageDataset, open_dataset
 from sslbench.data.loader import ViewDataset, collate, make_loader
 from sslbench.data.reading import decode_array
 from sslbench.data.recolour import recoloured
@@ -34,14 +34,15 @@ VIEWS = MultiCrop(MultiCropConfig(), PATCH, MaskConfig())
 
 def colours_on_the_cpu() -> Race:
     dataset = open_dataset(written())
+    return race("multi-crop", WORK, lambda: read(dataset, VIEWS), dataset.root, VIEWS, 3.5)
 
-    def ours() -> None:
-        options = {"mean": official.MEAN, "std": official.STD}
-        for batch, _ in make_loader(dataset, VIEWS, 0, BATCH, IMAGES // BATCH, **options):
-            for name in batch.crops:
-                batch.images(name)
 
-    return race("multi-crop", WORK, ours, dataset.root, VIEWS, 3.5)
+def read(dataset: ImageDataset, views: MultiCrop) -> None:
+    """Makes the batches of one epoch, with normalised crops."""
+    steps, options = len(dataset) // BATCH, {"mean": official.MEAN, "std": official.STD}
+    for batch, _ in make_loader(dataset, views, 0, BATCH, steps, **options):
+        for name in batch.crops:
+            batch.images(name)
 
 
 def colours_left_to_the_device() -> Race:

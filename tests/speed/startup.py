@@ -19,7 +19,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.speed.__main__ import save
+from tests.speed.records import save
 
 RECORDS = 632  # of the store that is printed
 SECONDS, MEBIBYTES = 1.0, 200

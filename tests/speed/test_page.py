@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.speed.page import PAGE, page
+from tests.speed.page import PAGE, page, table_of_growth, table_of_memory
 from tests.speed.race import Outcome, Race, run
 
 
@@ -46,3 +46,22 @@ def test_the_ratio_is_theirs_to_ours() -> None:
     outcome = Outcome([1.0, 2.0, 4.0], {"peer": [2.0, 6.0, 4.0]})
     assert outcome.ratios("peer") == [2.0, 3.0, 1.0]
     assert outcome.ratio("peer") == pytest.approx(2.0)
+
+
+def test_memory_has_its_share_of_the_other_side() -> None:
+    record = {
+        "work": "3 steps",
+        "against": "peer",
+        "wanted": {"ours": 0.5},
+        "mebibytes": {"ours": {"before": 100, "peak": 400}, "peer": {"before": 200, "peak": 800}},
+    }
+    sentence, *_, ours, _, _ = table_of_memory(record)
+    assert "of ours, at most 0.5 of peer is wanted" in sentence
+    assert ours == "| ours | 100 | 400 | 0.50 | 300 | 0.50 |"
+
+
+def test_growth_has_its_exponent_beside_that_of_the_algorithm() -> None:
+    row = {"what": "sort, numbers", "sizes": [1000, 2000], "seconds": [0.12345, 0.5]}
+    row |= {"mebibytes": [8.1, 16.2], "exponent": 2.018, "order": 1}
+    *_, line, _ = table_of_growth({"parts": {"sort": row}})
+    assert line == "| sort, numbers | 1,000 / 2,000 | 0.123 / 0.5 | 2.02 | 1 | 8 / 16 |"
