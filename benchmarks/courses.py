@@ -17,7 +17,7 @@ from sslbench.data.transform import EvalTransform
 from sslbench.evaluation.features import batches
 
 CPU = torch.device("cpu")
-MOST = 2**34  # bytes of features that are kept in memory for the next epoch
+MOST = 2**32  # bytes of features that are kept in memory for the next epoch
 IGNORED = -100  # label of an image that teaches nothing, see torch's cross_entropy
 Features = Callable[[Tensor], list[Tensor]]  # images (B, 3, H, W) -> (B, D_i) for every layer
 

@@ -16,6 +16,7 @@ from sslbench.data.loader import ViewLoader
 from sslbench.errors import RunError
 from sslbench.method import ViewBatch
 from sslbench.storage import layout
+from sslbench.system.device import free_to_read
 from sslbench.system.distributed import World, barrier
 from sslbench.system.interrupts import Interrupted
 from sslbench.training.endings import how_to_resume
@@ -95,7 +96,7 @@ class Journal:
         last = done == run.total_steps
         self.unread.append(result)
         self.meter.count()
-        if self.reads(done) or result.signal:
+        if self._due_to_read_skipped(result):
             self._read_skipped()
         if self.reads(done):
             self._write(result)
@@ -130,7 +131,14 @@ class Journal:
     def _save_due(self, done: int) -> bool:
         intervals = self.run.recipe.run
         late = time.monotonic() - self.saved > 60 * intervals.save_minutes
-        return late or done % intervals.save_every == 0
+        # a checkpoint behind a skipped step that nobody has read would hide it
+        return (late and not self.unread) or done % intervals.save_every == 0
+
+    def _due_to_read_skipped(self, result: StepResult) -> bool:
+        """Whether it costs nothing, or another reading or a checkpoint follows on all processes."""
+        saves = result.done % self.run.recipe.run.save_every == 0
+        free = free_to_read(result.skipped)
+        return free or saves or self.reads(result.done) or bool(result.signal)
 
     def _read_skipped(self) -> None:
         """Reports which of the steps since the last reading were skipped."""

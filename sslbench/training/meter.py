@@ -21,7 +21,10 @@ def peak_memory(device: torch.device) -> int:
 
 
 class Meter:
-    """Images per second and the share of time spent waiting for data, since the last reading."""
+    """Images per second and the share of time spent waiting for data, since the last reading.
+
+    It is the host that waits; a GPU may be at work meanwhile.
+    """
 
     def __init__(self, batch_size: int) -> None:
         self.batch_size = batch_size

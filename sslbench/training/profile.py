@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -74,6 +75,7 @@ class _Clock:
 
     def __init__(self, run: Run) -> None:
         self.every, self.meter = run.recipe.run.log_every, Meter(run.recipe.train.batch_size)
+        self.device = run.world.device
 
     def reads(self, done: int) -> bool:
         return done % self.every == 0
@@ -84,8 +86,13 @@ class _Clock:
             raise Interrupted(result.signal, "nothing was written")
 
     def batches(self, loaded: Iterator[tuple[ViewBatch, list[str]]]) -> Iterator[ViewBatch]:
-        while (item := self.meter.wait(lambda: next(loaded, None))) is not None:
+        while (item := self._next(loaded)) is not None:
             yield item[0]
+
+    def _next(self, loaded: Iterator[tuple[ViewBatch, list[str]]]) -> Any:
+        """None at the end; the device has ended its work, which is not to count as waiting."""
+        _wait_for(self.device)
+        return self.meter.wait(lambda: next(loaded, None))
 
 
 def measure(recipe: Recipe, world: World, steps: int, group: str) -> Profile:

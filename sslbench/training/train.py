@@ -154,7 +154,7 @@ def agree(loss: Tensor, norm: Tensor, signal: int, world: World) -> tuple[Tensor
 class SharedSignal:
     """The signal that processes end by, all after the same step.
 
-    One process needs no other. Several know it a step late, since its copy has arrived by then.
+    One process needs no other. Several on GPUs know it a step late, when its copy has arrived.
     """
 
     def __init__(self, world: World) -> None:
@@ -162,8 +162,8 @@ class SharedSignal:
 
     def known(self, own: int, of_all: Tensor) -> int:
         """The number of the signal, or 0; own: of this process; of_all: see `agree`."""
-        if self.alone:
-            return own
+        if self.alone or free_to_read(of_all):
+            return own if self.alone else int(of_all)
         before, self._before = self._before, Late(of_all)
         return int(before.read())
 

@@ -13,6 +13,7 @@ from sslbench.checkpoints.load import load_backbone
 from sslbench.errors import RunError, UserError
 from sslbench.method import ViewBatch
 from sslbench.storage import checkpoint, layout, weights
+from sslbench.training import journal
 from sslbench.training.build import build_method
 from sslbench.training.export import export_due
 from sslbench.training.log import LOG, read_log
@@ -247,10 +248,12 @@ def test_skipped_steps_are_named_where_the_log_reads(tmp_path, images, spoil) ->
     assert [record["step"] for record in read_log(tmp_path)] == [5]
 
 
-def test_three_in_a_row_end_the_run_where_the_log_reads(tmp_path, images, spoil) -> None:
-    """What is saved meanwhile is what it was before them."""
+@pytest.mark.parametrize("free", [True, False], ids=["cpu", "gpu"])
+def test_no_checkpoint_hides_skipped_steps(tmp_path, images, spoil, monkeypatch, free) -> None:
+    """A GPU is asked whether steps were skipped before a checkpoint, a CPU after every step."""
+    monkeypatch.setattr(journal, "free_to_read", lambda _: free)
     spoil({1, 2, 3})
-    run = RARELY | {"save_every": 1}
+    run = RARELY | {"save_every": 2}
     with pytest.raises(RunError, match=r"^3 steps in a row were not finite \(step 4, loss\)"):
         small.train(small.recipe("dino", images, run=run), tmp_path)
-    assert checkpoint.load_state(tmp_path)["step"] == 4
+    assert checkpoint.load_state(tmp_path)["step"] == 2
