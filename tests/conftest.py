@@ -9,9 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from sslbench import cli
 from tests.pictures import write_images
+
+settings.register_profile("any machine", deadline=None)  # a busy one takes longer than usual
+settings.load_profile("any machine")
 
 
 @dataclass(frozen=True)

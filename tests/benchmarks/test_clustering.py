@@ -18,7 +18,7 @@ labelings = st.integers(1, 40).flatmap(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(labelings)
 def test_equals_the_formulas(labels):
     """ARI and FMI by counting pairs of items one by one, NMI from the entropies, in float64."""
@@ -62,7 +62,7 @@ def mutual_information(classes, clusters):
     return (a + b - entropy(np.stack([classes, clusters]))) / ((a + b) / 2)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.integers(0, 2), st.integers(0, 4)), min_size=1, max_size=15),
     st.booleans(),

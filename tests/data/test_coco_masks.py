@@ -16,7 +16,7 @@ masks = arrays(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(masks, st.booleans())
 def test_compressed_run_lengths_are_read_as_pycocotools_does(mask, blocky):
     if blocky:
@@ -26,7 +26,7 @@ def test_compressed_run_lengths_are_read_as_pycocotools_does(mask, blocky):
     assert (found.problem, found.size, found.area) == ("", mask.shape, mask.sum())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=12))
 def test_a_string_that_is_accepted_is_one_that_pycocotools_decodes(code):
     found = summary({"size": [6, 7], "counts": code})

@@ -36,7 +36,7 @@ def test_order_is_a_pure_permutation():
 
 
 @given(st.integers(2, 60), st.integers(1, 8), st.integers(0, 9))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_an_epoch_meets_every_index_at_most_once_and_drops_the_rest(n, batch, seed):
     batch = min(batch, n)
     steps = n // batch
@@ -47,7 +47,7 @@ def test_an_epoch_meets_every_index_at_most_once_and_drops_the_rest(n, batch, se
 
 
 @given(st.integers(16, 60), st.sampled_from([(1, 1, 8), (2, 1, 4), (1, 2, 4), (2, 4, 1)]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_steps_do_not_depend_on_processes_and_accumulation(n, layout):
     world, accumulate, size = layout
     whole = list(Batches(n, 0, 8, 7))
@@ -61,7 +61,7 @@ def test_steps_do_not_depend_on_processes_and_accumulation(n, layout):
 
 
 @given(st.integers(8, 40), st.integers(0, 12), st.integers(1, 2))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_resumed_run_is_the_tail_of_the_uninterrupted_one(n, start, accumulate):
     whole = Batches(n, 0, 4, 12, accumulate=accumulate)
     tail = Batches(n, 0, 4, 12, start_step=start, accumulate=accumulate)
@@ -101,7 +101,7 @@ def test_repeated_images_are_those_of_the_official_sampler(repeats, world, batch
     st.sampled_from([(1, 1, 8), (2, 1, 4), (1, 2, 4), (2, 4, 1)]),
     st.integers(0, 6),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_repeated_images_are_the_same_on_any_layout_and_resumed(n, repeats, layout, start):
     world, accumulate, size = layout
     whole = list(Batches(n, 0, 8, 7, repeats=repeats))
@@ -114,7 +114,7 @@ def test_repeated_images_are_the_same_on_any_layout_and_resumed(n, repeats, layo
 
 
 @given(st.integers(8, 60), st.integers(2, 9))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_every_copy_of_an_image_is_met_at_most_once_and_neighbours_differ(n, repeats):
     steps = n // 8
     batches = list(Batches(n, 0, 8, steps, repeats=repeats))

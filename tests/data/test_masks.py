@@ -17,7 +17,7 @@ grids = st.tuples(st.integers(1, 20), st.integers(1, 20))
 
 
 @given(grids, st.floats(0, 1), st.integers(0, 10**6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_block_masks_never_exceed_the_target(grid, ratio, index):
     target = ratio * grid[0] * grid[1]
     mask = block_mask(grid, target, sample_rng(0, 0, index))
@@ -28,7 +28,7 @@ def test_block_masks_never_exceed_the_target(grid, ratio, index):
 
 @given(grids, st.floats(0, 1), st.integers(0, 10**6))
 @example((10, 20), 0.145, 0)  # 29 as iBOT multiplies, .145 * 200 = 28.999...
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_random_masks_hit_the_count_exactly(grid, ratio, index):
     mask = random_mask(grid, ratio, sample_rng(0, 0, index))
     assert mask.shape == grid and mask.sum() == int(ratio * grid[0] * grid[1])

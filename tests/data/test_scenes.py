@@ -81,7 +81,7 @@ def test_a_scene_depends_on_seed_split_and_index():
     assert len(set(images)) == len(images)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(scenes)
 def test_annotations_describe_the_visible_parts(scene):
     found = instances(scene)
@@ -96,7 +96,7 @@ def test_annotations_describe_the_visible_parts(scene):
         assert entry["category_id"] == CATEGORY_IDS[label] and entry["iscrowd"] == crowd
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(scenes)
 def test_label_maps_agree_with_the_masks_off_their_outlines(scene):
     labels, off = label_map(scene), inside(scene)
@@ -107,7 +107,7 @@ def test_label_maps_agree_with_the_masks_off_their_outlines(scene):
     assert (labels[off & (scene.owner == 0)] == 1 + ADE20K_CLASSES.index("ground")).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))))
 def test_run_lengths_are_those_of_pycocotools(mask):
     rle = encode_rle(mask)

@@ -13,7 +13,7 @@ from sslbench.methods.losses import Centre, cls_loss, cosine, entropy, patch_los
 from tests.methods.reference import numpy_cls_loss, numpy_patch_loss
 from tests.methods.small import at
 
-few = settings(max_examples=25, deadline=None, derandomize=True)
+few = settings(max_examples=25, derandomize=True)
 small = st.integers(1, 4)
 seeds = st.integers(0, 2**16)
 

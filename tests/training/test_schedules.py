@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sslbench.training.schedules import cosine_schedule, epoch_schedule
 
 runs = st.integers(2, 200).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n - 1)))
-few = settings(max_examples=50, deadline=None, derandomize=True)
+few = settings(max_examples=50, derandomize=True)
 
 
 def published(total, peak, end, warmup, start=0.0):
