@@ -19,7 +19,7 @@ demo: setup ## pretrain, evaluate and compare all methods on the embedded datase
 test: lint ## lint, then all tests with coverage
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist worksteal --cov=sslbench --cov-report=term:skip-covered --cov-fail-under=95
 
-speed: setup ## race sslbench against its peers, measure its growth, write docs/speed.md (about an hour)
+speed: setup ## race sslbench against its peers, measure its growth, write docs/speed.md
 	@$(BIN)/python -m pip install --disable-pip-version-check -c requirements/constraints.txt -e ".[dev,speed]"
 	@$(BIN)/python -m tests.speed --all
 	@$(BIN)/python -m tests.speed.startup

@@ -113,7 +113,7 @@ def train(
                 first = (world.rank * accumulate + i) * len(batch)
                 set_place(method, Place(first, len(batch), batch_size))
                 torch.manual_seed(step_seed(recipe.train.seed, step))
-                # they are of float32 on a CPU
+                # autocast and the compiler choose the products themselves
                 with nullcontext() if bf16 or recipe.train.compile else FastProducts():
                     autocast = torch.autocast(world.device.type, torch.bfloat16, enabled=bf16)
                     with autocast, record_function(FORWARD):
@@ -162,8 +162,10 @@ class SharedSignal:
 
     def known(self, own: int, of_all: Tensor) -> int:
         """The number of the signal, or 0; own: of this process; of_all: see `agree`."""
-        if self.alone or free_to_read(of_all):
-            return own if self.alone else int(of_all)
+        if self.alone:
+            return own
+        if free_to_read(of_all):
+            return int(of_all)
         before, self._before = self._before, Late(of_all)
         return int(before.read())
 
