@@ -35,6 +35,7 @@ from sslbench.storage.layout import has_state
 from sslbench.storage.sealed import DamagedFile, load_checked, save_checked, sealed_json
 from sslbench.system.distributed import World, barrier, is_first, join_world
 from sslbench.system.machine import usable_cores
+from sslbench.system.products import FastProducts
 from sslbench.training.log import RunLog
 
 EXPORT, EXPORT_CONFIG, LOCK = "detector.pth", "detector.py", "run.lock"
@@ -149,12 +150,14 @@ def run(folder: Path) -> dict[str, float]:
             remove_damaged(folder / EXPORT)
         barrier(world)
         if not (folder / EXPORT).exists():
-            runner.train()
+            with FastProducts():
+                runner.train()
             if world.main:
                 export(runner, folder)
             barrier(world)
         runner.load_export()
-        metrics = {k: float(v) for k, v in runner.test().items() if math.isfinite(v)}
+        with FastProducts():
+            metrics = {k: float(v) for k, v in runner.test().items() if math.isfinite(v)}
         if world.main:
             save_json(folder / METRICS, sealed_json(metrics))
             for path in folder.glob("state*.pt"):

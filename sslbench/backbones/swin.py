@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from sslbench.backbones.base import Backbone, Tokens, spread_drop_path
 from sslbench.backbones.config import SWINS, BackboneConfig
+from sslbench.backbones.mlp import Mlp
 from sslbench.backbones.sampling import residual
 from sslbench.errors import UserError
 
@@ -198,6 +199,10 @@ class Block(SwinTransformerBlock):
 
     Branches that drop path leaves out are not computed.
     """
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.register_module("mlp", Mlp.of(self.mlp))
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, h, w, D)."""

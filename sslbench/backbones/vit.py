@@ -24,6 +24,7 @@ from sslbench.backbones.attention import Attention
 from sslbench.backbones.base import Backbone, Tokens, spread_drop_path
 from sslbench.backbones.compiled import compiled, drawn, drops, padded
 from sslbench.backbones.config import SIZES, TRANSFORMERS, BackboneConfig
+from sslbench.backbones.mlp import Mlp
 from sslbench.backbones.sampling import Drop, add_rows, kept_by, residual
 from sslbench.errors import UserError
 from sslbench.system.device import chosen, sent
@@ -66,6 +67,7 @@ class VisionTransformer(Backbone):
             width, heads, qkv_bias=True, init_values=scale, norm_layer=layer_norm(self.config)
         )
         block.register_module("attn", Attention.of(block.attn))
+        block.register_module("mlp", Mlp.of(block.mlp))
         return block
 
     def _initialise(self) -> None:
