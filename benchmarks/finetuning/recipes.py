@@ -33,6 +33,8 @@ BENCHMARK = "finetune"
 RATES, EVERY = "rates", "evaluate_every"
 GIVEN = "given"  # beside them, as `read` finds it: what the user's file sets, whatever the budget
 UNHASHED = ("name", "about", "run", "budget", GIVEN)
+# settings added since the first records -> the value that means "as before", which is left out
+ADDED = {"train.compile": False}
 SECTIONS_FILLED_IN = ("method", "backbone", "data", "train")
 
 
@@ -96,7 +98,13 @@ def config_hash(values: Mapping[str, Any], recipe: Recipe) -> str:
     recipe: made of it, which says what a budget came to with these data on this machine.
     """
     decide = {k: v for k, v in values.items() if k not in UNHASHED}
-    return digest([decide, asdict(replace(recipe.train, seed=0)), asdict(recipe.optim)])
+    train = _as_before("train", asdict(replace(recipe.train, seed=0)))
+    return digest([decide, train, _as_before("optim", asdict(recipe.optim))])
+
+
+def _as_before(section: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    added = {k for k, v in settings.items() if ADDED.get(f"{section}.{k}", ...) == v}
+    return {k: v for k, v in settings.items() if k not in added}
 
 
 def every(values: Mapping[str, Any]) -> int:

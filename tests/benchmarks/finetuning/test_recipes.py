@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from sslbench.benchmarks.finetuning import recipes
@@ -58,3 +61,26 @@ def test_what_a_user_s_config_sets_is_hashed_by_its_effect(tmp_path) -> None:
     plain, same = recipes.read("folder_cls"), _user_config(tmp_path, "run = dict(workers=0)")
     hashes = {recipes.config_hash(v, recipes.recipe_for(v, model, data, 0)) for v in (plain, same)}
     assert len(hashes) == 1
+
+
+RECORDS = Path(__file__).parents[3] / "results" / "shapes" / "records.jsonl"
+
+
+@pytest.mark.parametrize("config", ["shapes_cls", "shapes_mean", "shapes_scratch"])
+def test_a_setting_added_later_leaves_old_records_comparable(tmp_path, config: str) -> None:
+    """Hashes of the published records: `train.compile`, off by default, had changed them all."""
+    records = [json.loads(line) for line in RECORDS.read_text().splitlines()]
+    published = {r["protocol"]["config_hash"] for r in records
+                 if r["protocol"].get("config") == config}  # fmt: skip
+    values, data = recipes.read(config), folder_of_classes(tmp_path)
+    recipe = recipes.recipe_for(values, load_backbone(MODEL), data, 0)
+    assert published == {recipes.config_hash(values, recipe)}
+
+
+def test_a_setting_added_later_counts_where_it_is_used(tmp_path) -> None:
+    data, model = folder_of_classes(tmp_path / "data"), load_backbone(MODEL)
+    hashes = set()
+    for text in ("", "train = dict(compile=True)"):
+        values = _user_config(tmp_path, text)
+        hashes.add(recipes.config_hash(values, recipes.recipe_for(values, model, data, 0)))
+    assert len(hashes) == 2
