@@ -149,21 +149,29 @@ def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]
 def _ignore_in_child() -> None:
     """Make a forked child (a data worker) leave signals to the whole group to its parent.
 
-    The child ends with its parent; a SIGTERM ends it only after a delay, so that its parent can
-    finish a step.
+    SIGTERM is waited for by a thread: torch's workers replace any handler of it.
     """
     if getattr(signal.getsignal(signal.SIGTERM), "__module__", "") != __name__:
         return
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    code = 128 + signal.SIGTERM
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_outlive, args=(os.getppid(),), daemon=True).start()
 
-    def linger(*_: object) -> None:
-        timer = threading.Timer(LINGER_SECONDS, os._exit, (code,))
-        timer.daemon = True
-        timer.start()
 
-    signal.signal(signal.SIGTERM, linger)
+def _outlive(parent: int) -> None:
+    """End this process: at once if its parent sends SIGTERM, after a delay if another does.
+
+    Meanwhile the parent, which got the same signal, can finish a step.
+    """
+    asked: signal.struct_siginfo | None = signal.sigwaitinfo({signal.SIGTERM})
+    deadline = time.monotonic() + LINGER_SECONDS
+    while asked is None or asked.si_pid != parent:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            os._exit(128 + signal.SIGTERM)
+        asked = signal.sigtimedwait({signal.SIGTERM}, left)
+    os._exit(0)  # torch reports any other code as a worker's death
 
 
 os.register_at_fork(after_in_child=_ignore_in_child)

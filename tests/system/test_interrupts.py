@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import signal
+import subprocess
 import time
 
 import pytest
+from torch.utils.data import DataLoader
 
 from sslbench.system import interrupts
 from sslbench.system.interrupts import Interrupted
@@ -114,3 +117,31 @@ def test_a_forked_child_leaves_signals_to_its_parent() -> None:
             time.sleep(0.1)
             os._exit(7)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def test_a_data_worker_outlives_a_signal_to_the_whole_group_and_obeys_its_parent() -> None:
+    """`timeout` and schedulers signal all processes; torch's own handler ended workers at once."""
+    with interrupts.noted():
+        batches = iter(DataLoader(range(64), num_workers=1))  # type: ignore[arg-type]
+        next(batches)
+        (worker,) = batches._workers
+        subprocess.run(["kill", "-TERM", str(worker.pid)], check=True)
+        assert [int(batch) for batch in batches] == list(range(1, 64))
+        batches = iter(DataLoader(range(64), num_workers=1))  # type: ignore[arg-type]
+        next(batches)
+        (worker,) = batches._workers
+        worker.terminate()
+        worker.join(10)
+        assert worker.exitcode == 0
+
+
+def test_a_child_without_a_parent_that_ends_it_ends_after_a_delay(monkeypatch) -> None:
+    monkeypatch.setattr(interrupts, "LINGER_SECONDS", 0.3)
+    with interrupts.noted():
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(30,))
+        child.start()
+    subprocess.run(["kill", "-TERM", str(child.pid)], check=True)
+    child.join(0.1)
+    assert child.is_alive()
+    child.join(10)
+    assert child.exitcode == 128 + signal.SIGTERM
