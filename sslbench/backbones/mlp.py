@@ -42,8 +42,10 @@ class _GeluLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(hidden, weight)
+        hidden, weight, bias = (t.detach() for t in (hidden, weight, bias))
         kind = hidden.dtype  # that of the products under autocast
-        return linear(F.gelu(hidden), weight.to(kind), bias.to(kind))
+        with torch.enable_grad():  # records nothing here: it tells a dry run what is trained
+            return F.linear(F.gelu(hidden), weight.to(kind), bias.to(kind))
 
     @staticmethod
     @once_differentiable

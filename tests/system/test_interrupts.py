@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import time
+from multiprocessing.synchronize import Event
 
 import pytest
 from torch.utils.data import DataLoader
@@ -135,11 +136,19 @@ def test_a_data_worker_outlives_a_signal_to_the_whole_group_and_obeys_its_parent
         assert worker.exitcode == 0
 
 
+def say_and_sleep(begun: Event) -> None:
+    begun.set()
+    time.sleep(30)
+
+
 def test_a_child_without_a_parent_that_ends_it_ends_after_a_delay(monkeypatch) -> None:
     monkeypatch.setattr(interrupts, "LINGER_SECONDS", 0.3)
+    context = multiprocessing.get_context("fork")
+    begun = context.Event()
     with interrupts.noted():
-        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(30,))
+        child = context.Process(target=say_and_sleep, args=(begun,))
         child.start()
+    assert begun.wait(10)
     subprocess.run(["kill", "-TERM", str(child.pid)], check=True)
     child.join(0.1)
     assert child.is_alive()
