@@ -33,7 +33,7 @@ BENCHMARK = "finetune"
 RATES, EVERY = "rates", "evaluate_every"
 GIVEN = "given"  # beside them, as `read` finds it: what the user's file sets, whatever the budget
 UNHASHED = ("name", "about", "run", "budget", GIVEN)
-# settings added since the first records -> the value that means "as before", which is left out
+# settings added since results/shapes -> the value that means "as before", which is left out
 ADDED = {"train.compile": False}
 SECTIONS_FILLED_IN = ("method", "backbone", "data", "train")
 

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from sslbench.system.products import linear
 
@@ -25,7 +24,7 @@ class Mlp(nn.Module):
         return cls(mlp.fc1, mlp.fc2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (..., D)."""
+        """x: (..., N, D)."""
         hidden, weight, bias = self.fc1(x), self.fc2.weight, self.fc2.bias
         if torch.compiler.is_compiling() or not hidden.requires_grad:
             return F.linear(F.gelu(hidden), weight, bias)
@@ -48,8 +47,9 @@ class _GeluLinear(torch.autograd.Function):
             return F.linear(F.gelu(hidden), weight.to(kind), bias.to(kind))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise RuntimeError("the second layer of an MLP has no second derivative")
         hidden, weight = ctx.saved_tensors
         of_hidden, of_weight, of_bias = ctx.needs_input_grad
         rows, dh, dw = dy.flatten(0, -2), None, None

@@ -146,17 +146,36 @@ def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]
             signal.signal(number, signal.SIG_DFL if previous is None else previous)
 
 
+def _is_ours() -> bool:
+    return getattr(signal.getsignal(signal.SIGTERM), "__module__", "") == __name__
+
+
+def _hold_back() -> None:
+    """Keep a SIGTERM from a child that does not wait for it yet."""
+    if _is_ours():
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+
+def _let_go() -> None:
+    if _is_ours():
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
 def _ignore_in_child() -> None:
     """Make a forked child (a data worker) leave signals to the whole group to its parent.
 
-    SIGTERM is waited for by a thread: torch's workers replace any handler of it.
+    SIGTERM is blocked, and waited for by a thread: torch's workers replace any handler of it.
+    What the child starts itself inherits this.
     """
-    if getattr(signal.getsignal(signal.SIGTERM), "__module__", "") != __name__:
+    if not _is_ours():
         return
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    threading.Thread(target=_outlive, args=(os.getppid(),), daemon=True).start()
+    for number in SIGNALS:  # to ignore SIGTERM would discard one that waits already
+        to = signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN
+        signal.signal(number, to)
+    try:
+        threading.Thread(target=_outlive, args=(os.getppid(),), daemon=True).start()
+    except RuntimeError:  # there is no thread to be had
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def _outlive(parent: int) -> None:
@@ -174,4 +193,4 @@ def _outlive(parent: int) -> None:
     os._exit(0)  # torch reports any other code as a worker's death
 
 
-os.register_at_fork(after_in_child=_ignore_in_child)
+os.register_at_fork(before=_hold_back, after_in_parent=_let_go, after_in_child=_ignore_in_child)

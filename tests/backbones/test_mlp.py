@@ -71,3 +71,11 @@ def test_one_wide_tensor_is_kept_where_timm_keeps_two(pair: tuple[nn.Module, Mlp
     x = torch.randn(10, 32)
     theirs, ours = (kept(module, x) for module in pair)
     assert (theirs, ours) == (2 * 10 * 128, 10 * 128)
+
+
+def test_a_second_derivative_is_refused(pair: tuple[nn.Module, Mlp]) -> None:
+    """Beside a residual, torch's own refusal gave a wrong one without a word."""
+    x = torch.randn(4, 32, requires_grad=True)
+    y = x + pair[1](x)
+    with pytest.raises(RuntimeError, match="no second derivative"):
+        torch.autograd.grad(y.square().sum(), x, create_graph=True)

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import time
-from multiprocessing.synchronize import Event
 
 import pytest
 from torch.utils.data import DataLoader
@@ -136,21 +135,39 @@ def test_a_data_worker_outlives_a_signal_to_the_whole_group_and_obeys_its_parent
         assert worker.exitcode == 0
 
 
-def say_and_sleep(begun: Event) -> None:
-    begun.set()
-    time.sleep(30)
-
-
 def test_a_child_without_a_parent_that_ends_it_ends_after_a_delay(monkeypatch) -> None:
     monkeypatch.setattr(interrupts, "LINGER_SECONDS", 0.3)
-    context = multiprocessing.get_context("fork")
-    begun = context.Event()
     with interrupts.noted():
-        child = context.Process(target=say_and_sleep, args=(begun,))
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(30,))
         child.start()
-    assert begun.wait(10)
     subprocess.run(["kill", "-TERM", str(child.pid)], check=True)
     child.join(0.1)
     assert child.is_alive()
     child.join(10)
     assert child.exitcode == 128 + signal.SIGTERM
+
+
+def test_a_child_obeys_its_parent_from_its_first_moment() -> None:
+    """What arrived between the fork and the child's own handler was lost."""
+    with interrupts.noted() as asked:
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(30,))
+        child.start()
+        child.terminate()
+        child.join(10)
+        assert child.exitcode == 0
+        send(signal.SIGTERM)  # which the parent itself still gets
+        assert asked.number == signal.SIGTERM
+
+
+def test_a_child_that_gets_no_thread_is_ended_as_usual(monkeypatch) -> None:
+    def refuse(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with interrupts.noted():
+        monkeypatch.setattr(interrupts.threading.Thread, "start", refuse)
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(30,))
+        child.start()
+        monkeypatch.undo()
+        child.terminate()
+        child.join(10)
+    assert child.exitcode == -signal.SIGTERM
